@@ -1,0 +1,56 @@
+"""Fast neural style transfer.
+
+    from fststyle import Stylizer, load_image, save_image
+
+    stylize = Stylizer.from_checkpoint("starry_night")
+    save_image(stylize(load_image("photo.jpg")), "stylised.png")
+
+The public names are loaded when they are first used; importing the package loads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "PerceptualLoss": "fststyle.losses",
+    "Stylizer": "fststyle.inference",
+    "TransformNet": "fststyle.networks.transform",
+    "VGGEncoder": "fststyle.networks.vgg",
+    "load_encoder": "fststyle.networks.pretrained",
+    "load_image": "fststyle.images",
+    "save_image": "fststyle.images",
+}
+__all__ = [
+    "PerceptualLoss",
+    "Stylizer",
+    "TransformNet",
+    "VGGEncoder",
+    "__version__",
+    "load_encoder",
+    "load_image",
+    "save_image",
+]
+
+if TYPE_CHECKING:
+    from fststyle.images import load_image, save_image
+    from fststyle.inference import Stylizer
+    from fststyle.losses import PerceptualLoss
+    from fststyle.networks.pretrained import load_encoder
+    from fststyle.networks.transform import TransformNet
+    from fststyle.networks.vgg import VGGEncoder
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fststyle' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

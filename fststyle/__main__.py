@@ -1,0 +1,5 @@
+"""``python -m fststyle``."""
+
+from fststyle.cli import entry
+
+entry()

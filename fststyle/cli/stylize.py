@@ -1,0 +1,109 @@
+"""``fststyle stylize``: pictures in, stylised pictures out, named after them."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fststyle.images import (
+    SUFFIXES,
+    ImageError,
+    check_writable,
+    find_pictures,
+    read_picture,
+    save_image,
+    to_image,
+)
+
+#: Endings that results keep from their inputs; others become PNG.
+_KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked before work begins, then stylise picture by picture."""
+    inputs = list(expand(options.inputs))
+    label = Path(options.style).stem if os.sep in options.style or options.style.endswith(".safetensors") else None
+    targets = plan(inputs, options.output, label or options.style)
+
+    from fststyle.inference import Stylizer
+
+    stylizer = Stylizer.from_checkpoint(options.style, options.device)
+    for folder in {target.parent for target in targets}:
+        if options.output and not folder.exists():
+            continue  # made when the first picture is done, so that a refusal leaves nothing behind
+        check_writable(folder)
+
+    failures: list[str] = []
+    with tqdm(total=len(inputs), unit="picture", disable=len(inputs) == 1 or not sys.stderr.isatty()) as bar:
+        for source, target in zip(inputs, targets, strict=True):
+            try:
+                picture = read_picture(source, options.size)
+                output = stylizer(to_image(picture.rgb), median=options.median)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                save_image(output, target, picture.alpha)
+                tqdm.write(str(target))
+            except ImageError as error:
+                failures.append(str(error))
+                if len(inputs) > 1:
+                    tqdm.write(f"fststyle: skipped: {error}", file=sys.stderr)
+            bar.update()
+    if not failures:
+        return 0
+    if len(failures) == len(inputs):  # nothing was done at all: refused
+        raise ImageError(failures[0] if len(inputs) == 1 else f"none of the {len(inputs)} pictures can be read")
+    print(f"fststyle: {len(inputs) - len(failures)} done, {len(failures)} skipped", file=sys.stderr)
+    return 1
+
+
+def expand(inputs: list[str]) -> Iterator[Path]:
+    """Paths, globs and folders to picture files.
+
+    Raises:
+        ImageError: a path or pattern that matches nothing, a folder without pictures.
+    """
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            yield from (
+                (file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES)
+                if any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+                else find_pictures(path)
+            )
+        elif path.exists():
+            yield path
+        elif glob.has_magic(text):
+            matches = sorted(glob.glob(str(path), recursive=True))
+            if not matches:
+                raise ImageError(f"{text}: matches no file")
+            yield from (Path(match) for match in matches if not os.path.isdir(match))
+        else:
+            raise ImageError(f"{text}: no such file")
+
+
+def plan(inputs: list[Path], output: str | None, style: str) -> list[Path]:
+    """Where each result goes: beside its input, into the folder ``output``, or to the file ``output``.
+
+    Raises:
+        ImageError: one file for several results, or two inputs with one result.
+    """
+    names = [f"{path.stem}_{style}{path.suffix if path.suffix.lower() in _KEPT else '.png'}" for path in inputs]
+    if output is None:
+        targets = [path.parent / name for path, name in zip(inputs, names, strict=True)]
+    else:
+        out = Path(output).expanduser()
+        as_file = bool(out.suffix) and not out.is_dir() and not output.endswith(os.sep)
+        if as_file and len(inputs) > 1:
+            raise ImageError(f"{output}: is one file for {len(inputs)} pictures; give a folder")
+        targets = [out] if as_file else [out / name for name in names]
+        existing = next(p for p in [out.parent if as_file else out, *out.absolute().parents] if p.exists())
+        check_writable(existing)
+    doubles = {target for target in targets if targets.count(target) > 1} if len(set(targets)) < len(targets) else set()
+    if doubles:
+        raise ImageError(f"{sorted(doubles)[0]}: two inputs would both be written there; stylise them separately")
+    return targets

@@ -1,0 +1,272 @@
+"""``fststyle train``: compose the configuration, build what it names, and let Lightning run."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import platform
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from fststyle.resources import resource
+
+log = logging.getLogger(__name__)
+
+OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be composed or used; the message suggests what was meant."""
+
+
+def run(arguments: list[str]) -> int:
+    """Train as the Hydra overrides say; ``-m`` runs several. Returns the exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
+    sys.argv = ["fststyle train", *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="train")(job)()
+    except HydraException as error:
+        raise ConfigError(explain(error)) from None
+    except MissingMandatoryValue as error:
+        raise ConfigError(_missing(error)) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error)) from None
+    if _failures:
+        raise _failures.pop(0)
+    return 0
+
+
+#: What went wrong in the jobs of this process. Hydra would print a story of its own around an exception.
+_failures: list[Exception] = []
+
+
+def job(cfg: DictConfig) -> None:
+    """One job of Hydra's: a run whose failure is kept for ``run`` to report."""
+    try:
+        train(cfg)
+    except InstantiationException as error:  # around what a constructor of ours raised
+        cause = error.__cause__
+        _failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_first_line(error)))
+    except Exception as error:
+        _failures.append(error)
+
+
+# --- the run --------------------------------------------------------------------------------------
+
+
+def train(cfg: DictConfig) -> None:
+    """One run: everything is built and checked first, then trained, then exported."""
+    import pytorch_lightning as pl
+    import torch
+    from hydra.utils import instantiate
+
+    from fststyle.images import load_image
+    from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
+    from fststyle.training.callbacks import network_of
+
+    _quiet_libraries()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    for key in OmegaConf.missing_keys(cfg):
+        raise ConfigError(f"{key} is missing; give it as {key}=…")
+    pl.seed_everything(cfg.seed, verbose=False)
+    style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size)
+    start = load_checkpoint(find_checkpoint(cfg.init_from, "style"), "style") if cfg.init_from else None
+    folder = Path(cfg.output)
+    state = _prepare_folder(folder, cfg)
+
+    data = instantiate(cfg.data)
+    encoder = instantiate(cfg.encoder)
+    loss = instantiate(cfg.loss, encoder=encoder, style_weight=cfg.loss.style_weight * cfg.style.weight)
+    network = start.network.train() if start else instantiate(cfg.network)
+    style_targets = loss.style_targets(style)
+    if loss.balanced and state is None:
+        log.info("calibrating the loss on %d photographs", cfg.calibration_photographs)
+        for name, value in loss.calibrate(data.calibration_batches(cfg.calibration_photographs), style_targets).items():
+            log.info("  %-18s %.6g is 1", name, value)
+
+    task = instantiate(cfg.task, network=network, loss=loss, style_targets=style_targets)
+    callbacks = list(_callbacks(cfg, folder, data, record(cfg, loss)))
+    network_of_run = network_of(task, callbacks)
+    for callback in callbacks:
+        if hasattr(callback, "network"):
+            callback.network = network_of_run
+    trainer = instantiate(
+        cfg.trainer,
+        default_root_dir=str(folder),
+        callbacks=callbacks,
+        logger=[
+            pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
+            pl.loggers.CSVLogger(str(folder), name="", version="csv"),
+        ],
+        check_val_every_n_epoch=None,  # the sequence has no end, so no epochs either
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,  # SaveState does it
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # data.py deals positions to ranks
+        limit_val_batches=1.0 if len(data.held_out_images) else 0,
+    )
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    log.info("training %s in %s", cfg.style.name, folder)
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
+    except (ValueError, OSError) as error:  # no longer a refusal: work had begun
+        raise RuntimeError(f"the training of {cfg.style.name} stopped: {error}") from error
+    log.info("exported %s", folder / f"{cfg.style.name}.safetensors")
+
+
+def _prepare_folder(folder: Path, cfg: DictConfig) -> str | None:
+    """Make the run's folder; the state to go on from, if the run is to be resumed."""
+    from fststyle.images import check_writable
+
+    last = folder / "last.ckpt"
+    if cfg.resume:
+        state = last if cfg.resume == "last" else Path(cfg.resume).expanduser()
+        if not state.is_file():
+            raise ConfigError(f"{state}: no such file; resume=last needs a run in {folder}, or give resume=FILE.ckpt")
+        return str(state)
+    if last.exists() and not cfg.overwrite:
+        raise ConfigError(
+            f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
+            "or write elsewhere with output=FOLDER"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: the folder cannot be made ({error.strerror}); use output=FOLDER") from None
+    check_writable(folder)
+    for leftover in (last, *folder.glob("csv/*"), *folder.glob("tensorboard/*")):
+        leftover.unlink(missing_ok=True)
+    return None
+
+
+def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, Any]) -> Iterator[Any]:
+    from fststyle.training.callbacks import (
+        AverageWeights,
+        CountUnreadable,
+        Export,
+        Previews,
+        SaveState,
+        StopOnInterrupt,
+    )
+
+    def unset() -> Any:
+        raise AssertionError("the network is named once the callbacks are known")
+
+    yield StopOnInterrupt()
+    yield CountUnreadable(cfg.data.max_unreadable)
+    if cfg.average:
+        yield AverageWeights(cfg.average)
+    if cfg.previews.count:
+        yield Previews(data.held_out_images[: cfg.previews.count], folder / "previews", unset, cfg.previews.every)
+    yield SaveState(folder, cfg.save_every)
+    yield Export(folder / f"{cfg.style.name}.safetensors", run_record, unset, cfg.export_dtype)
+
+
+def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
+    """What the exported file tells of how it came to be; the run adds steps and figures."""
+    from fststyle.networks.pretrained import file_sha256
+
+    image = Path(cfg.style.image).expanduser()
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    source = {k: _public(v) for k, v in plain["data"]["source"].items()}
+    return {
+        "kind": "style",
+        "name": cfg.style.name,
+        "style": {"image": image.name, "sha256": file_sha256(image), "size": cfg.style.size},
+        "encoder": {
+            "name": loss.encoder.name,
+            "architecture": loss.encoder.architecture,
+            "pooling": loss.encoder.pooling,
+            "padding": loss.encoder.padding,
+            "sha256": loss.encoder.digest,
+        },
+        "loss": loss.settings,
+        "data": {**plain["data"], "source": source},
+        "task": plain["task"],
+        "seed": cfg.seed,
+        "average": cfg.average,
+        "init_from": _public(cfg.init_from),
+        "precision": str(cfg.trainer.precision),
+        "command": "fststyle train " + shlex.join(_public(a) for a in sys.argv[1:]),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("fststyle", "torch", "pytorch-lightning")}
+        | {"python": platform.python_version()},
+        "licence": "Apache-2.0",
+    }
+
+
+def _public(value: Any) -> Any:
+    """A setting without the folders of the machine it ran on: key=/home/me/photos becomes key=photos."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"(?:~|\.{0,2})?/(?:[^/\s=\[\],]+/)*([^/\s=\[\],]+)/?", r"\1", value)
+
+
+def _quiet_libraries() -> None:
+    for text in (".*does not have many workers.*", ".*in eval mode at the start of training.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", text)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    import datasets
+
+    datasets.disable_progress_bars()
+
+
+# --- explaining what Hydra refused ----------------------------------------------------------------
+
+
+def explain(error: Exception) -> str:
+    """One line for an exception of Hydra: what was found, and the nearest thing that is known."""
+    text = str(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        group = key.split("@")[0]
+        groups = [p.name for p in resource("conf").iterdir() if p.is_dir()]
+        return f"unknown key {key!r}{_nearest(group, [*_keys(), *groups])}; fststyle train --cfg job lists them all"
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        options = [p.stem for p in sorted((resource("conf") / group).glob("[a-z]*.yaml"))]
+        return f"{group or 'config'} has no option {option!r}{_nearest(option, options)}; known: {', '.join(options)}"
+    return _first_line(error)
+
+
+def _keys() -> list[str]:
+    """Every dotted key of the default configuration."""
+    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        cfg = hydra.compose("train")
+
+    def walk(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield prefix + str(key)
+            if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node._get_node(key)):
+                yield from walk(node[key], f"{prefix}{key}.")
+
+    return list(walk(cfg, ""))
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _missing(error: Exception) -> str:
+    match = re.search(r"Missing mandatory value: (\S+)", str(error))
+    return f"{match[1]} is missing; give it as {match[1]}=…" if match else _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,346 @@
+"""How an image is judged: the terms as pure functions, and PerceptualLoss over them.
+
+Conventions
+===========
+F is a layer's features of one image, C × H × W; N = C channels, M = H · W positions; G = F Fᵀ the
+Gram matrix over channels (N × N). Every term is a mean over the batch, so that a batch may be
+split without changing anything. The published systems differ in every divisor:
+
+=================  ==========================  ==========================  =========================
+term               Johnson 2016 (paper)        Johnson's code              Gatys 2015, 2016
+=================  ==========================  ==========================  =========================
+content            Σ(F-P)² / (C H W)     (2)   the same                    ½ Σ(F-P)²             (1)
+Gram matrix        F Fᵀ / (C H W)        (3)   the same                    F Fᵀ                  (3)
+style              Σ(G-A)²               (4)   Σ(G-A)² / N²                Σ(G-A)² / (4 N² M²)   (4)
+total variation    Σ of squared steps          the same                    none
+=================  ==========================  ==========================  =========================
+
+(numbers are the papers' equations). Gatys' style term is computed from F Fᵀ / M as Σ(G-A)² / (4 N²):
+the same value when style and output have equal size, as in the paper, and the meaningful one when
+they do not. ``gram`` and ``style`` choose the divisors independently: ``gram`` one of ``none``,
+``hw`` (1/M), ``chw`` (1/(C M)); ``style`` one of ``sum``, ``mean`` (1/N²), ``quarter`` (1/(4 N²)).
+
+Total variation is the sum over the image of squared differences between neighbours (``squared``;
+Johnson's code), or of absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W.
+
+Variants met in lecture notes and posts that are misprints and therefore absent: 1/(4 C_in² C_out²)
+for 1/(4 N² M²), Σ(G·H)² for Σ(G-H)², M as the side length of a feature map. A style loss divided
+by C·H·W once more beside the Gram's own divisor is ``style_divisor="chw"``.
+
+The closed-form gradients of the papers hold for the Gatys convention behind a ReLU:
+∂L_content/∂F = F - P where F > 0, else 0; ∂E/∂F = (1/(N² M²)) (G - A) F where F > 0, else 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fststyle.networks.vgg import VGGEncoder
+
+ContentForm = Literal["mean", "half_sum"]
+GramDivisor = Literal["none", "hw", "chw"]
+StyleForm = Literal["sum", "mean", "quarter"]
+TVForm = Literal["squared", "l1"]
+Layers = Sequence[str] | Mapping[str, float]
+
+
+# --- pure functions -------------------------------------------------------------------------------
+
+
+def content_loss(features: Tensor, target: Tensor, form: ContentForm = "mean") -> Tensor:
+    """Feature reconstruction loss.
+
+    Args:
+        features, target: (B, C, H, W); the target's batch may be 1.
+        form: ``mean`` Σ(F-P)² / (C H W), Johnson eq. 2; ``half_sum`` ½ Σ(F-P)², Gatys 2016 eq. 1.
+
+    Returns:
+        Scalar, mean over the batch, float32 or better.
+    """
+    squares = (_precise(features) - _precise(target)).square()
+    per_image = squares.sum((1, 2, 3)).mean()
+    if form == "mean":
+        return per_image / features[0].numel()
+    if form == "half_sum":
+        return per_image / 2
+    raise ValueError(f"content form is {form!r}; expected mean or half_sum")
+
+
+def gram_matrix(features: Tensor, divisor: GramDivisor = "chw") -> Tensor:
+    """Gram matrix over channels, F Fᵀ over a divisor (Gatys 2015 eq. 1, Johnson eq. 3).
+
+    Accumulated in float32 or better, with autocast off: half precision overflows or loses the small
+    entries. The divisor is applied to the factors before the product, for the same reason.
+
+    Args:
+        features: (B, C, H, W).
+        divisor: ``none`` 1, ``hw`` H·W, ``chw`` C·H·W.
+
+    Returns:
+        (B, C, C), symmetric.
+    """
+    channels, height, width = features.shape[1:]
+    divisors = {"none": 1, "hw": height * width, "chw": channels * height * width}
+    if divisor not in divisors:
+        raise ValueError(f"Gram divisor is {divisor!r}; expected one of {', '.join(divisors)}")
+    with torch.autocast(features.device.type, enabled=False):
+        flat = _precise(features).flatten(2) / math.sqrt(divisors[divisor])
+        return flat @ flat.transpose(1, 2)
+
+
+def style_loss(gram: Tensor, target: Tensor, form: StyleForm = "sum") -> Tensor:
+    """Squared Frobenius distance of Gram matrices.
+
+    Args:
+        gram, target: (B, N, N); the target's batch may be 1.
+        form: ``sum`` (Johnson eq. 4), ``mean`` 1/N² (Johnson's code), ``quarter`` 1/(4 N²) (Gatys
+            eq. 4, for Gram matrices divided by H·W).
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    n = gram.shape[-1]
+    divisors = {"sum": 1, "mean": n**2, "quarter": 4 * n**2}
+    if form not in divisors:
+        raise ValueError(f"style form is {form!r}; expected one of {', '.join(divisors)}")
+    return (_precise(gram) - _precise(target)).square().sum((1, 2)).mean() / divisors[form]
+
+
+def total_variation(image: Tensor, form: TVForm = "squared", reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+    """Total variation: differences between neighbouring pixels, down and across.
+
+    Args:
+        image: (B, C, H, W).
+        form: ``squared`` Σ d² (Johnson, § 3.2, after Mahendran & Vedaldi) or ``l1`` Σ |d|.
+        reduction: ``sum`` over the image, or ``mean``: that over C · H · W.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    image = _precise(image)
+    down = image[:, :, 1:] - image[:, :, :-1]
+    across = image[:, :, :, 1:] - image[:, :, :, :-1]
+    if form == "squared":
+        per_image = (down.square().sum((1, 2, 3)) + across.square().sum((1, 2, 3))).mean()
+    elif form == "l1":
+        per_image = (down.abs().sum((1, 2, 3)) + across.abs().sum((1, 2, 3))).mean()
+    else:
+        raise ValueError(f"total variation form is {form!r}; expected squared or l1")
+    return per_image / image[0].numel() if reduction == "mean" else per_image
+
+
+def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of pixels, Σ(Y-X)² / (C H W) (Johnson § 3.2); (B, 3, H, W) each."""
+    return content_loss(image, target, "mean")
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+# --- the loss -------------------------------------------------------------------------------------
+
+
+@dataclass
+class LossTerms:
+    """What an image costs.
+
+    ``content`` and ``style`` hold one scalar per layer, ``tv`` and ``pixel`` one each, all of them
+    before any weight (and after the normalisers, where the loss has some); ``total`` is weighted.
+    """
+
+    total: Tensor
+    content: dict[str, Tensor] = field(default_factory=dict)
+    style: dict[str, Tensor] = field(default_factory=dict)
+    tv: Tensor | None = None
+    pixel: Tensor | None = None
+
+    def scalars(self) -> dict[str, Tensor]:
+        """Every term by name: ``total``, ``content/relu2_2``, ``style/relu1_2``, …, ``tv``, ``pixel``."""
+        named = {"total": self.total}
+        named |= {f"content/{layer}": value for layer, value in self.content.items()}
+        named |= {f"style/{layer}": value for layer, value in self.style.items()}
+        named |= {name: value for name, value in (("tv", self.tv), ("pixel", self.pixel)) if value is not None}
+        return named
+
+
+class PerceptualLoss(nn.Module):
+    """Content, style, total variation and pixel loss of an image against given targets.
+
+    Targets are values: take them once with ``content_targets`` and ``style_targets``, and pass those
+    that should count. Without a content target there is no content term, and so on, so that texture
+    synthesis, reconstruction and super-resolution need nothing else.
+
+    Args:
+        encoder: the frozen loss network.
+        content_layers, style_layers: names, or names with a weight for each.
+        content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
+        content, gram, style, tv, tv_reduction: the conventions in the head of this file.
+        style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
+        balanced: divide every term by its normaliser, set by ``normalize``, so that it is 1 for
+            "not done at all", and average over layers instead of summing. Weights then mean the
+            same for every encoder, convention and size.
+
+    Raises:
+        ValueError: unknown layer, negative weight, or nothing with a weight above 0.
+    """
+
+    def __init__(
+        self,
+        encoder: VGGEncoder,
+        content_layers: Layers = ("relu2_2",),
+        style_layers: Layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+        content_weight: float = 1.0,
+        style_weight: float = 5.0,
+        tv_weight: float = 0.0,
+        pixel_weight: float = 0.0,
+        content: ContentForm = "mean",
+        gram: GramDivisor = "chw",
+        style: StyleForm = "sum",
+        style_divisor: Literal["none", "chw"] = "none",
+        tv: TVForm = "squared",
+        tv_reduction: Literal["sum", "mean"] = "sum",
+        balanced: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.content_layers = _layer_weights(content_layers, balanced)
+        self.style_layers = _layer_weights(style_layers, balanced)
+        self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight, "pixel": pixel_weight}
+        self.content, self.gram, self.style, self.style_divisor = content, gram, style, style_divisor
+        self.tv, self.tv_reduction, self.balanced = tv, tv_reduction, balanced
+        #: Term name (as in ``LossTerms.scalars``) to the value it is divided by.
+        self.normalizers: dict[str, float] = {}
+        encoder.check_layers([*self.content_layers, *self.style_layers])
+        for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
+            if weight < 0 or not math.isfinite(weight):
+                raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
+        if not any(self.weights.values()):
+            raise ValueError("every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Everything that rebuilds this loss over an encoder, but for the normalisers; for the record."""
+        return {
+            "content_layers": dict(self.content_layers),
+            "style_layers": dict(self.style_layers),
+            **{f"{name}_weight": weight for name, weight in self.weights.items()},
+            "content": self.content,
+            "gram": self.gram,
+            "style": self.style,
+            "style_divisor": self.style_divisor,
+            "tv": self.tv,
+            "tv_reduction": self.tv_reduction,
+            "balanced": self.balanced,
+        }
+
+    @torch.no_grad()
+    def content_targets(self, image: Tensor) -> dict[str, Tensor]:
+        """Features to be reconstructed: layer to (B, C, H', W'), without graph."""
+        return self.encoder(image, self.content_layers if self.weights["content"] else ())
+
+    @torch.no_grad()
+    def style_targets(self, image: Tensor) -> dict[str, Tensor]:
+        """Gram matrices to be matched: layer to (B, C, C), without graph."""
+        features = self.encoder(image, self.style_layers if self.weights["style"] else ())
+        return {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
+
+    def forward(
+        self,
+        output: Tensor,
+        content: Mapping[str, Tensor] | None = None,
+        style: Mapping[str, Tensor] | None = None,
+        pixels: Tensor | None = None,
+    ) -> LossTerms:
+        """Judge ``output``.
+
+        Args:
+            output: (B, 3, H, W), RGB, [0, 1] meant.
+            content: features per content layer, from ``content_targets`` or elsewhere.
+            style: Gram matrices per style layer, from ``style_targets``.
+            pixels: (B, 3, H, W), for the pixel loss.
+
+        Raises:
+            ValueError: a balanced loss that was not calibrated.
+        """
+        content = content or {} if self.weights["content"] else {}
+        style = style or {} if self.weights["style"] else {}
+        features = self.encoder(output, {*content, *style})
+        terms = LossTerms(total=torch.zeros((), device=output.device, dtype=_precise(output).dtype))
+        for layer, target in content.items():
+            value = content_loss(features[layer], target, self.content)
+            terms.content[layer] = self._normalized(f"content/{layer}", value)
+            terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
+        for layer, target in style.items():
+            value = style_loss(gram_matrix(features[layer], self.gram), target, self.style)
+            if self.style_divisor == "chw":
+                value = value / features[layer][0].numel()
+            terms.style[layer] = self._normalized(f"style/{layer}", value)
+            terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * terms.style[layer]
+        if self.weights["tv"]:
+            terms.tv = self._normalized("tv", total_variation(output, self.tv, self.tv_reduction))
+            terms.total = terms.total + self.weights["tv"] * terms.tv
+        if self.weights["pixel"] and pixels is not None:
+            terms.pixel = self._normalized("pixel", pixel_loss(output, pixels))
+            terms.total = terms.total + self.weights["pixel"] * terms.pixel
+        return terms
+
+    def _normalized(self, name: str, value: Tensor) -> Tensor:
+        if not self.balanced:
+            return value
+        if name not in self.normalizers:
+            raise ValueError(f"the balanced loss has no normalizer for {name}; call calibrate() on photographs first")
+        return value / self.normalizers[name]
+
+    @torch.no_grad()
+    def calibrate(self, photographs: Iterable[Tensor], style: Mapping[str, Tensor]) -> dict[str, float]:
+        """Measure what every term is worth when nothing was done, and divide by it from now on.
+
+        A style layer's normaliser is its term for unstylised photographs, a content layer's its term
+        between two different photographs, that of total variation and of pixels likewise.
+
+        Args:
+            photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2.
+            style: the style targets.
+
+        Returns:
+            Term name to normaliser; also kept in ``normalizers``.
+        """
+        if not self.balanced:
+            return {}
+        self.normalizers = dict.fromkeys(self._term_names(), 1.0)
+        sums: dict[str, float] = {}
+        count = 0
+        for batch in photographs:
+            if batch.shape[0] < 2:
+                continue  # a photograph needs another one beside it
+            other = batch.roll(1, 0)
+            terms = self(batch, content=self.content_targets(other), style=style, pixels=other)
+            for name, value in terms.scalars().items():
+                sums[name] = sums.get(name, 0.0) + float(value) * batch.shape[0]
+            count += batch.shape[0]
+        if not count:
+            raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
+        self.normalizers = {name: sums[name] / count for name in self._term_names() if name in sums}
+        for name, value in self.normalizers.items():
+            if not value > 0 or not math.isfinite(value):
+                raise ValueError(
+                    f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
+                )
+        return self.normalizers
+
+    def _term_names(self) -> list[str]:
+        names = [f"content/{layer}" for layer in self.content_layers]
+        return [*names, *(f"style/{layer}" for layer in self.style_layers), "tv", "pixel"]
+
+
+def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:
+    weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
+    total = sum(weights.values()) if average else 1.0
+    return {layer: weight / total for layer, weight in weights.items()} if total else weights

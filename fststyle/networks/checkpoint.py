@@ -1,0 +1,212 @@
+"""One file: weights, and everything that rebuilds and explains them.
+
+A checkpoint is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
+for a style, the Gram matrices that it was trained against under ``style_targets.`` (upper triangle,
+float32), so that loss, comparison and continued training need no painting. Its metadata holds one
+JSON text, the record, under ``fststyle``. Nothing in it is ever unpickled or executed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fststyle.images import write_atomically
+from fststyle.resources import resource
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+FORMAT = 1
+_KEY = "fststyle"
+#: Networks that a checkpoint can name, and where they are.
+NETWORKS = {"TransformNet": "fststyle.networks.transform"}
+#: Kinds of checkpoint, and the folder of ``checkpoints/`` in which those that ship lie.
+KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint, or not the one that was needed; the message says which."""
+
+
+@dataclass
+class Checkpoint:
+    """A loaded checkpoint.
+
+    ``network`` is in evaluation mode, float32, on the CPU; ``record`` tells how it came to be;
+    ``style_targets`` maps layers to Gram matrices (1, C, C) for kind ``style``.
+    """
+
+    network: nn.Module
+    record: dict[str, Any]
+    style_targets: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    record: Mapping[str, Any],
+    style_targets: Mapping[str, Tensor] | None = None,
+    dtype: str = "float16",
+) -> None:
+    """Write a checkpoint, beside its name and then into place.
+
+    Args:
+        path: the ``.safetensors`` file.
+        network: one of ``NETWORKS``, with its constructor's arguments in ``network.config``.
+        record: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
+        style_targets: layer to Gram matrix (1, C, C).
+        dtype: of the network's weights, ``float16`` or ``float32``.
+    """
+    import torch
+    from safetensors.torch import save
+
+    name = type(network).__name__
+    if name not in NETWORKS:
+        raise CheckpointError(f"{name} is not a network that a checkpoint can rebuild; expected {', '.join(NETWORKS)}")
+    if dtype not in ("float16", "float32"):
+        raise CheckpointError(f"dtype is {dtype!r}; expected float16 or float32")
+    tensors = {}
+    for key, value in network.state_dict().items():
+        if value.is_floating_point():
+            value = value.to(getattr(torch, dtype))
+        tensors[f"network.{key}"] = value.detach().cpu().contiguous()
+    for layer, gram in (style_targets or {}).items():
+        rows, columns = torch.triu_indices(*gram.shape[-2:])
+        tensors[f"style_targets.{layer}"] = gram[0].float().cpu()[rows, columns].contiguous()
+    full = {"format": FORMAT, **record, "network": {"class": name, "arguments": network.config, "dtype": dtype}}
+    data = save(tensors, {_KEY: json.dumps(full, ensure_ascii=False)})
+    write_atomically(path, lambda file: file.write(data))
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The record of a checkpoint, read from the file's head without loading any tensor (or torch).
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, a newer format, or cut off.
+    """
+    header, _ = _read_header(Path(path))
+    metadata = header.get("__metadata__", {})
+    if _KEY not in metadata:
+        raise CheckpointError(f"{path}: is a safetensors file, but not a checkpoint of fststyle (it has no record)")
+    try:
+        record = json.loads(metadata[_KEY])
+        version, kind = record["format"], record["kind"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        raise CheckpointError(f"{path}: its record is damaged; expected JSON with a format and a kind") from None
+    if version != FORMAT or kind not in KINDS:
+        raise CheckpointError(
+            f"{path}: is a checkpoint of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
+            f"kinds {', '.join(KINDS)}"
+        )
+    return record
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.safetensors)")
+    size = path.stat().st_size
+    not_one = f"{path}: is not a checkpoint; expected a .safetensors file that fststyle train has written"
+    with open(path, "rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        # A foreign file's first bytes read as a number of more bytes than any header has.
+        if not 2 <= length <= 100_000_000:
+            raise CheckpointError(not_one)
+        text = file.read(length)
+    if not text.startswith(b"{"):
+        raise CheckpointError(not_one)
+    cut = f"{path}: is cut off; copy or download it again"
+    if len(text) < length:
+        raise CheckpointError(f"{cut} ({size} bytes, its header alone takes {8 + length})")
+    try:
+        header = json.loads(text)
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        raise CheckpointError(not_one) from None
+    expected = 8 + length + max(ends, default=0)
+    if size < expected:
+        raise CheckpointError(f"{cut} ({size} bytes, expected {expected})")
+    return header, length
+
+
+def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
+    """Load a checkpoint and rebuild its network, without any config and without unpickling.
+
+    Args:
+        path: the file.
+        kind: the kind that is needed (``style``, ``superres``, …), if only one will do.
+
+    Raises:
+        CheckpointError: as ``read_record``; another kind; tensors that do not fit the network.
+    """
+    record = read_record(path)
+    if kind is not None and record["kind"] != kind:
+        raise CheckpointError(f"{path}: is a checkpoint of kind {record['kind']!r}; expected kind {kind!r}")
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        network = _build(record["network"])
+        network.load_state_dict(
+            {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
+        )
+        targets = {
+            key.removeprefix("style_targets."): _unfold(value)
+            for key, value in tensors.items()
+            if key.startswith("style_targets.")
+        }
+    except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: does not fit its own description ({reason})") from None
+    return Checkpoint(network.float().eval(), record, targets)
+
+
+def _build(description: Mapping[str, Any]) -> nn.Module:
+    name = description["class"]
+    network: nn.Module = getattr(importlib.import_module(NETWORKS[name]), name)(**description["arguments"])
+    return network
+
+
+def _unfold(triangle: Tensor) -> Tensor:
+    import torch
+
+    n = int(((8 * triangle.numel() + 1) ** 0.5 - 1) / 2)
+    rows, columns = torch.triu_indices(n, n)
+    gram = triangle.new_zeros(1, n, n)
+    gram[0, rows, columns] = triangle
+    gram[0, columns, rows] = triangle
+    return gram
+
+
+# --- by name --------------------------------------------------------------------------------------
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """The checkpoints of a kind that came with the installation: name to file."""
+    folder = resource("checkpoints") / KINDS[kind]
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_checkpoint(name_or_path: str | os.PathLike[str], kind: str) -> Path:
+    """The file of a shipped checkpoint's name, or the path itself.
+
+    Raises:
+        CheckpointError: neither; the message lists the names there are.
+    """
+    known = shipped(kind)
+    text = os.fspath(name_or_path)
+    if text in known:
+        return known[text]
+    path = Path(text).expanduser()
+    if path.exists():
+        return path
+    if path.suffix or os.sep in text:
+        raise CheckpointError(f"{text}: no such file; expected a checkpoint or one of {', '.join(known) or 'none'}")
+    raise CheckpointError(f"unknown {kind} {text!r}; expected a checkpoint file or one of {', '.join(known) or 'none'}")

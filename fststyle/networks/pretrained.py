@@ -1,0 +1,311 @@
+"""Where encoder weights come from: published files checked by hash, local files, or random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
+from fststyle.networks.vgg import (
+    ARCHITECTURES,
+    WIDTHS,
+    VGGEncoder,
+    conv_names,
+    layer_names,
+    mean_activations,
+    normalize_activations,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that torchvision publishes: the file, its hash and the normalisation it expects."""
+
+    architecture: str
+    weights: str
+    url: str
+    sha256: str  # its first 8 digits stand at the end of the file's name
+    megabytes: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def filename(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CAFFE = ((0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255))
+_HOST = "https://download.pytorch.org/models/"
+
+#: (architecture, weights) to what torchvision publishes. ``features``: the Caffe network that the
+#: papers used; ``imagenet``: torchvision's own training (IMAGENET1K_V1).
+PUBLISHED = {
+    (p.architecture, p.weights): p
+    for p in (
+        Published("vgg16", "features", _HOST + "vgg16_features-amdegroot-88682ab5.pth", "88682ab5", 528, *_CAFFE),
+        Published("vgg16", "imagenet", _HOST + "vgg16-397923af.pth", "397923af", 528, *_IMAGENET),
+        Published("vgg19", "imagenet", _HOST + "vgg19-dcbb9e9d.pth", "dcbb9e9d", 548, *_IMAGENET),
+    )
+}
+#: The weights that an architecture gets when none are named.
+DEFAULT_WEIGHTS = {"vgg16": "features", "vgg19": "imagenet"}
+
+
+class WeightsError(ValueError):
+    """Encoder weights that cannot be had or used; the message says what to do."""
+
+
+def load_encoder(
+    architecture: str = "vgg16",
+    weights: str | os.PathLike[str] | None = None,
+    pooling: str = "max",
+    padding: str | None = None,
+    normalize: str | os.PathLike[str] | Iterable[Tensor] | None = None,
+    preprocess: str | None = None,
+    seed: int = 0,
+    widths: tuple[int, ...] = WIDTHS,
+) -> VGGEncoder:
+    """Build a frozen encoder.
+
+    Args:
+        architecture: ``vgg16`` or ``vgg19``.
+        weights: ``features`` (torchvision VGG16_Weights.IMAGENET1K_FEATURES, the network the papers
+            used; VGG-16's default), ``imagenet`` (IMAGENET1K_V1; VGG-19's default), a local ``.pth``
+            or ``.safetensors`` file in torchvision's layout or with layers by name, or ``random``.
+        pooling: ``max`` or ``average``.
+        padding: ``zeros`` or ``reflect``; if None, what the weights were made with.
+        normalize: photographs on which to scale every filter to mean activation 1 (Gatys et al.): a
+            folder, of which 100 are used, or images (B, 3, H, W). The means are cached beside the
+            weights' file, by the pictures' hash.
+        preprocess: how a local file in torchvision's layout wants its input: ``imagenet`` or
+            ``caffe``; if None, as the published file of the same hash does, else ``imagenet``.
+        seed: for ``random``.
+        widths: channels per block, for ``random``; a file brings its own.
+
+    Raises:
+        WeightsError: unknown name, no such file, wrong layout, failed download or wrong hash.
+    """
+    if architecture not in ARCHITECTURES:
+        raise WeightsError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+    weights = str(weights or DEFAULT_WEIGHTS[architecture])
+    path: Path | None = None
+    if weights == "random":
+        log.warning("the encoder %s has random weights: the pictures will not look like the style", architecture)
+        tensors = random_weights(architecture, seed, widths)
+        name, digest = f"{architecture}-random-{seed}", ""
+    else:
+        published = PUBLISHED.get((architecture, weights))
+        if published is None and not _looks_like_path(weights):
+            names = [w for a, w in PUBLISHED if a == architecture]
+            raise WeightsError(
+                f"{architecture} has no weights {weights!r}; expected {', '.join(names)}, random, or a file"
+            )
+        path = fetch(published) if published else Path(weights).expanduser()
+        name = f"{architecture}-{weights}" if published else path.stem
+        tensors, made_with = read_weights(path, architecture, preprocess)
+        padding = padding or made_with
+        digest = file_sha256(path)
+    encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest)  # type: ignore[arg-type]
+    return encoder if normalize is None else _normalize(encoder, normalize, path)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def read_weights(path: Path, architecture: str, preprocess: str | None = None) -> tuple[dict[str, Tensor], str]:
+    """Read an encoder's weights from a file: under the names that ``VGGEncoder`` takes, and its padding.
+
+    Known layouts: torchvision's (``features.0.weight`` …), and layers by name (``conv1_1.weight`` …,
+    ``preprocess.weight`` (3, 3[, 1, 1]) and ``preprocess.bias``). A ``.pth`` is read with unpickling
+    of tensors only.
+    """
+    state = _read_state(path)
+    found: dict[str, Tensor] = {}
+    padding = "zeros"
+    if "features.0.weight" in state:
+        for index, layer in enumerate(layer_names(architecture)):  # torchvision's Sequential, in the same order
+            if layer.startswith("conv") and f"features.{index}.weight" in state:
+                for part in ("weight", "bias"):
+                    found[f"{layer}.{part}"] = state[f"features.{index}.{part}"]
+        found |= preprocessing(*_input_statistics(path, preprocess))
+    elif "conv1_1.weight" in state and "preprocess.weight" in state:
+        for key in ["preprocess", *conv_names(architecture)]:
+            if f"{key}.weight" in state:
+                found |= {f"{key}.{part}": state[f"{key}.{part}"] for part in ("weight", "bias")}
+        found["preprocess.weight"] = found["preprocess.weight"].reshape(3, 3)
+        # A network distilled from VGG-19 with reflection padding has maps to the original beside it.
+        padding = "reflect" if any(key.startswith("to_vgg19.") for key in state) else "zeros"
+    else:
+        some = ", ".join(sorted(state)[:3])
+        raise WeightsError(
+            f"{path}: has tensors {some}, …; expected torchvision's names (features.0.weight) "
+            "or layers by name (conv1_1.weight and preprocess.weight)"
+        )
+    _check_shapes(path, architecture, found)
+    return found, padding
+
+
+def _input_statistics(path: Path, preprocess: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    known = {"imagenet": _IMAGENET, "caffe": _CAFFE}
+    if preprocess is not None:
+        if preprocess not in known:
+            raise WeightsError(f"preprocess is {preprocess!r}; expected imagenet or caffe")
+        return known[preprocess]
+    digest = file_sha256(path)
+    for published in PUBLISHED.values():
+        if digest.startswith(published.sha256):
+            return published.mean, published.std
+    return _IMAGENET
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; expected encoder weights (.pth or .safetensors)")
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds on foreign bytes
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read as encoder weights ({reason})") from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path}: holds {type(state).__name__}; expected a state dict of tensors")
+    return state
+
+
+def _check_shapes(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> None:
+    inputs = 3
+    for conv in conv_names(architecture):
+        if f"{conv}.weight" not in weights:
+            return
+        shape = tuple(weights[f"{conv}.weight"].shape)
+        if len(shape) != 4 or shape[1:] != (inputs, 3, 3):
+            raise WeightsError(f"{path}: {conv} is {shape} for {architecture}; expected (any, {inputs}, 3, 3)")
+        inputs = shape[0]
+
+
+def _looks_like_path(weights: str) -> bool:
+    return weights.endswith((".pth", ".pt", ".safetensors")) or os.sep in weights or Path(weights).exists()
+
+
+def preprocessing(mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Tensor]:
+    """(x - mean) / std as a 1×1 convolution."""
+    shift, scale = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+    return {"preprocess.weight": torch.diag(1 / scale), "preprocess.bias": -shift / scale}
+
+
+def random_weights(architecture: str, seed: int = 0, widths: tuple[int, ...] = WIDTHS) -> dict[str, Tensor]:
+    """He-initialised weights from a seed, zero biases; for timing, tests and dry runs."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = preprocessing(*_IMAGENET)
+    inputs = 3
+    for conv in conv_names(architecture):
+        outputs = widths[int(conv[4]) - 1]
+        shape = (outputs, inputs, 3, 3)
+        weights[f"{conv}.weight"] = torch.randn(shape, generator=generator) * math.sqrt(2 / (9 * inputs))
+        weights[f"{conv}.bias"] = torch.zeros(outputs)
+        inputs = outputs
+    return weights
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# --- downloads ------------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where downloaded weights lie: torch's hub folder, shared with torchvision (``TORCH_HOME``)."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def fetch(published: Published) -> Path:
+    """The local copy of published weights; downloaded, with progress, if it is not there yet.
+
+    Raises:
+        WeightsError: no connection, or a file of another hash; nothing is left half-written.
+    """
+    target = cache_folder() / published.filename
+    if target.is_file():
+        _check_hash(target, published)
+        return target
+    advice = (
+        f"fetch {published.url} on a machine with internet into {target.parent}, "
+        f"or name a local file with encoder.weights=FILE"
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{published.filename}.", dir=target.parent)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(published.url, timeout=30) as response:
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with tqdm(total=total, unit="B", unit_scale=True, desc=published.filename) as bar:
+                while chunk := response.read(1 << 20):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        _check_hash(part, published)
+        part.replace(target)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(f"{published.filename} could not be downloaded ({reason}); {advice}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _check_hash(path: Path, published: Published) -> None:
+    digest = file_sha256(path)
+    if not digest.startswith(published.sha256):
+        raise WeightsError(
+            f"{path}: its SHA-256 begins with {digest[:8]}, expected {published.sha256}; delete it and fetch it again"
+        )
+
+
+# --- normalisation --------------------------------------------------------------------------------
+
+
+def _normalize(
+    encoder: VGGEncoder, photographs: str | os.PathLike[str] | Iterable[Tensor], path: Path | None
+) -> VGGEncoder:
+    by_path = isinstance(photographs, (str, os.PathLike))
+    images = list(photographs_for_normalizing(photographs) if by_path else photographs)  # type: ignore[arg-type]
+    digest = hashlib.sha256(encoder.pooling.encode() + encoder.padding.encode())
+    for image in images:
+        digest.update(str(tuple(image.shape)).encode() + image.cpu().contiguous().numpy().tobytes())
+    cache = path.with_name(f"{path.name}.means-{digest.hexdigest()[:12]}.safetensors") if path else None
+    if cache is not None and cache.is_file():
+        return normalize_activations(encoder, load_file(cache))
+    means = mean_activations(encoder, images)
+    if cache is not None and os.access(cache.parent, os.W_OK):
+        part = cache.with_suffix(".part")
+        save_file({key: value.cpu().contiguous() for key, value in means.items()}, part)
+        part.replace(cache)
+    return normalize_activations(encoder, means)
+
+
+def photographs_for_normalizing(folder: str | os.PathLike[str], count: int = 100, size: int = 224) -> Iterable[Tensor]:
+    """``count`` photographs spread evenly over a folder, shorter side ``size``, as images (1, 3, H, W)."""
+    files = find_pictures(folder)
+    for path in files[:: max(1, len(files) // count)][:count]:
+        yield to_image(np.asarray(resize_shorter_side(open_picture(path).convert("RGB"), size)))

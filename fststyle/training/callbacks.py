@@ -1,0 +1,246 @@
+"""What happens beside the training steps: saved state, averaged weights, previews, the exported file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fststyle.images import contact_sheet, save_image, to_pixels
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.training.data import UNREADABLE_MINIMUM
+from fststyle.training.sources import DataError
+
+log = logging.getLogger(__name__)
+
+
+class SaveState(Callback):
+    """Keep ``last.ckpt``: network, optimizer, progress. Written beside its name, then moved there.
+
+    Args:
+        folder: where it lies.
+        every: steps between two saves; the last step is always saved.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], every: int = 500) -> None:
+        self.path, self.every = Path(folder) / "last.ckpt", every
+        self.saved = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Inside the loop, where Lightning's own counters are those of a run in progress: a longer
+        # run can go on from the last step, too.
+        step = trainer.global_step
+        if step != self.saved and (step % self.every == 0 or step == trainer.max_steps or trainer.should_stop):
+            part = self.path.with_suffix(".part")
+            trainer.save_checkpoint(part, weights_only=False)
+            if trainer.is_global_zero:
+                part.replace(self.path)
+            self.saved = step
+
+
+class StopOnInterrupt(Callback):
+    """The first Ctrl-C ends the run after the current step, with state saved and style exported."""
+
+    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        self.interrupted = False
+
+        def stop(*_: Any) -> None:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            trainer.should_stop = True
+            log.warning("interrupted: finishing this step, saving and exporting; once more to stop at once")
+
+        self._before = signal.signal(signal.SIGINT, stop)
+
+    def on_fit_end(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def on_exception(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+
+class AverageWeights(Callback):
+    """An exponential moving average of the network's weights, which is judged and exported.
+
+    Args:
+        decay: share of the old average that stays at each step.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"the decay of the moving average is {decay}; expected between 0 and 1")
+        self.decay = decay
+        self.average: AveragedModel | None = None
+        self._state: Mapping[str, Any] | None = None
+
+    def on_fit_start(self, _: pl.Trainer, task: pl.LightningModule) -> None:
+        network: nn.Module = task.network  # type: ignore[assignment]
+        self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
+        if self._state is not None:
+            self.average.load_state_dict(self._state)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
+        assert self.average is not None
+        # Early weights are far off; let the average forget them: at step n it looks back n/10 steps at most.
+        step = trainer.global_step
+        decay = min(self.decay, (1 + step) / (10 + step))
+        self.average.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        self.average.update_parameters(task.network)  # type: ignore[arg-type]
+
+    def on_validation_start(self, _: pl.Trainer, task: pl.LightningModule) -> None:
+        self._swap(task)
+
+    def on_validation_end(self, _: pl.Trainer, task: pl.LightningModule) -> None:
+        self._swap(task)
+
+    def _swap(self, task: pl.LightningModule) -> None:
+        assert self.average is not None
+        with torch.no_grad():
+            pairs = zip(task.network.parameters(), self.average.module.parameters(), strict=True)  # type: ignore[union-attr]
+            for weight, average in pairs:
+                weight_now = weight.detach().clone()
+                weight.copy_(average)
+                average.copy_(weight_now)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.average is None else {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state.get("average")
+
+
+class CountUnreadable(Callback):
+    """Name each picture that cannot be read once; stop when more than a share of them are unreadable.
+
+    Args:
+        max_share: of the pictures met so far.
+    """
+
+    def __init__(self, max_share: float = 0.05) -> None:
+        self.max_share = max_share
+        self.named: set[str] = set()
+        self.met = self.seen = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, _: int) -> None:
+        self.seen += len(batch["image"]) + len(batch["unreadable"])
+        self.met += len(batch["unreadable"])
+        for message in batch["unreadable"]:
+            if message not in self.named:
+                self.named.add(message)
+                log.warning("skipped, cannot be read (%d so far): %s", len(self.named), message)
+        if self.met >= UNREADABLE_MINIMUM and self.met > self.max_share * self.seen:
+            raise DataError(
+                f"{self.met} of the first {self.seen} pictures cannot be read, more than data.max_unreadable="
+                f"{self.max_share:g} allows; the last: {batch['unreadable'][-1] if batch['unreadable'] else ''}"
+            )
+
+
+class Previews(Callback):
+    """Stylise fixed photographs now and then: a PNG each time, and in TensorBoard.
+
+    Args:
+        images: (N, 3, H, W).
+        folder: for ``step_00000500.png``: photographs above, stylised below.
+        network: gives the network to be shown (the averaged one, where there is one).
+        every: steps between two previews.
+    """
+
+    def __init__(
+        self, images: Tensor, folder: str | os.PathLike[str], network: Callable[[], nn.Module], every: int = 500
+    ) -> None:
+        self.images, self.folder, self.network, self.every = images, Path(folder), network, every
+        self.shown = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step == self.shown or not trainer.is_global_zero or not len(self.images):
+            return
+        if step == 1 or step % self.every == 0 or step == trainer.max_steps:
+            self.shown = step
+            self.show(trainer, task.device)
+
+    @torch.no_grad()
+    def show(self, trainer: pl.Trainer, device: torch.device) -> None:
+        network = self.network()
+        training = network.training
+        network.eval()
+        stylised = [to_pixels(network(image[None].to(device))) for image in self.images]
+        network.train(training)
+        sheet = contact_sheet([[to_pixels(image) for image in self.images], stylised])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_image(sheet, self.folder / f"step_{trainer.global_step:08d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.TensorBoardLogger):
+                logger.experiment.add_image("preview", sheet, trainer.global_step, dataformats="HWC")
+
+
+class Export(Callback):
+    """At the end, however it came, write the style's one file.
+
+    Args:
+        path: the ``.safetensors`` file.
+        record: what is known before the run; steps, pictures and held-out terms are added.
+        network: gives the network to be exported.
+        dtype: ``float16`` or ``float32``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        record: Mapping[str, Any],
+        network: Callable[[], nn.Module],
+        dtype: str = "float16",
+    ) -> None:
+        self.path, self.record, self.network, self.dtype = Path(path), record, network, dtype
+
+    def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not trainer.global_step:
+            return
+        network = self.network()
+        batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
+        record = {
+            **self.record,
+            "steps": trainer.global_step,
+            "images": trainer.global_step * batch,
+            "held_out": held_out_terms(network, task, trainer.datamodule.val_dataloader()),  # type: ignore[attr-defined]
+        }
+        save_checkpoint(self.path, network, record, task.style_targets, self.dtype)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Every loss term of a network's output, in evaluation mode, as a mean over held-out photographs."""
+    training = network.training
+    network.eval()
+    sums: dict[str, float] = {}
+    count = 0
+    for batch in batches:
+        images = batch["image"].to(task.device)
+        terms = task.loss(network(images), content=task.loss.content_targets(images), style=task.style_targets)
+        for name, value in terms.scalars().items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(images)
+        count += len(images)
+    network.train(training)
+    return {name: round(value / count, 6) for name, value in sums.items()}
+
+
+def network_of(task: pl.LightningModule, callbacks: Sequence[Callback]) -> Callable[[], nn.Module]:
+    """The network to show and export: the averaged one where an ``AverageWeights`` is among ``callbacks``."""
+
+    def network() -> nn.Module:
+        for callback in callbacks:
+            if isinstance(callback, AverageWeights) and callback.average is not None:
+                return callback.average.module
+        return task.network  # type: ignore[return-value]
+
+    return network

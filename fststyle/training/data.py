@@ -1,0 +1,324 @@
+"""Photographs for training, as one endless sequence of crops, and a few held back from it.
+
+The sequence is the permutation of epoch 0, of epoch 1, …. Which picture a position holds, and how
+it is cropped, depends on (seed, position) alone, so the number of workers and ranks changes nothing
+and a run goes on at any position.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import datasets
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
+from fststyle.training.sources import DataError, Generated, Source
+
+log = logging.getLogger(__name__)
+
+#: A picture that cannot be read is replaced by another; after so many in a row the source is given up.
+ATTEMPTS = 50
+#: The share of unreadable pictures is judged once this many were met.
+UNREADABLE_MINIMUM = 10
+
+
+# --- one sample -----------------------------------------------------------------------------------
+
+
+def random_crop(picture: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Image.Image:
+    """A random part of a picture, mirrored half of the time, brought to ``size`` × ``size``.
+
+    Args:
+        picture: any size.
+        size: in pixels.
+        scale: the part's side, as a share of the picture's shorter side, between these two.
+        rng: decides.
+    """
+    share = rng.uniform(*scale)
+    aspect = np.exp(rng.uniform(-0.1, 0.1))
+    width = min(picture.width, min(picture.size) * share * aspect)
+    height = min(picture.height, min(picture.size) * share / aspect)
+    left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
+    box = (left, top, left + width, top + height)
+    part = picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
+    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+
+
+def centre_crop(picture: Image.Image, size: int) -> Image.Image:
+    """The central square at ``size`` × ``size``, shorter side filled."""
+    picture = resize_shorter_side(picture, size)
+    left, top = (picture.width - size) // 2, (picture.height - size) // 2
+    return picture.crop((left, top, left + size, top + size))
+
+
+def _decode(row: Mapping[str, Any], draft: int) -> Image.Image:
+    value = row["image"]
+    if value is None:
+        raise ImageError("a row without a picture")
+    name = value.get("path") or "a picture without a name"
+    data = value.get("bytes")
+    try:
+        return open_picture(name if data is None else data, draft=draft).convert("RGB")
+    except ImageError as error:
+        raise ImageError(str(error).replace("the picture:", f"{name}:", 1)) from None
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    return to_image(np.asarray(picture.convert("RGB")))[0]
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Samples to a batch: ``image`` (B, 3, H, W), ``unreadable`` what was skipped on the way."""
+    return {
+        "image": torch.stack([sample["image"] for sample in samples]),
+        "unreadable": [message for sample in samples for message in sample["unreadable"]],
+    }
+
+
+# --- the sequence ---------------------------------------------------------------------------------
+
+
+class PositionedCrops(Dataset[dict[str, Any]]):
+    """Samples by position in the endless training sequence, from a source that can be indexed.
+
+    Args:
+        source: rows with an encoded ``image``, or ``Generated``.
+        indices: the rows that training may use.
+        size, scale: as in ``random_crop``.
+        seed: of order and crops.
+    """
+
+    def __init__(
+        self,
+        source: datasets.Dataset | Generated,
+        indices: Sequence[int],
+        size: int,
+        scale: tuple[float, float],
+        seed: int,
+    ) -> None:
+        self.source, self.indices, self.size, self.scale, self.seed = source, indices, size, scale, seed
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, 0, position))
+        if isinstance(self.source, Generated):
+            picture = self.source.picture(self.seed, position)
+            return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": []}
+        epoch, place = divmod(position, len(self.indices))
+        row = int(_permutation(self.seed, epoch, len(self.indices))[place])
+        draft = int(self.size / self.scale[0])
+        unreadable: list[str] = []
+        while len(unreadable) < ATTEMPTS:
+            try:
+                picture = _decode(self.source[self.indices[row]], draft)
+                return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
+            except ImageError as error:
+                unreadable.append(str(error))
+                row = int(rng.integers(len(self.indices)))
+        raise DataError(f"{ATTEMPTS} pictures in a row cannot be read, the last: {unreadable[-1]}")
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng((seed, 2, epoch)).permutation(count)
+
+
+class Positions(Sampler[list[int]]):
+    """Batches of positions: batch k holds k · global batch + rank · batch + 0 … batch - 1, without end."""
+
+    def __init__(self, first_batch: int, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+        self.first_batch, self.batch_size, self.rank, self.ranks = first_batch, batch_size, rank, ranks
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch = self.first_batch
+        while True:
+            first = (batch * self.ranks + self.rank) * self.batch_size
+            yield list(range(first, first + self.batch_size))
+            batch += 1
+
+
+class StreamedPositions(Sampler[list[tuple[int, Any]]]):
+    """As ``Positions``, for a source that can only be streamed: pairs of position and encoded row.
+
+    The stream is read here, in the main process, and rows are decoded by the workers; so the order
+    is one, whatever their number. It is shuffled within a buffer, anew each epoch, and going on at
+    a later batch replays it to there.
+    """
+
+    def __init__(self, source: datasets.IterableDataset, skip: int, seed: int, buffer: int, positions: Positions):
+        self.source, self.skip, self.seed, self.buffer, self.positions = source, skip, seed, buffer, positions
+
+    def __iter__(self) -> Iterator[list[tuple[int, Any]]]:
+        rows = self._rows()
+        next_position = 0
+        for batch in self.positions:
+            taken = []
+            for position in batch:
+                for _ in range(position - next_position):
+                    next(rows)
+                taken.append((position, next(rows)))
+                next_position = position + 1
+            yield taken
+
+    def _rows(self) -> Iterator[Any]:
+        epoch = 0
+        while True:
+            seed = int(np.random.default_rng((self.seed, 2, epoch)).integers(2**31))
+            empty = True
+            for row in self.source.skip(self.skip).shuffle(seed=seed, buffer_size=self.buffer):
+                empty = False
+                yield row
+            if empty:
+                raise DataError(f"the stream has no pictures beyond the {self.skip} that are held back")
+            epoch += 1
+
+
+class StreamedCrops(Dataset[dict[str, Any]]):
+    """Samples for ``StreamedPositions``; in place of an unreadable picture a generated one."""
+
+    def __init__(self, size: int, scale: tuple[float, float], seed: int) -> None:
+        self.size, self.scale, self.seed = size, scale, seed
+
+    def __getitem__(self, item: tuple[int, Any]) -> dict[str, Any]:
+        position, row = item
+        unreadable: list[str] = []
+        try:
+            picture = _decode(row, int(self.size / self.scale[0]))
+        except ImageError as error:
+            unreadable.append(str(error))
+            picture = Generated(self.size).picture(self.seed, position)
+        rng = np.random.default_rng((self.seed, 0, position))
+        return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
+
+
+class HeldOut(Dataset[dict[str, Any]]):
+    """Fixed central crops of the photographs kept from training."""
+
+    def __init__(self, images: Sequence[Tensor]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self.images[index], "unreadable": []}
+
+
+# --- the data module ------------------------------------------------------------------------------
+
+
+class Photographs(pl.LightningDataModule):
+    """Batches of photographs, ``{"image": (B, 3, size, size) in [0, 1], "unreadable": messages}``.
+
+    Args:
+        source: from ``training.sources``.
+        size: of the training crops, pixels.
+        batch_size: per rank.
+        workers: processes that decode; the sequence is the same for any number.
+        seed: of order and crops.
+        scale: side of a crop as a share of the picture's shorter side, smallest and largest.
+        held_out: photographs kept from training for validation (at most a fifth of them).
+        max_unreadable: share of unreadable pictures above which the run is stopped.
+        buffer: of the shuffle, for streams.
+
+    Raises:
+        DataError: an empty source; in the loaders: too many unreadable pictures.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        size: int = 256,
+        batch_size: int = 4,
+        workers: int = 2,
+        seed: int = 0,
+        scale: tuple[float, float] = (0.6, 1.0),
+        held_out: int = 32,
+        max_unreadable: float = 0.05,
+        buffer: int = 1000,
+    ) -> None:
+        super().__init__()
+        if size < 32 or batch_size < 1 or workers < 0:
+            raise DataError(
+                f"size is {size}, batch_size {batch_size}, workers {workers}; expected at least 32, 1 and 0"
+            )
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise DataError(f"scale is {tuple(scale)}; expected two shares with 0 < smallest ≤ largest ≤ 1")
+        self.source, self.size, self.batch_size, self.workers, self.seed = source, size, batch_size, workers, seed
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.max_unreadable, self.buffer = max_unreadable, buffer
+        self.streamed = isinstance(source, datasets.IterableDataset)
+        self.indices: list[int] = []
+        held: list[int] = []
+        self.held_out = held_out
+        if isinstance(source, datasets.Dataset):
+            if not len(source):
+                raise DataError("the data set is empty; expected at least one picture")
+            order = _permutation(seed, -1 % 2**32, len(source))
+            self.held_out = min(held_out, len(source) // 5)
+            held = sorted(int(i) for i in order[: self.held_out])
+            self.indices = sorted(int(i) for i in order[self.held_out :])
+        self._held_images = self._read_held_out(held)
+
+    def _read_held_out(self, held: Sequence[int]) -> list[Tensor]:
+        if isinstance(self.source, Generated):
+            # Positions that training cannot reach before 2^62 steps.
+            pictures = (self.source.picture(self.seed, 2**62 + i) for i in range(self.held_out))
+            return [_tensor(centre_crop(picture, self.size)) for picture in pictures]
+        rows = self.source.take(self.held_out) if self.streamed else (self.source[i] for i in held)
+        images = []
+        for row in rows:
+            try:
+                images.append(_tensor(centre_crop(_decode(row, self.size), self.size)))
+            except ImageError as error:
+                log.warning("skipped, cannot be read: %s", error)
+        return images
+
+    @property
+    def held_out_images(self) -> Tensor:
+        """The held-out crops (N, 3, size, size); N may be 0 for a tiny source."""
+        return torch.stack(self._held_images) if self._held_images else torch.zeros(0, 3, self.size, self.size)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The sequence from the trainer's position on (from the start, without a trainer)."""
+        first, rank, ranks = 0, 0, 1
+        if self.trainer is not None:
+            first = self.trainer.global_step * self.trainer.accumulate_grad_batches
+            rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(Positions(first, self.batch_size, rank, ranks))
+
+    def calibration_batches(self, count: int) -> Iterator[Tensor]:
+        """The first ``count`` training crops, in batches (B, 3, size, size)."""
+        size = min(8, count)
+        batches = iter(self._loader(Positions(0, size)))
+        for _ in range(count // size):
+            yield next(batches)["image"]
+
+    def _loader(self, positions: Positions) -> DataLoader[Any]:
+        dataset: Dataset[dict[str, Any]]
+        sampler: Sampler[Any] = positions
+        if isinstance(self.source, datasets.IterableDataset):
+            dataset = StreamedCrops(self.size, self.scale, self.seed)
+            sampler = StreamedPositions(self.source, self.held_out, self.seed, self.buffer, positions)
+        else:
+            dataset = PositionedCrops(self.source, self.indices, self.size, self.scale, self.seed)
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=4 if self.workers else None,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The held-out photographs, the same central crops every time."""
+        return DataLoader(HeldOut(self._held_images), batch_size=self.batch_size, collate_fn=collate)

@@ -1,0 +1,105 @@
+"""Where photographs come from: folders, the Hugging Face hub, local shards, or made on the fly.
+
+A source gives encoded pictures by index (``datasets.Dataset``), in a stream
+(``datasets.IterableDataset``), or makes them by position (``Generated``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from PIL import Image
+
+from fststyle.images import ImageError, find_pictures
+from fststyle.training.generated import dead_leaves
+
+
+class DataError(ValueError):
+    """A source of photographs that cannot be used; the message says what was found and expected."""
+
+
+def folder(path: str | os.PathLike[str]) -> datasets.Dataset:
+    """All pictures below a folder, sub-folders included, in the order of their names."""
+    try:
+        files = [str(file) for file in find_pictures(path)]
+    except ImageError as error:
+        raise DataError(f"the data set is empty: {error}") from None
+    return _undecoded(datasets.Dataset.from_dict({"image": files}), "image")
+
+
+def hub(
+    repository: str, split: str = "train", column: str = "image", streaming: bool = False
+) -> datasets.Dataset | datasets.IterableDataset:
+    """A data set of the Hugging Face hub, downloaded once, or streamed."""
+    return _undecoded(_load(repository, split=split, streaming=streaming), column)
+
+
+def parquet(
+    files: str | Sequence[str], column: str = "image", streaming: bool = False
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Local parquet files (a glob, a folder or a list) with a column of encoded pictures."""
+    found = _local_files(files, ".parquet")
+    return _undecoded(_load("parquet", data_files=found, split="train", streaming=streaming), column)
+
+
+def webdataset(
+    files: str | Sequence[str], column: str = "jpg", streaming: bool = True
+) -> datasets.Dataset | datasets.IterableDataset:
+    """Local tar shards in the WebDataset layout; ``column`` is the members' ending."""
+    found = _local_files(files, ".tar")
+    return _undecoded(_load("webdataset", data_files=found, split="train", streaming=streaming), column)
+
+
+class Generated:
+    """Dead-leaves pictures made on the fly: endless, offline, no two alike."""
+
+    def __init__(self, size: int = 320) -> None:
+        self.size = size
+
+    def picture(self, seed: int, position: int) -> Image.Image:
+        """The picture at a position: always the same one for the same seed."""
+        return Image.fromarray(dead_leaves(self.size, np.random.default_rng((seed, 1, position))))
+
+
+Source = datasets.Dataset | datasets.IterableDataset | Generated
+
+
+def _load(name: str, **options: Any) -> Any:
+    try:
+        return datasets.load_dataset(name, **options)
+    except Exception as error:  # the library raises many kinds: no connection, no such set, no such split
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"the data set {name!r} ({', '.join(f'{k}={v}' for k, v in options.items() if k != 'data_files')}) "
+            f"cannot be loaded: {reason}"
+        ) from None
+
+
+def _local_files(files: str | Sequence[str], suffix: str) -> list[str]:
+    found: list[str] = []
+    for pattern in [files] if isinstance(files, str) else files:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            found += sorted(str(p) for p in path.rglob(f"*{suffix}"))
+        elif path.is_file():
+            found.append(str(path))
+        else:
+            anchor = Path(path.anchor) if path.is_absolute() else Path()
+            found += sorted(str(p) for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
+    if not found:
+        raise DataError(f"the data set is empty: no {suffix} file matches {files!r}")
+    return found
+
+
+def _undecoded(source: Any, column: str) -> Any:
+    columns = source.column_names
+    if columns is not None and column not in columns:
+        raise DataError(f"the data set has no column {column!r}; its columns are {', '.join(columns)}")
+    # Decoding is ours: one damaged picture must not end a run, and JPEGs can be decoded at a smaller scale.
+    source = source.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return source.rename_column(column, "image") if column != "image" else source

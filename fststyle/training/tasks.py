@@ -1,0 +1,117 @@
+"""What is learned: a LightningModule per task."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from fststyle.losses import LossTerms, PerceptualLoss
+
+
+class StyleTask(pl.LightningModule):
+    """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3).
+
+    Its state is the network, and what the loss measures against: style targets and normalisers.
+    The encoder is never part of it.
+
+    Args:
+        network: image in, image of the same size out.
+        loss: judges the output against the photograph and the style.
+        style_targets: layer to Gram matrix (1, C, C), from ``loss.style_targets(painting)``.
+        learning_rate: Adam's.
+        schedule: ``none``, or ``cosine`` to zero over ``steps``.
+        warmup: steps over which the learning rate rises linearly from zero.
+        steps: length of the run, for the schedule.
+        compile: run network and loss through ``torch.compile``; worth its minute in long runs.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        style_targets: Mapping[str, Tensor],
+        learning_rate: float = 1e-3,
+        schedule: str = "none",
+        warmup: int = 0,
+        steps: int = 40_000,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if schedule not in ("none", "cosine"):
+            raise ValueError(f"schedule is {schedule!r}; expected none or cosine")
+        if not learning_rate > 0:
+            raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss
+        self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
+        self.learning_rate, self.schedule, self.warmup, self.steps = learning_rate, schedule, warmup, steps
+        self._judge = torch.compile(self.judge) if compile else self.judge
+        self._clock: tuple[float, int] | None = None
+
+    def judge(self, photographs: Tensor) -> LossTerms:
+        """Stylise photographs (B, 3, H, W) and judge the result."""
+        photographs = photographs.contiguous(memory_format=torch.channels_last)
+        content = self.loss.content_targets(photographs)
+        output = self.network(photographs)
+        return self.loss(output, content=content, style=self.style_targets)
+
+    def on_fit_start(self) -> None:
+        self.style_targets = {layer: gram.to(self.device) for layer, gram in self.style_targets.items()}
+
+    def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
+        terms = self._judge(batch["image"])
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._log_terms("train", terms, batch)
+        return terms.total
+
+    def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
+        self._log_terms("val", self.judge(batch["image"]), batch)
+
+    def _log_terms(self, stage: str, terms: LossTerms, batch: Mapping[str, Any]) -> None:
+        size = batch["image"].shape[0]
+        named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
+        self.log_dict(named, batch_size=size, sync_dist=stage == "val")
+        shown = {"loss": terms.total.detach()}
+        for kind, values in (("content", terms.content), ("style", terms.style)):
+            if values:
+                shown[kind] = torch.stack(list(values.values())).mean().detach()
+        if stage == "train":
+            shown |= self._speed(size)
+        self.log_dict(shown, batch_size=size, prog_bar=True, logger=False) if stage == "train" else None
+
+    def _speed(self, batch_size: int) -> dict[str, Tensor]:
+        now, step = time.perf_counter(), self.trainer.global_step
+        speed: dict[str, Tensor] = {}
+        if self._clock and step > self._clock[1]:
+            images = (step - self._clock[1]) * batch_size * self.trainer.accumulate_grad_batches
+            speed["img/s"] = torch.tensor(images * self.trainer.world_size / (now - self._clock[0]))
+            self.log("train/images_per_second", speed["img/s"])
+        self._clock = (now, step)
+        return speed
+
+    def configure_optimizers(self) -> Any:
+        fused = self.device.type in ("cuda", "cpu")
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, fused=fused)
+
+        def rate(step: int) -> float:
+            rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+            if self.schedule == "none":
+                return rise
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, self.steps))))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["style_targets"] = {layer: gram.cpu() for layer, gram in self.style_targets.items()}
+        checkpoint["normalizers"] = dict(self.loss.normalizers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.style_targets = checkpoint["style_targets"]
+        self.loss.normalizers = dict(checkpoint["normalizers"])
