@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +28,16 @@ MIN_SIDE = 16
 MAX_PIXELS = 2**28
 #: File name endings that count as pictures when a folder is searched.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm"})
-#: What Pillow raises on bytes that are no picture, or not a whole one.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, MemoryError)
+#: EXIF orientations that are not upright, and what sets them so.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit stands in open_picture, with a clear message
 
@@ -78,26 +86,35 @@ def open_picture(source: str | os.PathLike[str] | bytes, *, draft: int | None = 
             with picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ImageError(
-                        f"{name}: has {picture.width}×{picture.height} pixels; at most {MAX_PIXELS / 1e6:.0f} million are read"
+                        f"{name}: has {picture.width}×{picture.height} pixels; "
+                        f"at most {MAX_PIXELS / 1e6:.0f} million are read"
                     )
                 if draft is not None:
                     scale = draft / min(picture.size)
                     picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
                 picture.load()
-                return _to_srgb(ImageOps.exif_transpose(picture))
+                return _to_srgb(_upright(picture))
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{name}: is not a picture in a known format (JPEG, PNG, WebP, TIFF, …)") from None
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # Pillow's decoders raise whatever comes on damaged bytes: struct.error, RuntimeError, …
         raise ImageError(f"{name}: is damaged and cannot be read ({str(error) or type(error).__name__})") from None
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block is no reason to refuse a sound picture
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit or 32-bit grey
         values = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0) > 255 else 255.0
+        top = 65535.0 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
         grey = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
         return grey.convert("RGB")
     if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
@@ -240,16 +257,22 @@ def save_image(image: Tensor | np.ndarray, path: str | os.PathLike[str], alpha: 
     """
     pixels = image if isinstance(image, np.ndarray) else to_pixels(image)
     picture = Image.fromarray(pixels)
+    kind = check_ending(path)
+    if alpha is not None and kind in ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000"):
+        picture.putalpha(Image.fromarray(alpha))
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    if kind == "WEBP":
+        options = {"quality": 95}
+    write_atomically(path, lambda file: picture.save(file, format=kind, **options))
+
+
+def check_ending(path: str | os.PathLike[str]) -> str:
+    """Pillow's name of the format in which ``path`` would be written; ``ImageError`` if there is none."""
     suffix = Path(path).suffix.lower()
     known = Image.registered_extensions()
     if suffix not in known or known[suffix] not in Image.SAVE:
         raise ImageError(f"{path}: no picture format ends in {suffix or 'nothing'!r}; use .png, .jpg, .webp or .tif")
-    if alpha is not None and known[suffix] in ("PNG", "WEBP", "TIFF", "AVIF", "JPEG2000"):
-        picture.putalpha(Image.fromarray(alpha))
-    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if known[suffix] == "JPEG" else {}
-    if known[suffix] == "WEBP":
-        options = {"quality": 95}
-    write_atomically(path, lambda file: picture.save(file, format=known[suffix], **options))
+    return known[suffix]
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:

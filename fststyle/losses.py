@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,9 @@ from fststyle.networks.vgg import VGGEncoder
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
 StyleForm = Literal["sum", "mean", "quarter"]
+StyleDivisor = Literal["none", "chw"]
 TVForm = Literal["squared", "l1"]
+Reduction = Literal["sum", "mean"]
 Layers = Sequence[str] | Mapping[str, float]
 
 
@@ -112,7 +114,7 @@ def style_loss(gram: Tensor, target: Tensor, form: StyleForm = "sum") -> Tensor:
     return (_precise(gram) - _precise(target)).square().sum((1, 2)).mean() / divisors[form]
 
 
-def total_variation(image: Tensor, form: TVForm = "squared", reduction: Literal["sum", "mean"] = "sum") -> Tensor:
+def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reduction = "sum") -> Tensor:
     """Total variation: differences between neighbouring pixels, down and across.
 
     Args:
@@ -123,6 +125,8 @@ def total_variation(image: Tensor, form: TVForm = "squared", reduction: Literal[
     Returns:
         Scalar, mean over the batch.
     """
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"total variation reduction is {reduction!r}; expected sum or mean")
     image = _precise(image)
     down = image[:, :, 1:] - image[:, :, :-1]
     across = image[:, :, :, 1:] - image[:, :, :, :-1]
@@ -179,7 +183,7 @@ class PerceptualLoss(nn.Module):
 
     Args:
         encoder: the frozen loss network.
-        content_layers, style_layers: names, or names with a weight for each.
+        content_layers, style_layers: names, or names with a weight ≥ 0 for each.
         content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         content, gram, style, tv, tv_reduction: the conventions in the head of this file.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
@@ -188,7 +192,7 @@ class PerceptualLoss(nn.Module):
             same for every encoder, convention and size.
 
     Raises:
-        ValueError: unknown layer, negative weight, or nothing with a weight above 0.
+        ValueError: unknown layer or convention, negative weight, or nothing with a weight above 0.
     """
 
     def __init__(
@@ -203,9 +207,9 @@ class PerceptualLoss(nn.Module):
         content: ContentForm = "mean",
         gram: GramDivisor = "chw",
         style: StyleForm = "sum",
-        style_divisor: Literal["none", "chw"] = "none",
+        style_divisor: StyleDivisor = "none",
         tv: TVForm = "squared",
-        tv_reduction: Literal["sum", "mean"] = "sum",
+        tv_reduction: Reduction = "sum",
         balanced: bool = False,
     ) -> None:
         super().__init__()
@@ -217,11 +221,16 @@ class PerceptualLoss(nn.Module):
         self.tv, self.tv_reduction, self.balanced = tv, tv_reduction, balanced
         #: Term name (as in ``LossTerms.scalars``) to the value it is divided by.
         self.normalizers: dict[str, float] = {}
+        forms = {"content": ContentForm, "gram": GramDivisor, "style": StyleForm, "style_divisor": StyleDivisor}
+        for option, form in {**forms, "tv": TVForm, "tv_reduction": Reduction}.items():
+            if getattr(self, option) not in get_args(form):
+                raise ValueError(f"{option} is {getattr(self, option)!r}; expected {' or '.join(get_args(form))}")
         encoder.check_layers([*self.content_layers, *self.style_layers])
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
-        if not any(self.weights.values()):
+        judged = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
+        if not any(weight and judged.get(name, True) for name, weight in self.weights.items()):
             raise ValueError("every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0")
 
     @property
@@ -325,15 +334,17 @@ class PerceptualLoss(nn.Module):
             for name, value in terms.scalars().items():
                 sums[name] = sums.get(name, 0.0) + float(value) * batch.shape[0]
             count += batch.shape[0]
+        self.normalizers = {}
         if not count:
             raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
-        self.normalizers = {name: sums[name] / count for name in self._term_names() if name in sums}
-        for name, value in self.normalizers.items():
+        normalizers = {name: sums[name] / count for name in self._term_names() if name in sums}
+        for name, value in normalizers.items():
             if not value > 0 or not math.isfinite(value):
                 raise ValueError(
                     f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
                 )
-        return self.normalizers
+        self.normalizers = normalizers
+        return normalizers
 
     def _term_names(self) -> list[str]:
         names = [f"content/{layer}" for layer in self.content_layers]
@@ -341,6 +352,10 @@ class PerceptualLoss(nn.Module):
 
 
 def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:
+    layers = [layers] if isinstance(layers, str) else layers
     weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-    total = sum(weights.values()) if average else 1.0
-    return {layer: weight / total for layer, weight in weights.items()} if total else weights
+    if min(weights.values(), default=0) < 0:
+        return weights  # to be refused; averaging could hide the sign
+    used = {layer: float(weight) for layer, weight in weights.items() if weight}
+    total = sum(used.values()) if average else 1.0
+    return {layer: weight / total for layer, weight in used.items()}

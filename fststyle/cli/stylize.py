@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fststyle.images import (
     SUFFIXES,
     ImageError,
+    check_ending,
     check_writable,
     find_pictures,
     read_picture,
@@ -48,15 +49,16 @@ def run(options: argparse.Namespace) -> int:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 save_image(output, target, picture.alpha)
                 tqdm.write(str(target))
-            except ImageError as error:
-                failures.append(str(error))
+            except (ImageError, OSError) as error:
+                unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
+                failures.append(str(error) if isinstance(error, ImageError) else unwritten)
                 if len(inputs) > 1:
-                    tqdm.write(f"fststyle: skipped: {error}", file=sys.stderr)
+                    tqdm.write(f"fststyle: skipped: {failures[-1]}", file=sys.stderr)
             bar.update()
     if not failures:
         return 0
     if len(failures) == len(inputs):  # nothing was done at all: refused
-        raise ImageError(failures[0] if len(inputs) == 1 else f"none of the {len(inputs)} pictures can be read")
+        raise ImageError(failures[0] if len(inputs) == 1 else f"none of the {len(inputs)} pictures could be stylised")
     print(f"fststyle: {len(inputs) - len(failures)} done, {len(failures)} skipped", file=sys.stderr)
     return 1
 
@@ -100,6 +102,8 @@ def plan(inputs: list[Path], output: str | None, style: str) -> list[Path]:
         as_file = bool(out.suffix) and not out.is_dir() and not output.endswith(os.sep)
         if as_file and len(inputs) > 1:
             raise ImageError(f"{output}: is one file for {len(inputs)} pictures; give a folder")
+        if as_file:
+            check_ending(out)
         targets = [out] if as_file else [out / name for name in names]
         existing = next(p for p in [out.parent if as_file else out, *out.absolute().parents] if p.exists())
         check_writable(existing)

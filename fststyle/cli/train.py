@@ -19,7 +19,7 @@ from typing import Any
 import hydra
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from fststyle.resources import resource
 
@@ -36,14 +36,13 @@ def run(arguments: list[str]) -> int:
     """Train as the Hydra overrides say; ``-m`` runs several. Returns the exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
     sys.argv = ["fststyle train", *arguments]
+    _failures.clear()
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="train")(job)()
     except HydraException as error:
         raise ConfigError(explain(error)) from None
-    except MissingMandatoryValue as error:
-        raise ConfigError(_missing(error)) from None
     except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(_missing(error)) from None
     if _failures:
         raise _failures.pop(0)
     return 0
@@ -59,9 +58,9 @@ def job(cfg: DictConfig) -> None:
         train(cfg)
     except InstantiationException as error:  # around what a constructor of ours raised
         cause = error.__cause__
-        _failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_first_line(error)))
+        _failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error)))
     except Exception as error:
-        _failures.append(error)
+        _failures.append(_without_traceback(error))
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -124,7 +123,7 @@ def train(cfg: DictConfig) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
     except (ValueError, OSError) as error:  # no longer a refusal: work had begun
-        raise RuntimeError(f"the training of {cfg.style.name} stopped: {error}") from error
+        raise RuntimeError(f"the training of {cfg.style.name} stopped: {_without_traceback(error)}") from error
     log.info("exported %s", folder / f"{cfg.style.name}.safetensors")
 
 
@@ -202,7 +201,7 @@ def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
         "average": cfg.average,
         "init_from": _public(cfg.init_from),
         "precision": str(cfg.trainer.precision),
-        "command": "fststyle train " + shlex.join(_public(a) for a in sys.argv[1:]),
+        "command": shlex.join(["fststyle", "train", *(_public(argument) for argument in sys.argv[1:])]),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: version(name) for name in ("fststyle", "torch", "pytorch-lightning")}
         | {"python": platform.python_version()},
@@ -210,11 +209,13 @@ def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
     }
 
 
-def _public(value: Any) -> Any:
-    """A setting without the folders of the machine it ran on: key=/home/me/photos becomes key=photos."""
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"(?:~|\.{0,2})?/(?:[^/\s=\[\],]+/)*([^/\s=\[\],]+)/?", r"\1", value)
+def _public(setting: Any) -> Any:
+    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
+    if not isinstance(setting, str):
+        return setting
+    key, equals, value = setting.rpartition("=")
+    path = Path(value).expanduser()
+    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 
 
 def _quiet_libraries() -> None:
@@ -239,7 +240,7 @@ def explain(error: Exception) -> str:
         return f"unknown key {key!r}{_nearest(group, [*_keys(), *groups])}; fststyle train --cfg job lists them all"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        options = [p.stem for p in sorted((resource("conf") / group).glob("[a-z]*.yaml"))]
+        options = [name for name in re.findall(r"^\t(\S+)$", text, re.M) if not name.startswith("_")]
         return f"{group or 'config'} has no option {option!r}{_nearest(option, options)}; known: {', '.join(options)}"
     return _first_line(error)
 
@@ -268,5 +269,18 @@ def _missing(error: Exception) -> str:
     return f"{match[1]} is missing; give it as {match[1]}=…" if match else _first_line(error)
 
 
-def _first_line(error: Exception) -> str:
+def _instantiation(error: Exception) -> str:
+    key = re.search(r"full_key: (\S+)", str(error))
+    return f"{key[1] if key else 'config'}: {_first_line(error.__cause__ or error)}"
+
+
+def _without_traceback(error: Exception) -> Exception:
+    """The error; one that a loader's worker has sent carries a traceback in its message."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, ValueError) and lines and lines[0].startswith("Caught "):
+        return type(error)(lines[-1].partition(": ")[2])
+    return error
+
+
+def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

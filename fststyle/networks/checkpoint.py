@@ -92,15 +92,15 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: no such file, not a checkpoint, a newer format, or cut off.
     """
     header, _ = _read_header(Path(path))
-    metadata = header.get("__metadata__", {})
-    if _KEY not in metadata:
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or _KEY not in metadata:
         raise CheckpointError(f"{path}: is a safetensors file, but not a checkpoint of fststyle (it has no record)")
     try:
         record = json.loads(metadata[_KEY])
         version, kind = record["format"], record["kind"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path}: its record is damaged; expected JSON with a format and a kind") from None
-    if version != FORMAT or kind not in KINDS:
+    if version != FORMAT or kind not in tuple(KINDS):  # as a tuple: any JSON value can be looked for
         raise CheckpointError(
             f"{path}: is a checkpoint of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
             f"kinds {', '.join(KINDS)}"
@@ -128,9 +128,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         header = json.loads(text)
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         raise CheckpointError(not_one) from None
-    expected = 8 + length + max(ends, default=0)
     if size < expected:
         raise CheckpointError(f"{cut} ({size} bytes, expected {expected})")
     return header, length
@@ -163,13 +163,15 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
             if key.startswith("style_targets.")
         }
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise CheckpointError(f"{path}: does not fit its own description ({reason})") from None
     return Checkpoint(network.float().eval(), record, targets)
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
     name = description["class"]
+    if name not in NETWORKS:
+        raise CheckpointError(f"it names a network {name!r}; this version knows {', '.join(NETWORKS)}")
     network: nn.Module = getattr(importlib.import_module(NETWORKS[name]), name)(**description["arguments"])
     return network
 

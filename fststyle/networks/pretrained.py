@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import logging
 import math
 import os
+import pickle
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -141,19 +142,18 @@ def read_weights(path: Path, architecture: str, preprocess: str | None = None) -
     padding = "zeros"
     if "features.0.weight" in state:
         for index, layer in enumerate(layer_names(architecture)):  # torchvision's Sequential, in the same order
-            if layer.startswith("conv") and f"features.{index}.weight" in state:
-                for part in ("weight", "bias"):
+            for part in ("weight", "bias"):
+                if layer.startswith("conv") and f"features.{index}.{part}" in state:
                     found[f"{layer}.{part}"] = state[f"features.{index}.{part}"]
         found |= preprocessing(*_input_statistics(path, preprocess))
     elif "conv1_1.weight" in state and "preprocess.weight" in state:
-        for key in ["preprocess", *conv_names(architecture)]:
-            if f"{key}.weight" in state:
-                found |= {f"{key}.{part}": state[f"{key}.{part}"] for part in ("weight", "bias")}
-        found["preprocess.weight"] = found["preprocess.weight"].reshape(3, 3)
+        keys = [f"{key}.{part}" for key in ["preprocess", *conv_names(architecture)] for part in ("weight", "bias")]
+        found = {key: state[key] for key in keys if key in state}
+        found["preprocess.weight"] = found["preprocess.weight"].squeeze()
         # A network distilled from VGG-19 with reflection padding has maps to the original beside it.
         padding = "reflect" if any(key.startswith("to_vgg19.") for key in state) else "zeros"
     else:
-        some = ", ".join(sorted(state)[:3])
+        some = ", ".join(sorted(map(str, state))[:3]) or "none"
         raise WeightsError(
             f"{path}: has tensors {some}, …; expected torchvision's names (features.0.weight) "
             "or layers by name (conv1_1.weight and preprocess.weight)"
@@ -180,8 +180,10 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         raise WeightsError(f"{path}: no such file; expected encoder weights (.pth or .safetensors)")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own message advises to load it nevertheless
+        raise WeightsError(f"{path}: is no .pth file of tensors only, and was not unpickled") from None
     except Exception as error:  # torch and safetensors raise many kinds on foreign bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
         raise WeightsError(f"{path}: cannot be read as encoder weights ({reason})") from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path}: holds {type(state).__name__}; expected a state dict of tensors")
@@ -189,14 +191,18 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
 
 
 def _check_shapes(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> None:
+    shapes: dict[str, tuple[int, ...]] = {"preprocess.weight": (3, 3), "preprocess.bias": (3,)}
     inputs = 3
-    for conv in conv_names(architecture):
-        if f"{conv}.weight" not in weights:
-            return
-        shape = tuple(weights[f"{conv}.weight"].shape)
-        if len(shape) != 4 or shape[1:] != (inputs, 3, 3):
-            raise WeightsError(f"{path}: {conv} is {shape} for {architecture}; expected (any, {inputs}, 3, 3)")
-        inputs = shape[0]
+    depth = sum(f"{conv}.weight" in weights for conv in conv_names(architecture))
+    for conv in conv_names(architecture)[:depth]:  # without a gap, or the file is another network's
+        outputs = (*getattr(weights.get(f"{conv}.weight"), "shape", ()), 0)[0]
+        shapes |= {f"{conv}.weight": (outputs, inputs, 3, 3), f"{conv}.bias": (outputs,)}
+        inputs = outputs
+    for key, shape in shapes.items():
+        if key not in weights:
+            raise WeightsError(f"{path}: lacks {key} of {architecture}; is it the file of another network?")
+        if tuple(weights[key].shape) != shape:
+            raise WeightsError(f"{path}: {key} is {tuple(weights[key].shape)} for {architecture}; expected {shape}")
 
 
 def _looks_like_path(weights: str) -> bool:
@@ -248,38 +254,36 @@ def fetch(published: Published) -> Path:
     """
     target = cache_folder() / published.filename
     if target.is_file():
-        _check_hash(target, published)
+        if fault := _hash_fault(target, published):
+            raise WeightsError(f"{target}: {fault}; delete it and fetch it again")
         return target
-    advice = (
-        f"fetch {published.url} on a machine with internet into {target.parent}, "
-        f"or name a local file with encoder.weights=FILE"
-    )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{published.filename}.", dir=target.parent)
-    part = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file, urllib.request.urlopen(published.url, timeout=30) as response:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm(total=total, unit="B", unit_scale=True, desc=published.filename) as bar:
-                while chunk := response.read(1 << 20):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-        _check_hash(part, published)
-        part.replace(target)
-    except (urllib.error.URLError, OSError) as error:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{published.filename}.", dir=target.parent) as folder:
+            part = Path(folder) / published.filename
+            with part.open("wb") as file, urllib.request.urlopen(published.url, timeout=30) as response:
+                total = int(response.headers.get("Content-Length") or 0) or None
+                with tqdm(total=total, unit="B", unit_scale=True, desc=published.filename) as bar:
+                    while chunk := response.read(1 << 20):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+            if fault := _hash_fault(part, published):
+                raise OSError(f"{part.stat().st_size} bytes came, {total or 'any number'} expected; {fault}")
+            part.replace(target)
+    except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
         reason = getattr(error, "reason", None) or error
-        raise WeightsError(f"{published.filename} could not be downloaded ({reason}); {advice}") from None
-    finally:
-        part.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{published.filename} could not be downloaded ({reason}); fetch {published.url} on a machine with "
+            f"internet into {target.parent}, or name a local file with encoder.weights=FILE"
+        ) from None
     return target
 
 
-def _check_hash(path: Path, published: Published) -> None:
+def _hash_fault(path: Path, published: Published) -> str:
     digest = file_sha256(path)
-    if not digest.startswith(published.sha256):
-        raise WeightsError(
-            f"{path}: its SHA-256 begins with {digest[:8]}, expected {published.sha256}; delete it and fetch it again"
-        )
+    if digest.startswith(published.sha256):
+        return ""
+    return f"its SHA-256 begins with {digest[:8]}, expected {published.sha256}"
 
 
 # --- normalisation --------------------------------------------------------------------------------
@@ -288,11 +292,13 @@ def _check_hash(path: Path, published: Published) -> None:
 def _normalize(
     encoder: VGGEncoder, photographs: str | os.PathLike[str] | Iterable[Tensor], path: Path | None
 ) -> VGGEncoder:
+    if isinstance(photographs, Tensor):
+        photographs = [photographs]  # one batch, not a sequence of its images
     by_path = isinstance(photographs, (str, os.PathLike))
-    images = list(photographs_for_normalizing(photographs) if by_path else photographs)  # type: ignore[arg-type]
-    digest = hashlib.sha256(encoder.pooling.encode() + encoder.padding.encode())
-    for image in images:
-        digest.update(str(tuple(image.shape)).encode() + image.cpu().contiguous().numpy().tobytes())
+    images: list[Tensor] = list(photographs_for_normalizing(photographs) if by_path else photographs)  # type: ignore[arg-type]
+    digest = hashlib.sha256(f"{encoder.architecture} {encoder.pooling} {encoder.padding}".encode())
+    for tensor in [*encoder.weights().values(), *images]:  # the weights too: another input, another file of that name
+        digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
     cache = path.with_name(f"{path.name}.means-{digest.hexdigest()[:12]}.safetensors") if path else None
     if cache is not None and cache.is_file():
         return normalize_activations(encoder, load_file(cache))
@@ -307,5 +313,6 @@ def _normalize(
 def photographs_for_normalizing(folder: str | os.PathLike[str], count: int = 100, size: int = 224) -> Iterable[Tensor]:
     """``count`` photographs spread evenly over a folder, shorter side ``size``, as images (1, 3, H, W)."""
     files = find_pictures(folder)
-    for path in files[:: max(1, len(files) // count)][:count]:
+    count = min(count, len(files))
+    for path in (files[index * len(files) // count] for index in range(count)):
         yield to_image(np.asarray(resize_shorter_side(open_picture(path).convert("RGB"), size)))

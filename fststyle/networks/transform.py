@@ -34,6 +34,8 @@ class TransformNet(nn.Module):
             is clamped when the picture is shown, not here, where training needs its gradient.
     """
 
+    mean: Tensor
+
     def __init__(
         self,
         width: int = 32,
@@ -61,6 +63,8 @@ class TransformNet(nn.Module):
                 f"border is {border}; expected 0 (padded residual blocks) or {8 * residual_blocks} "
                 f"(what {residual_blocks} unpadded residual blocks take away)"
             )
+        if padding not in ("reflect", "zeros"):
+            raise ValueError(f"padding is {padding!r}; expected reflect or zeros")
         if output not in ("sigmoid", "tanh", "linear"):
             raise ValueError(f"output is {output!r}; expected one of sigmoid, tanh, linear")
         self.border = border

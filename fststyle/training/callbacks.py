@@ -39,21 +39,34 @@ class SaveState(Callback):
         # Inside the loop, where Lightning's own counters are those of a run in progress: a longer
         # run can go on from the last step, too.
         step = trainer.global_step
-        if step != self.saved and (step % self.every == 0 or step == trainer.max_steps or trainer.should_stop):
+        if step % self.every == 0 or step == trainer.max_steps or trainer.should_stop:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        self.save(trainer)  # for runs that end by time
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save unless this step is saved already."""
+        if trainer.global_step != self.saved:
             part = self.path.with_suffix(".part")
             trainer.save_checkpoint(part, weights_only=False)
             if trainer.is_global_zero:
                 part.replace(self.path)
-            self.saved = step
+            self.saved = trainer.global_step
 
 
 class StopOnInterrupt(Callback):
     """The first Ctrl-C ends the run after the current step, with state saved and style exported."""
 
+    _before: Any = None
+
     def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         self.interrupted = False
+        process = os.getpid()
 
         def stop(*_: Any) -> None:
+            if os.getpid() != process:
+                return  # a decoding worker, which the terminal tells as well: it ends with this process
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
@@ -66,7 +79,8 @@ class StopOnInterrupt(Callback):
         signal.signal(signal.SIGINT, self._before)
 
     def on_exception(self, *_: Any) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        if self._before is not None:  # else the run ended before it began
+            signal.signal(signal.SIGINT, self._before)
 
 
 class AverageWeights(Callback):
@@ -201,15 +215,19 @@ class Export(Callback):
         network: Callable[[], nn.Module],
         dtype: str = "float16",
     ) -> None:
+        if dtype not in ("float16", "float32"):  # said now, not after hours of training
+            raise ValueError(f"dtype is {dtype!r}; expected float16 or float32")
         self.path, self.record, self.network, self.dtype = Path(path), record, network, dtype
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not trainer.global_step:
             return
         network = self.network()
+        loss: Any = task.loss
         batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
         record = {
             **self.record,
+            "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
             "held_out": held_out_terms(network, task, trainer.datamodule.val_dataloader()),  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ and a run goes on at any position.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -25,6 +26,8 @@ from fststyle.training.sources import DataError, Generated, Source
 
 log = logging.getLogger(__name__)
 
+#: A crop's width over its height lies between e^(-2 · 0.1) and e^(2 · 0.1).
+ASPECT = 0.1
 #: A picture that cannot be read is replaced by another; after so many in a row the source is given up.
 ATTEMPTS = 50
 #: The share of unreadable pictures is judged once this many were met.
@@ -44,7 +47,7 @@ def random_crop(picture: Image.Image, size: int, scale: tuple[float, float], rng
         rng: decides.
     """
     share = rng.uniform(*scale)
-    aspect = np.exp(rng.uniform(-0.1, 0.1))
+    aspect = np.exp(rng.uniform(-ASPECT, ASPECT))
     width = min(picture.width, min(picture.size) * share * aspect)
     height = min(picture.height, min(picture.size) * share / aspect)
     left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
@@ -70,6 +73,11 @@ def _decode(row: Mapping[str, Any], draft: int) -> Image.Image:
         return open_picture(name if data is None else data, draft=draft).convert("RGB")
     except ImageError as error:
         raise ImageError(str(error).replace("the picture:", f"{name}:", 1)) from None
+
+
+def _shortest_side(size: int, scale: tuple[float, float]) -> int:
+    """A picture of this shorter side still has ``size`` pixels along the smallest crop's shorter side."""
+    return math.ceil(size / scale[0] * math.exp(ASPECT))
 
 
 def _tensor(picture: Image.Image) -> Tensor:
@@ -114,7 +122,7 @@ class PositionedCrops(Dataset[dict[str, Any]]):
             return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": []}
         epoch, place = divmod(position, len(self.indices))
         row = int(_permutation(self.seed, epoch, len(self.indices))[place])
-        draft = int(self.size / self.scale[0])
+        draft = _shortest_side(self.size, self.scale)
         unreadable: list[str] = []
         while len(unreadable) < ATTEMPTS:
             try:
@@ -191,7 +199,7 @@ class StreamedCrops(Dataset[dict[str, Any]]):
         position, row = item
         unreadable: list[str] = []
         try:
-            picture = _decode(row, int(self.size / self.scale[0]))
+            picture = _decode(row, _shortest_side(self.size, self.scale))
         except ImageError as error:
             unreadable.append(str(error))
             picture = Generated(self.size).picture(self.seed, position)
@@ -250,6 +258,11 @@ class Photographs(pl.LightningDataModule):
             raise DataError(
                 f"size is {size}, batch_size {batch_size}, workers {workers}; expected at least 32, 1 and 0"
             )
+        if held_out < 0 or buffer < 1 or not 0 <= max_unreadable <= 1:
+            raise DataError(
+                f"held_out is {held_out}, buffer {buffer}, max_unreadable {max_unreadable}; "
+                "expected at least 0, at least 1, and a share between 0 and 1"
+            )
         if not 0 < scale[0] <= scale[1] <= 1:
             raise DataError(f"scale is {tuple(scale)}; expected two shares with 0 < smallest ≤ largest ≤ 1")
         self.source, self.size, self.batch_size, self.workers, self.seed = source, size, batch_size, workers, seed
@@ -297,10 +310,12 @@ class Photographs(pl.LightningDataModule):
 
     def calibration_batches(self, count: int) -> Iterator[Tensor]:
         """The first ``count`` training crops, in batches (B, 3, size, size)."""
+        if count < 2:
+            raise DataError(f"calibration takes at least 2 photographs; found {count}")
         size = min(8, count)
         batches = iter(self._loader(Positions(0, size)))
-        for _ in range(count // size):
-            yield next(batches)["image"]
+        for first in range(0, count, size):
+            yield next(batches)["image"][: count - first]
 
     def _loader(self, positions: Positions) -> DataLoader[Any]:
         dataset: Dataset[dict[str, Any]]

@@ -47,6 +47,8 @@ class StyleTask(pl.LightningModule):
             raise ValueError(f"schedule is {schedule!r}; expected none or cosine")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+        if steps < 1 or warmup < 0:
+            raise ValueError(f"steps is {steps}, warmup {warmup}; expected at least 1 and 0")
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
@@ -66,7 +68,8 @@ class StyleTask(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         terms = self._judge(batch["image"])
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        step, every = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
             self._log_terms("train", terms, batch)
         return terms.total
 
@@ -83,6 +86,7 @@ class StyleTask(pl.LightningModule):
                 shown[kind] = torch.stack(list(values.values())).mean().detach()
         if stage == "train":
             shown |= self._speed(size)
+            self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
         self.log_dict(shown, batch_size=size, prog_bar=True, logger=False) if stage == "train" else None
 
     def _speed(self, batch_size: int) -> dict[str, Tensor]:

@@ -1,0 +1,1 @@
+"""Results as pages: pictures, curves and tables in one self-contained HTML file."""

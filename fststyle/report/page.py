@@ -1,0 +1,106 @@
+"""Parts of a self-contained HTML page: pictures, curves, tables. Nothing is loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1, h2 { line-height: 1.2; font-weight: 600; } h2 { margin-top: 2.5rem; }
+.row { display: flex; flex-wrap: wrap; gap: 12px; margin: 12px 0; }
+figure { margin: 0; flex: 1 1 300px; } figure img { width: 100%; height: auto; border-radius: 4px; }
+figcaption, .note { color: #555; font-size: 14px; } svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; font-size: 14px; }
+code { background: #f3f3f3; padding: 1px 4px; border-radius: 3px; font-size: 14px; overflow-wrap: anywhere; }
+"""
+_COLOURS = ("#1f6fb4", "#d9662b", "#3a923a", "#8f56b0", "#7a7a7a")
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page out of parts that are HTML already."""
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
+        f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def heading(text: str) -> str:
+    """A section's heading."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str, *, note: bool = False) -> str:
+    """A paragraph of plain text; words between backquotes are set as code."""
+    pieces = escape(text).split("`")
+    html = "".join(f"<code>{piece}</code>" if i % 2 else piece for i, piece in enumerate(pieces))
+    return f'<p class="note">{html}</p>' if note else f"<p>{html}</p>"
+
+
+def picture(pixels: np.ndarray, caption: str) -> str:
+    """A picture, uint8 (H, W, 3), inside the page."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    height, width = pixels.shape[:2]
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{escape(caption)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def row(figures: Sequence[str]) -> str:
+    """Pictures side by side."""
+    return f'<div class="row">{"".join(figures)}</div>'
+
+
+def table(rows: Mapping[str, object]) -> str:
+    """Names and values."""
+    cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
+    return f"<table>{cells}</table>"
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, width: int = 800
+) -> str:
+    """Lines over a common axis, as SVG; y begins at zero.
+
+    Args:
+        series: name to (x values, y values); names go into the legend.
+        x_label, y_label: with units.
+    """
+    height, left, bottom, top, right = width * 3 // 8, 60, 45, 15, 15
+    top_x = max((max(xs) for xs, _ in series.values() if len(xs)), default=1.0) or 1.0
+    top_y = max((max(ys) for _, ys in series.values() if len(ys)), default=1.0) or 1.0
+
+    def place(x: float, y: float) -> str:
+        along = left + x / top_x * (width - left - right)
+        up = height - bottom - y / top_y * (height - top - bottom)
+        return f"{along:.1f},{up:.1f}"
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13" fill="#444">']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        x, y = place(share * top_x, 0).split(",")[0], place(0, share * top_y).split(",")[1]
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
+        parts.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dy="4">{share * top_y:.3g}</text>')
+        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{share * top_x:.4g}</text>')
+    parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text transform="translate(14 {height / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
+    )
+    for index, (name, (xs, ys)) in enumerate(series.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        points = " ".join(place(x, y) for x, y in zip(xs, ys, strict=True))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts.append(
+            f'<text x="{width - right - 6}" y="{top + 16 + 18 * index}" text-anchor="end" fill="{colour}">'
+            f"{escape(name)}</text>"
+        )
+    return "".join([*parts, "</svg>"])

@@ -1,0 +1,57 @@
+"""What the tests share: small networks and encoders, photographs that come with scikit-image, and data where it exists."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fststyle.images import save_image
+from fststyle.networks.pretrained import random_weights
+from fststyle.networks.transform import TransformNet
+from fststyle.networks.vgg import VGGEncoder
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Photographs, paintings and weights that lie beside a developer's checkout; tests skip without them.
+DATA = Path(os.environ.get("FSTSTYLE_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip(f"no data folder at {DATA}")
+    return DATA
+
+
+@pytest.fixture
+def encoder() -> VGGEncoder:
+    """A narrow VGG-16 with random weights."""
+    return VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
+
+
+@pytest.fixture
+def network() -> TransformNet:
+    torch.manual_seed(0)
+    return TransformNet(width=4, residual_blocks=1)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A photograph that comes with scikit-image, uint8 (512, 512, 3)."""
+    from skimage import data as pictures
+
+    return np.asarray(pictures.astronaut())
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    """A folder of a dozen small photographs, cut from one."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        top, left = rng.integers(0, 512 - 96, 2)
+        save_image(astronaut[top : top + 96, left : left + 80].copy(), folder / f"{index:02d}.jpg")
+    return folder

@@ -1,0 +1,380 @@
+"""One file: what goes in comes out, and whatever else is given is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fststyle.networks import checkpoint as module
+from fststyle.networks.checkpoint import (
+    CheckpointError,
+    find_checkpoint,
+    load_checkpoint,
+    read_record,
+    save_checkpoint,
+    shipped,
+)
+from fststyle.networks.transform import TransformNet
+from fststyle.resources import resource
+
+PRESETS = sorted(path.stem for path in (resource("conf") / "network").glob("*.yaml"))
+RECORD = {"kind": "style", "name": "wave", "style": {"image": "Hokusai: Große Welle.jpg"}, "images": 12}
+
+
+def gram(channels: int) -> Tensor:
+    features = torch.randn(channels, 50, generator=torch.Generator().manual_seed(channels))
+    product = features @ features.T / 50  # symmetric but for the order of its sums
+    return ((product + product.T) / 2)[None]
+
+
+@pytest.fixture
+def file(tmp_path: Path, network: TransformNet) -> Path:
+    """A sound checkpoint."""
+    path = tmp_path / "wave.safetensors"
+    save_checkpoint(path, network, RECORD, {"relu1_2": gram(4), "relu2_2": gram(6)})
+    return path
+
+
+def refusal(path: Path, read: Callable[[Path], object] = load_checkpoint) -> str:
+    """The message with which a file is refused: one line that names it."""
+    with pytest.raises(CheckpointError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 400
+    return message
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_network_comes_back_but_for_rounding_to_float16(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    with initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        network = instantiate(compose("train", [f"network={name}"]).network, width=2)
+    network.train()(torch.rand(2, 3, 20, 20))  # running statistics, where there are any, leave their first values
+    save_checkpoint(tmp_path / "a.safetensors", network, RECORD)
+    loaded = load_checkpoint(tmp_path / "a.safetensors").network
+
+    assert type(loaded) is type(network)
+    assert loaded.config == network.config
+    assert not loaded.training
+    before, after = network.state_dict(), loaded.state_dict()
+    assert list(before) == list(after)
+    for key, value in before.items():
+        rounded = value.half().float() if value.is_floating_point() else value
+        assert torch.equal(after[key], rounded), key
+        assert after[key].dtype == rounded.dtype
+    image = torch.rand(1, 3, 24, 17)
+    with torch.inference_mode():
+        assert torch.allclose(loaded(image), network.eval()(image), atol=2e-3)
+
+
+def test_float32_comes_back_exactly(tmp_path: Path, network: TransformNet) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", network, RECORD, dtype="float32")
+    loaded = load_checkpoint(tmp_path / "a.safetensors").network
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+def test_style_targets_come_back_exactly_and_symmetric(file: Path) -> None:
+    targets = load_checkpoint(file).style_targets
+    assert set(targets) == {"relu1_2", "relu2_2"}
+    for layer, channels in (("relu1_2", 4), ("relu2_2", 6)):
+        assert targets[layer].dtype == torch.float32
+        assert torch.equal(targets[layer], gram(channels))
+        assert torch.equal(targets[layer], targets[layer].mT)
+
+
+def test_a_style_needs_no_targets(tmp_path: Path, network: TransformNet) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", network, RECORD)
+    assert load_checkpoint(tmp_path / "a.safetensors").style_targets == {}
+
+
+def test_the_record_comes_back_with_format_and_network(file: Path, network: TransformNet) -> None:
+    record = read_record(file)
+    assert record == {
+        "format": 1,
+        **RECORD,
+        "network": {"class": "TransformNet", "arguments": network.config, "dtype": "float16"},
+    }
+    assert load_checkpoint(file).record == record
+
+
+def test_the_file_holds_the_network_and_the_style_targets_and_nothing_else(file: Path, network: TransformNet) -> None:
+    with safe_open(file, "pt") as tensors:
+        names = set(tensors.keys())
+    expected = {f"network.{key}" for key in network.state_dict()}
+    assert names == expected | {"style_targets.relu1_2", "style_targets.relu2_2"}
+
+
+def test_a_style_of_full_width_takes_at_most_4_2_megabytes(tmp_path: Path) -> None:
+    targets = {f"relu{i}": torch.zeros(1, c, c) for i, c in enumerate((64, 128, 256, 512))}
+    save_checkpoint(tmp_path / "a.safetensors", TransformNet(), RECORD, targets)
+    assert os.path.getsize(tmp_path / "a.safetensors") <= 4.2e6
+
+
+def test_saving_refuses_what_it_could_not_load(tmp_path: Path, network: TransformNet) -> None:
+    with pytest.raises(CheckpointError, match="Linear is not a network"):
+        save_checkpoint(tmp_path / "a.safetensors", nn.Linear(1, 1), RECORD)
+    with pytest.raises(CheckpointError, match="int8"):
+        save_checkpoint(tmp_path / "a.safetensors", network, RECORD, dtype="int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(
+    file: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = file.read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(file, network, {**RECORD, "name": "other"})
+    assert file.read_bytes() == old
+    assert list(file.parent.iterdir()) == [file]
+
+
+# --- what is no checkpoint -----------------------------------------------------------------------
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_refused_and_never_executed(tmp_path: Path, protocol: int) -> None:
+    sprung, bait = tmp_path / "sprung", tmp_path / "bait.safetensors"
+    bait.write_bytes(pickle.dumps({"network": Trap(sprung)}, protocol))
+    assert "not a checkpoint" in refusal(bait)
+    assert not sprung.exists()
+    pickle.loads(bait.read_bytes())  # the trap is one
+    assert sprung.exists()
+
+
+def test_a_file_of_torch_save_is_refused_and_never_executed(tmp_path: Path) -> None:
+    sprung, bait = tmp_path / "sprung", tmp_path / "bait.pth"
+    for zipped in (True, False):
+        torch.save(Trap(sprung), bait, _use_new_zipfile_serialization=zipped)
+        assert "not a checkpoint" in refusal(bait)
+    assert not sprung.exists()
+
+
+def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wave.safetensors"
+    for kind in ("JPEG", "PNG", "GIF"):
+        Image.new("RGB", (32, 32)).save(path, kind)
+        assert "not a checkpoint" in refusal(path)
+    for content in (b"", b"short", b"This is a text, and a long one.", b"\0" * 100, b"\2" + b"\0" * 7 + b"[]"):
+        path.write_bytes(content)
+        assert "not a checkpoint" in refusal(path)
+    assert "no such file" in refusal(tmp_path / "missing.safetensors")
+    refusal(tmp_path)  # a folder
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"weight": torch.zeros(3)}, path)
+    assert "not a checkpoint of fststyle" in refusal(path, read_record)
+    save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
+    assert "not a checkpoint of fststyle" in refusal(path)
+
+
+def test_a_truncated_checkpoint_is_refused_at_every_length(file: Path) -> None:
+    whole = file.read_bytes()
+    cut = file.with_name("cut.safetensors")
+    for length in (*range(0, 24), *range(24, len(whole), len(whole) // 60), len(whole) - 1):
+        cut.write_bytes(whole[:length])
+        refusal(cut, read_record)
+        message = refusal(cut)
+        assert ("is cut off" in message) == (length > 8)
+
+
+def test_a_file_with_more_in_it_than_it_says_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"more")
+    refusal(file)
+
+
+# --- checkpoints that cannot be used -------------------------------------------------------------
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the header of a safetensors file."""
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+
+
+def rewrite_record(path: Path, **changes: Any) -> None:
+    rewrite(path, lambda header: header.update(__metadata__={"fststyle": json.dumps({**read_record(path), **changes})}))
+
+
+def test_another_kind_is_refused_where_one_is_needed(tmp_path: Path, network: TransformNet) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, network, {"kind": "superres", "name": "x4"})
+    assert load_checkpoint(path).record["kind"] == "superres"
+    assert load_checkpoint(path, "superres").record["kind"] == "superres"
+    assert "kind 'superres'; expected kind 'style'" in refusal(path, lambda p: load_checkpoint(p, "style"))
+
+
+def test_a_newer_format_or_an_unknown_kind_is_refused(file: Path) -> None:
+    rewrite_record(file, format=2)
+    assert "format 2; this version reads format 1" in refusal(file, read_record)
+    teapot = json.dumps({"format": 1, "kind": "teapot"})
+    rewrite(file, lambda header: header.update(__metadata__={"fststyle": teapot}))
+    assert "'teapot'" in refusal(file, read_record)
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"class": "Conv2d", "arguments": {}}, "'Conv2d'; this version knows TransformNet"),
+        ({"class": "os.system", "arguments": {"command": "true"}}, "os.system"),
+        ({"class": ["TransformNet"], "arguments": {}}, ""),
+        ({"class": "TransformNet", "arguments": {"wide": 4}}, "wide"),
+        ({"class": "TransformNet", "arguments": {"width": -1}}, "width is -1"),
+        ({"class": "TransformNet", "arguments": {"width": "4"}}, ""),
+        ({"class": "TransformNet", "arguments": [4]}, ""),
+        ({"class": "TransformNet", "arguments": {"width": 4, "residual_blocks": 2}}, "transform.1"),
+        ({"class": "TransformNet", "arguments": {"width": 3, "residual_blocks": 1}}, "size mismatch"),
+        ({"class": "TransformNet"}, "arguments"),
+        ({}, "class"),
+        (None, ""),
+        ("TransformNet", ""),
+    ],
+)
+def test_a_record_that_does_not_fit_its_tensors_is_refused(file: Path, description: object, message: str) -> None:
+    rewrite_record(file, network=description)
+    found = refusal(file)
+    assert "does not fit its own description" in found
+    assert message in found
+
+
+def test_tensors_of_wrong_shapes_are_refused(file: Path) -> None:
+    def flatten(header: dict[str, Any]) -> None:
+        header["network.encode.0.conv.conv.weight"]["shape"] = [4 * 3 * 81]
+
+    rewrite(file, flatten)
+    assert "encode.0.conv.conv.weight" in refusal(file)
+
+
+def test_style_targets_that_are_no_triangle_are_refused(file: Path, network: TransformNet) -> None:
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    metadata = {"fststyle": json.dumps(read_record(file))}
+    for wrong in (torch.zeros(5), torch.zeros(2, 3)):
+        save_file({**tensors, "style_targets.relu1_2": wrong}, file, metadata)
+        refusal(file)
+    save_file({**tensors, "style_targets.relu1_2": torch.zeros(6)}, file, metadata)
+    assert load_checkpoint(file).style_targets["relu1_2"].shape == (1, 3, 3)
+
+
+def test_missing_and_foreign_tensors_are_refused(file: Path, network: TransformNet) -> None:
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    metadata = {"fststyle": json.dumps(read_record(file))}
+    save_file({**tensors, "network.vgg.conv1_1": torch.zeros(1)}, file, metadata)
+    assert "vgg.conv1_1" in refusal(file)
+    del tensors["network.decode.2.conv.bias"]
+    save_file(tensors, file, metadata)
+    assert "decode.2.conv.bias" in refusal(file)
+
+
+TENSOR = {"dtype": "F16", "shape": [1]}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"__metadata__": None},
+        {"__metadata__": 5},
+        {"__metadata__": ["fststyle"]},
+        {"__metadata__": {"fststyle": 5}},
+        {"__metadata__": {"fststyle": "no JSON"}},
+        {"__metadata__": {"fststyle": "[1]"}},
+        {"__metadata__": {"fststyle": "null"}},
+        {"__metadata__": {"fststyle": '{"kind": "style"}'}},
+        {"__metadata__": {"fststyle": '{"format": 1, "kind": ["style"]}'}},
+        {"__metadata__": {"fststyle": '{"format": 1, "kind": {}}'}},
+        {"__metadata__": {"fststyle": "[" * 100_000}},
+        {"weight": None},
+        {"weight": {**TENSOR}},
+        {"weight": {**TENSOR, "data_offsets": [0]}},
+        {"weight": {**TENSOR, "data_offsets": [0, "2"]}},
+        {"weight": {**TENSOR, "data_offsets": [0, None]}},
+        {"weight": {**TENSOR, "data_offsets": [0, 10**30]}},
+    ],
+    ids=lambda header: json.dumps(header)[:60],
+)
+def test_a_damaged_header_is_refused(file: Path, header: dict[str, Any]) -> None:
+    rewrite(file, lambda whole: whole.update(header))
+    refusal(file, read_record)
+    refusal(file)
+
+
+def test_a_header_of_endless_brackets_is_refused(file: Path) -> None:
+    text = b'{"a":' * 100_000
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+    refusal(file, read_record)
+
+
+# --- by name -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installation(tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ``checkpoints`` of an installation that came with two styles."""
+    folder = tmp_path / "checkpoints"
+    (folder / "styles").mkdir(parents=True)
+    for name in ("wave", "starry_night"):
+        save_checkpoint(folder / "styles" / f"{name}.safetensors", network, {**RECORD, "name": name})
+    monkeypatch.setattr(module, "resource", lambda name: tmp_path / name)
+    return folder
+
+
+def test_shipped_styles_are_found_by_name(installation: Path) -> None:
+    assert list(shipped("style")) == ["starry_night", "wave"]
+    assert shipped("superres") == {}
+    assert find_checkpoint("wave", "style") == installation / "styles" / "wave.safetensors"
+
+
+def test_a_path_is_taken_as_it_is(installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = tmp_path / "mine"
+    mine.write_bytes((installation / "styles" / "wave.safetensors").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(mine, "style") == mine
+    assert find_checkpoint("mine", "style") == Path("mine")
+
+
+@pytest.mark.usefixtures("installation")
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CheckpointError, match=r"^unknown style 'waev'; .* starry_night, wave$"):
+        find_checkpoint("waev", "style")
+    with pytest.raises(CheckpointError, match=r"^styles/w\.safetensors: no such file; .* starry_night, wave$"):
+        find_checkpoint("styles/w.safetensors", "style")
+    with pytest.raises(CheckpointError, match=r"unknown superres 'x4'; .* none"):
+        find_checkpoint("x4", "superres")

@@ -1,0 +1,499 @@
+"""Picture files in and out: every kind a photograph comes in, and every kind of broken file."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms, features
+
+from fststyle import images
+from fststyle.images import (
+    ImageError,
+    check_size,
+    check_writable,
+    contact_sheet,
+    find_pictures,
+    load_image,
+    open_picture,
+    read_picture,
+    resize_shorter_side,
+    save_image,
+    to_image,
+    to_pixels,
+)
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+@pytest.fixture
+def pattern() -> np.ndarray:
+    """uint8 (24, 32, 3), smooth, and different after every turn and flip."""
+    y, x = np.mgrid[0:24, 0:32]
+    return np.stack([8 * x, 10 * y, 3 * x + 5 * y], axis=2).astype(np.uint8)
+
+
+def encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def plain(colour: tuple[int, ...], mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, (20, 20), colour)
+
+
+def corner(data: bytes) -> tuple[int, ...]:
+    """The first pixel of a picture as it is opened."""
+    pixel = open_picture(data).getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def refusal(path: Path) -> str:
+    """The message with which a picture is refused: one line that names the file."""
+    with pytest.raises(ImageError) as caught:
+        read_picture(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+def test_a_png_comes_back_pixel_for_pixel(tmp_path: Path, pattern: np.ndarray) -> None:
+    save_image(pattern, tmp_path / "a.png")
+    assert np.array_equal(read_picture(tmp_path / "a.png").rgb, pattern)
+    image = load_image(tmp_path / "a.png")
+    assert image.shape == (1, 3, 24, 32)
+    assert image.dtype == torch.float32
+    save_image(image, tmp_path / "b.png")
+    assert np.array_equal(read_picture(tmp_path / "b.png").rgb, pattern)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".webp", ".tif", ".bmp"])
+def test_the_ending_chooses_the_format(tmp_path: Path, pattern: np.ndarray, ending: str) -> None:
+    path = tmp_path / f"a{ending}"
+    save_image(pattern, path)
+    with Image.open(path) as written:
+        assert written.format == {"jpg": "JPEG", "tif": "TIFF"}.get(ending[1:], ending[1:].upper())
+    difference = read_picture(path).rgb.astype(int) - pattern
+    assert np.abs(difference).mean() < 3
+
+
+def test_levels_map_to_the_unit_interval_and_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    image = to_image(levels)
+    assert image.min() == 0
+    assert image.max() == 1
+    assert image[0, 0, 3, 3].item() == pytest.approx(51 / 255)
+    assert np.array_equal(to_pixels(image), levels)
+
+
+def test_to_image_puts_channels_first_and_shares_no_memory(pattern: np.ndarray) -> None:
+    image = to_image(pattern)
+    assert image[0, 1, 20, 5].item() == pytest.approx(200 / 255)  # green is 10 y
+    image.zero_()
+    assert pattern.max() > 0
+
+
+def test_to_pixels_clamps_and_rounds() -> None:
+    values = torch.tensor([-3.0, 0.4 / 255, 0.6 / 255, 254.4 / 255, 254.6 / 255, 7.0])
+    pixels = to_pixels(values.expand(3, 1, 6).double())
+    assert pixels.dtype == np.uint8
+    assert pixels[0, :, 0].tolist() == [0, 0, 1, 254, 255, 255]
+
+
+def test_to_pixels_takes_one_image_only() -> None:
+    with pytest.raises(ValueError, match="batch of 2"):
+        to_pixels(torch.zeros(2, 3, 16, 16))
+
+
+def test_alpha_is_kept_where_the_format_has_it(tmp_path: Path, pattern: np.ndarray) -> None:
+    alpha = (np.arange(24 * 32).reshape(24, 32) % 256).astype(np.uint8)
+    for name in ("a.png", "a.tif"):
+        save_image(pattern, tmp_path / name, alpha)
+        picture = read_picture(tmp_path / name)
+        assert picture.alpha is not None
+        assert np.array_equal(picture.alpha, alpha)
+        assert np.array_equal(picture.rgb, pattern)
+    save_image(pattern, tmp_path / "a.jpg", alpha)
+    assert read_picture(tmp_path / "a.jpg").alpha is None
+
+
+def test_the_longer_side_is_brought_to_size(tmp_path: Path) -> None:
+    save_image(np.full((40, 80, 3), 7, np.uint8), tmp_path / "wide.png")
+    save_image(np.full((80, 40, 3), 7, np.uint8), tmp_path / "tall.png")
+    assert load_image(tmp_path / "wide.png", 60).shape == (1, 3, 30, 60)
+    assert load_image(tmp_path / "tall.png", 160).shape == (1, 3, 160, 80)
+    assert load_image(tmp_path / "tall.png", 80).shape == (1, 3, 80, 40)
+    with Image.open(tmp_path / "wide.png") as picture:
+        assert resize_shorter_side(picture, 20).size == (40, 20)
+
+
+# --- what a photograph comes in ------------------------------------------------------------------
+
+# How a camera stores an upright picture, by orientation: the inverse of what must be done to show it (EXIF 2.3, 4.6.4).
+STORED = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_exif_orientation_is_applied(pattern: np.ndarray, orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](pattern))
+    data = encode(Image.fromarray(stored), kind, exif=exif)
+    assert np.array_equal(np.asarray(open_picture(data)), pattern)
+
+
+def exif_block(*entries: tuple[int, int, bytes]) -> bytes:
+    """An EXIF block of (tag, type, value) entries."""
+    body = b"".join(struct.pack("<HHI", tag, kind, 1) + value.ljust(4, b"\0") for tag, kind, value in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + b"\0\0\0\0"
+
+
+def test_a_photograph_with_an_odd_exif_tag_is_still_turned_upright(pattern: np.ndarray) -> None:
+    # Pillow's exif_transpose writes all tags anew and raises at one whose type is not the standard's.
+    for tag, kind in ((0x0100, 2), (0x011A, 7), (0x0132, 5)):
+        block = exif_block((0x0112, 3, struct.pack("<H", 6)), (tag, kind, b"\1"))
+        data = encode(Image.fromarray(pattern), "JPEG", exif=block)
+        assert open_picture(data).size == (24, 32)
+
+
+@pytest.mark.parametrize(
+    "block", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0nonsense that is no TIFF head"]
+)
+def test_a_damaged_exif_block_does_not_cost_the_picture(pattern: np.ndarray, block: bytes) -> None:
+    data = encode(Image.fromarray(pattern), "JPEG", exif=block)
+    assert open_picture(data).size == (32, 24)
+
+
+def test_grey_becomes_three_equal_channels(pattern: np.ndarray) -> None:
+    opened = np.asarray(open_picture(encode(Image.fromarray(pattern[:, :, 0]), "PNG")))
+    assert np.array_equal(opened, pattern[:, :, :1].repeat(3, axis=2))
+
+
+def test_black_and_white_becomes_rgb() -> None:
+    bits = Image.fromarray(np.eye(16, dtype=bool))
+    assert np.array_equal(np.asarray(open_picture(encode(bits, "PNG")))[:, :, 2], 255 * np.eye(16))
+
+
+def test_grey_of_16_bits_keeps_its_brightness() -> None:
+    values = np.full((16, 16), 32768, np.uint16)  # of 65535: 127.502 of 255
+    values[0, :4] = (0, 65535, 257 * 100, 50)
+    opened = np.asarray(open_picture(encode(Image.fromarray(values), "PNG")))
+    assert opened.shape == (16, 16, 3)
+    assert opened[0, :5, 0].tolist() == [0, 255, 100, 0, 128]
+
+
+def test_a_dark_picture_of_16_bits_stays_dark() -> None:
+    values = np.full((16, 16), 200, np.uint16)
+    assert corner(encode(Image.fromarray(values), "PNG")) == (1, 1, 1)
+
+
+def test_palettes_become_their_colours() -> None:
+    picture = plain(RED).quantize(4)
+    assert picture.mode == "P"
+    assert corner(encode(picture, "PNG")) == RED
+
+
+def test_a_palette_entry_can_be_transparent() -> None:
+    picture = Image.new("P", (20, 20), 1)
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    picture.paste(0, (0, 0, 10, 20))
+    opened = open_picture(encode(picture, "PNG", transparency=0))
+    assert opened.mode == "RGBA"
+    assert opened.getpixel((15, 5)) == (200, 100, 50, 255)
+    assert opened.getchannel("A").getpixel((5, 5)) == 0
+
+
+def test_a_transparent_colour_and_grey_with_alpha_keep_their_alpha() -> None:
+    colour = open_picture(encode(plain(BLUE), "PNG", transparency=BLUE))
+    assert colour.getpixel((0, 0)) == (0, 0, 255, 0)
+    assert corner(encode(plain((90, 40), "LA"), "PNG")) == (90, 90, 90, 40)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    assert corner(encode(plain((255, 0, 0, 0), "CMYK"), "TIFF")) == (0, 255, 255)
+    red, green, blue = corner(encode(plain((0, 0, 255, 0), "CMYK"), "JPEG", quality=100))
+    assert red > 250
+    assert green > 250
+    assert blue < 5
+
+
+def srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """sRGB with its red and blue primaries exchanged: what it calls red is blue."""
+    profile = srgb_profile()
+    assert profile.count(b"rXYZ") == profile.count(b"bXYZ") == 1
+    return profile.replace(b"rXYZ", b"????").replace(b"bXYZ", b"rXYZ").replace(b"????", b"bXYZ")
+
+
+def near(found: tuple[int, ...], expected: tuple[int, ...], by: int = 2) -> bool:
+    return len(found) == len(expected) and all(abs(a - b) <= by for a, b in zip(found, expected, strict=True))
+
+
+def test_a_colour_profile_is_converted_to_srgb() -> None:
+    assert near(corner(encode(plain(RED), "PNG", icc_profile=swapped_profile())), BLUE)
+    assert near(corner(encode(plain((30, 120, 220)), "PNG", icc_profile=swapped_profile())), (220, 120, 30))
+
+
+def test_an_srgb_profile_changes_nothing(pattern: np.ndarray) -> None:
+    data = encode(Image.fromarray(pattern), "PNG", icc_profile=srgb_profile())
+    assert np.abs(np.asarray(open_picture(data)).astype(int) - pattern).max() <= 1
+
+
+def test_a_colour_profile_leaves_alpha_alone() -> None:
+    data = encode(plain((*RED, 77), "RGBA"), "PNG", icc_profile=swapped_profile())
+    assert near(corner(data), (*BLUE, 77))
+    assert corner(data)[3] == 77
+
+
+def test_the_profile_of_a_palette_applies_to_its_colours() -> None:
+    data = encode(plain(RED).quantize(4), "PNG", icc_profile=swapped_profile())
+    assert near(corner(data), BLUE)
+
+
+def test_a_broken_profile_leaves_the_pixels_as_they_are() -> None:
+    assert corner(encode(plain(RED), "PNG", icc_profile=b"no profile at all")) == RED
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    data = encode(plain(RED), "GIF", save_all=True, append_images=[plain(BLUE), plain((0, 255, 0))])
+    with Image.open(io.BytesIO(data)) as animation:
+        assert animation.n_frames == 3
+    assert near(corner(data)[:3], RED)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (333, 1000), (97, 101), (256, 256)])
+@pytest.mark.parametrize("draft", [16, 60, 97, 120, 256])
+def test_a_draft_is_never_smaller_than_asked(size: tuple[int, int], draft: int) -> None:
+    opened = open_picture(encode(Image.new("RGB", size), "JPEG"), draft=draft)
+    assert min(opened.size) >= min(draft, *size)
+
+
+def test_a_draft_is_decoded_at_a_reduced_scale_where_it_can_be() -> None:
+    data = encode(Image.new("RGB", (640, 480)), "JPEG")
+    assert open_picture(data, draft=100).size == (160, 120)
+    assert open_picture(data).size == (640, 480)
+
+
+# --- broken files --------------------------------------------------------------------------------
+
+
+def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "missing.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    assert "folder" in refusal(tmp_path / "folder.jpg")
+    (tmp_path / "empty.jpg").touch()
+    assert "empty" in refusal(tmp_path / "empty.jpg")
+    (tmp_path / "text.jpg").write_text("This is no picture.\nNot at all.\n")
+    assert "not a picture" in refusal(tmp_path / "text.jpg")
+
+
+def test_a_picture_of_one_pixel_is_refused_with_its_size(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    message = refusal(tmp_path / "dot.png")
+    assert "1×1" in message
+    assert "16×16" in message
+
+
+def test_sixteen_pixels_are_enough_and_fifteen_are_not(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "enough.png")
+    assert read_picture(tmp_path / "enough.png").rgb.shape == (16, 16, 3)
+    Image.new("RGB", (100, 15)).save(tmp_path / "short.png")
+    assert "100×15" in refusal(tmp_path / "short.png")
+    Image.new("RGB", (100, 20)).save(tmp_path / "banner.png")
+    with pytest.raises(ImageError, match="50×10 pixels at this size"):
+        load_image(tmp_path / "banner.png", 50)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_a_truncated_file_is_refused_at_every_length(tmp_path: Path, astronaut: np.ndarray, kind: str) -> None:
+    data = encode(Image.fromarray(astronaut[:64, :64]), kind)
+    path = tmp_path / f"cut.{kind.lower()}"
+    for length in {*range(1, 40, 3), *(len(data) * part // 20 for part in range(1, 20))}:
+        path.write_bytes(data[:length])
+        refusal(path)
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("was decoded"))
+    assert "40×30" in refusal(tmp_path / "large.png")
+
+
+def test_what_pillow_raises_on_damaged_bytes_becomes_one_line(
+    tmp_path: Path, pattern: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image(pattern, tmp_path / "a.png")
+    for error in (struct.error("argument"), RuntimeError("no frame"), zlib.error("checksum"), ZeroDivisionError()):
+
+        def fail(_: Image.Image, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+            assert "damaged" in refusal(tmp_path / "a.png")
+
+
+def with_checksums(data: bytes) -> bytes:
+    """A PNG file with the checksums of its chunks set right, so that damage reaches the decoder."""
+    out, at = bytearray(data), 8
+    while at + 12 <= len(out):
+        end = at + 8 + struct.unpack(">I", out[at : at + 4])[0]
+        if end + 4 > len(out):
+            break
+        out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
+        at = end + 4
+    return bytes(out)
+
+
+FUZZED = ["JPEG", "PNG", "GIF", "WEBP", *(["AVIF"] if features.check("avif") else [])]
+
+
+@pytest.mark.parametrize("kind", FUZZED)
+def test_damage_anywhere_raises_nothing_but_image_error(
+    pattern: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 10**5)  # damaged sizes must not take memory here
+    rng = np.random.default_rng(0)
+    options = {} if kind == "GIF" else {"exif": exif_block((0x0112, 3, struct.pack("<H", 6)), (0x0100, 4, b"\1"))}
+    sound = encode(Image.fromarray(pattern), kind, icc_profile=srgb_profile()[:200], **options)
+    refusals = []
+    for turn in range(150):
+        data = bytearray(sound)
+        for at in rng.integers(0, len(data) if turn % 3 else 120, rng.integers(1, 6)):
+            data[at] = rng.integers(256)
+        if turn % 5 == 0:
+            del data[rng.integers(len(data)) :]
+        try:
+            open_picture(with_checksums(data) if kind == "PNG" else bytes(data), draft=8 if turn % 2 else None)
+        except ImageError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 10
+    assert not any("\n" in refusal for refusal in refusals)
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_find_pictures_looks_into_sub_folders_and_sorts(tmp_path: Path) -> None:
+    (tmp_path / "b" / "deep").mkdir(parents=True)
+    (tmp_path / "fake.jpg").mkdir()
+    for name in ("z.PNG", "a.jpeg", "notes.txt", "b/deep/m.webp"):
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)] == [
+        "a.jpeg",
+        "b/deep/m.webp",
+        "z.PNG",
+    ]
+
+
+def test_find_pictures_refuses_what_has_none(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ImageError, match="no pictures"):
+        find_pictures(tmp_path)
+    with pytest.raises(ImageError, match="not a folder"):
+        find_pictures(tmp_path / "notes.txt")
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, pattern: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.png"
+    save_image(pattern, target)
+    old = target.read_bytes()
+
+    def half(_: Image.Image, file: io.BufferedWriter, **__: Any) -> None:
+        file.write(b"half a pict")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", half)
+    with pytest.raises(OSError, match="No space"):
+        save_image(pattern, target)
+    assert target.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_written_file_has_the_rights_of_any_new_file(tmp_path: Path, pattern: np.ndarray) -> None:
+    (tmp_path / "plain").touch()
+    save_image(pattern, tmp_path / "a.png")
+    assert os.stat(tmp_path / "a.png").st_mode == os.stat(tmp_path / "plain").st_mode
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.txt"])
+def test_an_unknown_ending_is_refused_and_nothing_written(tmp_path: Path, pattern: np.ndarray, name: str) -> None:
+    with pytest.raises(ImageError, match=r"use \.png"):
+        save_image(pattern, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path, pattern: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="no such folder"):
+        save_image(pattern, tmp_path / "missing" / "a.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match="no such folder"):
+        check_writable(tmp_path / "file")
+
+
+def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:  # rights would not stop a test that runs as root
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(ImageError, match=r"cannot be written to .*Permission denied"):
+        check_writable(tmp_path)
+
+
+# --- small things --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 4, 16, 16), (1, 1, 16, 16), (1, 3, 15, 64), (1, 3, 64, 15)])
+def test_check_size_refuses_what_is_no_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        check_size(torch.zeros(shape))
+
+
+def test_check_size_accepts_the_smallest() -> None:
+    check_size(torch.zeros(5, 3, 16, 16))
+
+
+def test_a_contact_sheet_sets_pictures_in_rows_on_white() -> None:
+    red, blue = np.full((2, 3, 3), RED, np.uint8), np.full((2, 3, 3), BLUE, np.uint8)
+    sheet = contact_sheet([[red, blue], [blue]], gap=1)
+    assert sheet.shape == (5, 7, 3)
+    assert tuple(sheet[1, 2]) == RED
+    assert tuple(sheet[1, 4]) == BLUE
+    assert tuple(sheet[3, 0]) == BLUE
+    assert (sheet[2] == 255).all()
+    assert (sheet[:, 3] == 255).all()
+    assert (sheet[3:, 4:] == 255).all()

@@ -1,0 +1,652 @@
+"""Losses against numbers worked out by hand, the papers' formulas, and each other in every precision and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
+from fststyle.images import to_image
+from fststyle.losses import PerceptualLoss, content_loss, gram_matrix, pixel_loss, style_loss, total_variation
+from fststyle.networks.pretrained import load_encoder, random_weights
+from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
+from fststyle.resources import resource
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+Terms = Callable[[Tensor], Tensor]
+
+
+def double(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def crop(picture: np.ndarray, top: int, left: int, size: int = 64, step: int = 2) -> Tensor:
+    """An image of ``size`` pixels a side, each of which stands for ``step`` × ``step`` of the picture."""
+    return to_image(np.ascontiguousarray(picture[top : top + size * step : step, left : left + size * step : step]))
+
+
+@pytest.fixture
+def images(astronaut: np.ndarray) -> Tensor:
+    """Four photographs, (4, 3, 48, 48)."""
+    return torch.cat([crop(astronaut, top, left, 48) for top, left in ((0, 150), (100, 300), (250, 20), (380, 380))])
+
+
+@pytest.fixture
+def painting(astronaut: np.ndarray) -> Tensor:
+    """Something whose statistics are not a photograph's: saturated, rotated, coarse. (1, 3, 48, 64)."""
+    image = crop(astronaut, 64, 64, 64, 6).flip(1).transpose(2, 3)
+    return ((image[..., :48, :] - 0.5) * 3).sigmoid()
+
+
+def everything(encoder: VGGEncoder, **settings: Any) -> PerceptualLoss:
+    return PerceptualLoss(encoder, tv_weight=1e-3, pixel_weight=0.5, **settings)
+
+
+def judge(loss: PerceptualLoss, images: Tensor, painting: Tensor) -> dict[str, Tensor]:
+    """Every term of the images, darkened, against themselves (content, pixels) and the painting (style)."""
+    terms = loss(images * 0.6, loss.content_targets(images), loss.style_targets(painting), images)
+    return terms.scalars()
+
+
+class Recorder(VGGEncoder):
+    """An encoder that writes down which layers it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(random_weights("vgg16", widths=(4, 4, 4, 4, 4)), "vgg16")
+        self.asked: list[set[str]] = []
+
+    def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        layers = set(layers)
+        self.asked.append(layers)
+        return super().forward(image, layers)
+
+
+# --- hand-worked values ---------------------------------------------------------------------------
+
+# C = 2, H = 1, W = 2. Differences 1, 0, 2, 4; squares 1 + 0 + 4 + 16 = 21.
+FEATURES = torch.tensor([[[[1.0, 2.0]], [[3.0, 5.0]]]])
+TARGET = torch.tensor([[[[0.0, 2.0]], [[1.0, 1.0]]]])
+
+
+@pytest.mark.parametrize(("form", "expected"), [("mean", 21 / 4), ("half_sum", 21 / 2)])
+def test_content_loss_of_two_small_maps(form: Any, expected: float) -> None:
+    assert content_loss(FEATURES, TARGET, form).item() == expected
+
+
+def test_content_loss_is_a_mean_over_the_batch_and_a_single_target_serves_all() -> None:
+    features = torch.cat([FEATURES, TARGET + 1])  # the second image differs by 1 in each of 4 places
+    assert content_loss(features, TARGET, "half_sum").item() == (21 / 2 + 4 / 2) / 2
+    assert content_loss(features, TARGET.expand(2, -1, -1, -1), "mean").item() == (21 / 4 + 1) / 2
+
+
+# C = 2, H·W = 4: f1·f1 = 1 + 4 + 9 + 16 = 30, f1·f2 = 0 + 2 - 3 + 8 = 7, f2·f2 = 0 + 1 + 1 + 4 = 6.
+MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [-1.0, 2.0]]]])
+
+
+@pytest.mark.parametrize(("divisor", "value"), [("none", 1), ("hw", 4), ("chw", 8)])
+def test_gram_matrix_of_two_channels(divisor: Any, value: float) -> None:
+    expected = torch.tensor([[[30.0, 7.0], [7.0, 6.0]]]) / value
+    torch.testing.assert_close(gram_matrix(MAPS, divisor), expected)
+
+
+def test_each_image_of_a_batch_has_its_own_gram_matrix() -> None:
+    batch = gram_matrix(torch.cat([MAPS, 2 * MAPS]), "none")
+    torch.testing.assert_close(batch[1], torch.tensor([[120.0, 28.0], [28.0, 24.0]]))
+
+
+# N = 2. Differences 1, 0, 1, 2; squares 1 + 0 + 1 + 4 = 6.
+GRAM = torch.tensor([[[1.0, 2.0], [2.0, 3.0]]])
+GRAM_TARGET = torch.tensor([[[0.0, 2.0], [1.0, 1.0]]])
+
+
+@pytest.mark.parametrize(("form", "expected"), [("sum", 6.0), ("mean", 6 / 4), ("quarter", 6 / 16)])
+def test_style_loss_of_two_small_gram_matrices(form: Any, expected: float) -> None:
+    assert style_loss(GRAM, GRAM_TARGET, form).item() == expected
+    assert style_loss(torch.cat([GRAM, GRAM_TARGET]), GRAM_TARGET, form).item() == expected / 2
+
+
+# Down: 2, 1, -3. Across: 1, 2 and 0, -2. Squares 14 + 9 = 23, absolute values 6 + 5 = 11.
+# The second channel is flat: it adds nothing to the sum, but counts among the C·H·W = 12 of the mean.
+PICTURE = torch.tensor([[[[0.0, 1.0, 3.0], [2.0, 2.0, 0.0]], [[5.0, 5.0, 5.0], [5.0, 5.0, 5.0]]]])
+
+
+@pytest.mark.parametrize(
+    ("form", "reduction", "expected"),
+    [("squared", "sum", 23.0), ("l1", "sum", 11.0), ("squared", "mean", 23 / 12), ("l1", "mean", 11 / 12)],
+)
+def test_total_variation_of_a_small_picture(form: Any, reduction: Any, expected: float) -> None:
+    assert total_variation(PICTURE, form, reduction).item() == pytest.approx(expected, rel=1e-6)
+    with_a_flat_one = torch.cat([PICTURE, torch.ones_like(PICTURE)])
+    assert total_variation(with_a_flat_one, form, reduction).item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_pixel_loss_is_the_mean_squared_difference() -> None:
+    image, target = torch.zeros(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
+    image[0, 0, 0, 0], target[0, 2, 0, 1] = 3.0, 2.0  # (9 + 4) / 6
+    assert pixel_loss(image, target).item() == pytest.approx(13 / 6)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: content_loss(FEATURES, TARGET, "sum"),  # type: ignore[arg-type]
+        lambda: gram_matrix(MAPS, "c"),  # type: ignore[arg-type]
+        lambda: style_loss(GRAM, GRAM_TARGET, "half"),  # type: ignore[arg-type]
+        lambda: total_variation(PICTURE, "l2"),  # type: ignore[arg-type]
+        lambda: total_variation(PICTURE, "l1", "average"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_unknown_convention_is_refused_with_the_known_ones(call: Callable[[], Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"'(sum|c|half|l2|average)'; expected .*(mean|hw|squared)"):
+        call()
+
+
+# --- gradients ------------------------------------------------------------------------------------
+
+
+def test_the_content_gradient_behind_a_relu_is_the_papers() -> None:
+    before, target = double(1, 3, 4, 5).requires_grad_(), double(1, 3, 4, 5, seed=1).relu()
+    features = before.relu()
+    content_loss(features, target, "half_sum").backward()
+    expected = torch.where(before > 0, features - target, 0)  # Gatys et al. 2016, eq. 2
+    assert 0 < (before > 0).sum() < before.numel()
+    torch.testing.assert_close(before.grad, expected.detach())
+
+
+def test_the_style_gradient_behind_a_relu_is_the_papers() -> None:
+    before, style = double(1, 3, 4, 5).requires_grad_(), double(1, 3, 4, 5, seed=1).relu()
+    features = before.relu()
+    n, m = 3, 20
+    style_loss(gram_matrix(features, "hw"), gram_matrix(style, "hw"), "quarter").backward()
+    f, s = features.detach().reshape(n, m), style.reshape(n, m)
+    gradient = (f.T @ (f @ f.T - s @ s.T)).T / (n**2 * m**2)  # Gatys et al. 2016, eq. 6
+    expected = torch.where(before > 0, gradient.reshape(1, n, 4, 5), 0)
+    torch.testing.assert_close(before.grad, expected.detach())
+
+
+GRADIENTS: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
+    **{f"content {f}": (lambda x, y, f=f: content_loss(x, y, f), ((2, 3, 4, 2),) * 2) for f in ("mean", "half_sum")},
+    **{f"gram {d}": (lambda x, d=d: gram_matrix(x, d), ((2, 3, 4, 2),)) for d in ("none", "hw", "chw")},
+    **{f"style {f}": (lambda x, y, f=f: style_loss(x, y, f), ((2, 3, 3),) * 2) for f in ("sum", "mean", "quarter")},
+    **{
+        f"total variation {f} {r}": (lambda x, f=f, r=r: total_variation(x, f, r), ((2, 3, 4, 3),))
+        for f in ("squared", "l1")
+        for r in ("sum", "mean")
+    },
+    "pixel": (pixel_loss, ((2, 3, 4, 2),) * 2),
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    function, shapes = GRADIENTS[name]
+    inputs = [double(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+# --- batches, precision, side effects -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("conventions", [{}, {"content": "half_sum", "gram": "hw", "style": "quarter", "tv": "l1"}])
+def test_a_batch_of_four_costs_the_mean_of_its_images(
+    encoder: VGGEncoder, images: Tensor, painting: Tensor, conventions: dict[str, Any]
+) -> None:
+    loss = everything(deepcopy(encoder).double(), style_divisor="chw", tv_reduction="mean", **conventions)
+    images, painting = images.double().requires_grad_(), painting.double()
+    together = judge(loss, images, painting)
+    gradient = torch.autograd.grad(together["total"], images)[0]
+    apart = [judge(loss, images[i : i + 1], painting) for i in range(4)]
+    assert together.keys() >= {"total", "content/relu2_2", *(f"style/{name}" for name in STYLE_LAYERS), "tv", "pixel"}
+    for name, value in together.items():
+        torch.testing.assert_close(value, torch.stack([terms[name] for terms in apart]).mean(), rtol=1e-10, atol=0)
+    singly = torch.autograd.grad(sum(terms["total"] for terms in apart) / 4, images)[0]
+    torch.testing.assert_close(gradient, singly, rtol=1e-8, atol=1e-14)
+
+
+@pytest.mark.parametrize("gram", ["none", "chw"])
+def test_float32_agrees_with_float64(encoder: VGGEncoder, images: Tensor, painting: Tensor, gram: Any) -> None:
+    single = judge(everything(encoder, gram=gram), images, painting)
+    double = judge(everything(deepcopy(encoder).double(), gram=gram), images.double(), painting.double())
+    for name, value in double.items():
+        assert value.dtype == torch.float64
+        assert single[name].item() == pytest.approx(value.item(), rel=1e-5), name
+
+
+def assert_bfloat16_agrees(loss: PerceptualLoss, image: Tensor, painting: Tensor) -> None:
+    """As in training: the painting is measured once in float32, all else under autocast."""
+    full = judge(loss, image, painting)
+    style = loss.style_targets(painting)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss.encoder(image, ["relu3_1"])["relu3_1"].dtype == torch.bfloat16
+        half = loss(image * 0.6, loss.content_targets(image), style, image).scalars()
+    assert full.keys() == half.keys()
+    for name, value in full.items():
+        assert half[name].dtype == torch.float32
+        assert half[name].item() == pytest.approx(value.item(), rel=0.02), name
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bfloat16_autocast_changes_no_term_by_more_than_two_percent(
+    astronaut: np.ndarray, painting: Tensor, seed: int
+) -> None:
+    encoder = VGGEncoder(random_weights("vgg16", seed, widths=(16, 24, 32, 32, 32)), "vgg16")
+    assert_bfloat16_agrees(everything(encoder), crop(astronaut, 0, 100, 96), painting)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_bfloat16_autocast_agrees_with_a_trained_encoder(
+    data: Path, astronaut: np.ndarray, painting: Tensor, normalize: bool
+) -> None:
+    """Normalised too: a random network has filters that almost never fire, and scaling those up magnifies rounding."""
+    image = crop(astronaut, 0, 100, 96)
+    encoder = load_encoder("vgg19", data / "weights" / "vgg19_slim.safetensors")
+    if normalize:
+        encoder = normalize_activations(encoder, mean_activations(encoder, [image]))
+    assert_bfloat16_agrees(everything(encoder, style_layers=STYLE_LAYERS), image, painting)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gram_matrices_stay_in_float32_under_autocast(dtype: torch.dtype) -> None:
+    features = double(2, 8, 30, 30).to(dtype)
+    expected = gram_matrix(features.double(), "none")
+    with torch.autocast("cpu", torch.bfloat16):
+        gram = gram_matrix(features, "none")
+    assert gram.dtype == torch.float32
+    torch.testing.assert_close(gram.double(), expected, rtol=1e-5, atol=1e-3)
+
+
+def test_half_precision_features_do_not_overflow_the_gram_matrix() -> None:
+    features = torch.full((1, 2, 64, 64), 200.0, dtype=torch.float16)  # 64² · 200² = 1.6e8; float16 ends at 65504
+    assert gram_matrix(features, "none").tolist() == [[[163_840_000.0] * 2] * 2]
+    assert content_loss(features, torch.zeros_like(features), "mean").item() == 40_000.0
+    assert total_variation(features[..., :2] * torch.tensor([1.0, -1.0]).half()).item() == 2 * 64 * 400**2
+
+
+def test_the_loss_changes_neither_output_nor_targets_nor_features(
+    encoder: VGGEncoder, images: Tensor, painting: Tensor
+) -> None:
+    seen: dict[str, Tensor] = {}
+    features_of = encoder.forward
+
+    def keep(image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        found = features_of(image, layers)
+        seen.update(found)
+        return found
+
+    loss = everything(encoder)
+    content, style = loss.content_targets(images), loss.style_targets(painting)
+    output = (images * 0.6).requires_grad_()
+    given = [output, images, *content.values(), *style.values()]
+    before = [tensor.detach().clone() for tensor in given]
+    alone = {layer: features_of(output, [layer])[layer] for layer in STYLE_LAYERS}
+    encoder.forward = keep  # type: ignore[method-assign]
+    loss(output, content, style, images).total.backward()
+    for tensor, copy in zip(given, before, strict=True):
+        assert torch.equal(tensor, copy)
+    for layer, value in alone.items():
+        assert torch.equal(seen[layer], value)
+    assert output.grad is not None
+    assert output.grad.abs().sum() > 0
+
+
+def test_targets_carry_no_graph(encoder: VGGEncoder, images: Tensor) -> None:
+    loss = PerceptualLoss(encoder)
+    images.requires_grad_()
+    assert not any(value.requires_grad for value in loss.content_targets(images).values())
+    assert not any(value.requires_grad for value in loss.style_targets(images).values())
+
+
+def test_nothing_of_the_loss_is_trained_or_stored(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder).train()
+    assert not list(loss.parameters())
+    assert not loss.state_dict()
+    assert not loss.encoder.training
+
+
+# --- which terms count ----------------------------------------------------------------------------
+
+
+def test_the_total_weighs_every_term_by_group_and_layer(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = PerceptualLoss(
+        encoder,
+        content_layers={"relu1_1": 0.25, "conv2_1": 3.0},
+        style_layers={"relu1_2": 2.0, "pool2": 0.5},
+        content_weight=7.0,
+        style_weight=11.0,
+        tv_weight=0.13,
+        pixel_weight=17.0,
+    )
+    t = {name: value.item() for name, value in judge(loss, images, painting).items()}
+    expected = 7 * (0.25 * t["content/relu1_1"] + 3 * t["content/conv2_1"])
+    expected += 11 * (2 * t["style/relu1_2"] + 0.5 * t["style/pool2"]) + 0.13 * t["tv"] + 17 * t["pixel"]
+    assert t["total"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_terms_of_weight_zero_are_not_computed(images: Tensor) -> None:
+    every = {"content_layers": ["relu1_1"], "style_layers": ["relu2_1"], "tv_weight": 1.0, "pixel_weight": 1.0}
+    complete = PerceptualLoss(Recorder(), **every)
+    targets = complete.content_targets(images), complete.style_targets(images), images
+    assert set(complete(images, *targets).scalars()) == {"total", "content/relu1_1", "style/relu2_1", "tv", "pixel"}
+    for group, name, layer in (
+        ("content", "content/relu1_1", "relu1_1"),
+        ("style", "style/relu2_1", "relu2_1"),
+        ("tv", "tv", ""),
+        ("pixel", "pixel", ""),
+    ):
+        encoder = Recorder()
+        loss = PerceptualLoss(encoder, **{**every, f"{group}_weight": 0.0})
+        loss.content_targets(images)
+        loss.style_targets(images)
+        assert name not in loss(images, *targets).scalars()
+        assert set().union(*encoder.asked) == {"relu1_1", "relu2_1"} - {layer}
+
+
+def test_a_term_without_target_is_left_out(images: Tensor) -> None:
+    encoder = Recorder()
+    loss = PerceptualLoss(encoder, pixel_weight=1.0)
+    style = loss.style_targets(images)
+    encoder.asked.clear()
+    terms = loss(images, style=style)
+    assert not terms.content
+    assert terms.pixel is None
+    assert encoder.asked == [set(STYLE_LAYERS)]
+
+
+def test_total_variation_alone_needs_no_encoder_pass(images: Tensor) -> None:
+    encoder = Recorder()
+    loss = PerceptualLoss(encoder, content_weight=0, style_weight=0, tv_weight=2.0)
+    assert loss(images).total.item() == pytest.approx(2 * total_variation(images).item())
+    assert not set().union(*encoder.asked)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"style_weight": -1.0}, "the weight of style is -1.0; expected a number ≥ 0"),
+        ({"tv_weight": float("nan")}, "the weight of tv is nan; expected a number ≥ 0"),
+        ({"pixel_weight": float("inf")}, "the weight of pixel is inf; expected a number ≥ 0"),
+        ({"style_layers": {"relu1_2": -1.0}}, "the weight of relu1_2 is -1.0; expected a number ≥ 0"),
+        ({"content_layers": {"relu1_2": -2.0, "relu2_2": 3.0}}, "the weight of relu1_2 is -2.0; expected"),
+        ({"content_layers": {"relu1_2": float("nan")}}, "the weight of relu1_2 is nan; expected a number ≥ 0"),
+        ({"content_weight": 0, "style_weight": 0}, "every loss weight is 0; give at least one of content, style"),
+        ({"content_weight": 0, "style_layers": {"relu1_2": 0}}, "every loss weight is 0"),
+        ({"content_layers": ["relu2_3"]}, "custom has no layer 'relu2_3'; expected one of conv1_1, relu1_1, "),
+        ({"style_layers": {"conv9_1": 1.0}}, "custom has no layer 'conv9_1'; expected one of conv1_1, relu1_1, "),
+        ({"content": "sum"}, "content is 'sum'; expected mean or half_sum"),
+        ({"gram": "nhw"}, "gram is 'nhw'; expected none or hw or chw"),
+        ({"style": "half"}, "style is 'half'; expected sum or mean or quarter"),
+        ({"style_divisor": "hw"}, "style_divisor is 'hw'; expected none or chw"),
+        ({"tv": "l2"}, "tv is 'l2'; expected squared or l1"),
+        ({"tv_reduction": "average"}, "tv_reduction is 'average'; expected sum or mean"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_clear_line(
+    encoder: VGGEncoder, settings: dict[str, Any], message: str, balanced: bool
+) -> None:
+    with pytest.raises(ValueError, match=r"expected|give") as caught:
+        PerceptualLoss(encoder, **settings, balanced=balanced)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_layer_may_be_given_by_its_name_alone(encoder: VGGEncoder) -> None:
+    assert PerceptualLoss(encoder, content_layers="relu3_3").content_layers == {"relu3_3": 1.0}
+
+
+# --- presets --------------------------------------------------------------------------------------
+
+
+def build(name: str, encoder: VGGEncoder) -> PerceptualLoss:
+    with initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        config = compose("train", overrides=[f"loss={name}"])
+    return instantiate(config.loss, encoder=encoder)
+
+
+def flat(features: Tensor) -> Tensor:
+    """F of one image as the papers write it, N × M."""
+    return features[0].flatten(1)
+
+
+def squares(tensor: Tensor) -> Tensor:
+    return (tensor * tensor).sum()
+
+
+def steps(image: Tensor) -> Iterator[Tensor]:
+    yield image[..., 1:, :] - image[..., :-1, :]
+    yield image[..., :, 1:] - image[..., :, :-1]
+
+
+Features = Mapping[str, Tensor]
+
+
+def johnson_content(f: Tensor, p: Tensor) -> Tensor:
+    return squares(f - p) / f.numel()
+
+
+def johnson_gram(f: Tensor) -> Tensor:
+    return f @ f.T / f.numel()
+
+
+def johnson(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """The paper's equations 2 to 5, and the squared total variation of its section 3.2."""
+    style = sum(squares(johnson_gram(f[name]) - johnson_gram(s[name])) for name in STYLE_LAYERS)
+    return johnson_content(f["relu2_2"], p["relu2_2"]) + 5 * style + 1e-6 * sum(map(squares, steps(y)))
+
+
+def johnson_lua(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """fast-neural-style: content at relu3_3, and nn.MSECriterion over the Gram matrices."""
+    style = sum((johnson_gram(f[name]) - johnson_gram(s[name])).square().mean() for name in STYLE_LAYERS)
+    return johnson_content(f["relu3_3"], p["relu3_3"]) + 5 * style + 1e-6 * sum(map(squares, steps(y)))
+
+
+def gatys(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """Gatys et al. 2016, equations 1 to 7, alpha / beta = 1e-3; Gram matrices as they are, not divided."""
+    total = squares(f["conv4_2"] - p["conv4_2"]) / 2
+    for block in range(1, 6):
+        a, b = f[f"conv{block}_1"], s[f"conv{block}_1"]
+        n, m = a.shape
+        total = total + 1000 * 0.2 * squares(a @ a.T - b @ b.T) / (4 * n**2 * m**2)
+    return total
+
+
+def tutorial(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """Mean squared errors of features and of Gram matrices that are not divided, absolute total variation."""
+    grams = [(f[f"conv{i}_1"] @ f[f"conv{i}_1"].T, s[f"conv{i}_1"] @ s[f"conv{i}_1"].T) for i in range(1, 6)]
+    style = sum((a - b).square().mean() for a, b in grams)
+    content = (f["conv4_2"] - p["conv4_2"]).square().mean()
+    return content + 1e6 * style + 1e-6 * sum(step.abs().sum() for step in steps(y))
+
+
+PRESETS = {"johnson": johnson, "johnson-lua": johnson_lua, "gatys": gatys, "tutorial": tutorial}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_computes_its_published_formula(name: str, images: Tensor, painting: Tensor) -> None:
+    encoder = VGGEncoder(random_weights("vgg19", widths=(4, 6, 8, 10, 12)), "vgg19").double()
+    content, output = images[:1].double(), (0.6 * images[1:2]).double()
+    painting = painting[..., :48].double()  # of the output's size, where Gatys' two ways to divide agree
+    loss = build(name, encoder)
+    layers = [layer for layer in encoder.layers if not layer.startswith("pool")]
+    f, p, s = ({k: flat(v) for k, v in encoder(x, layers).items()} for x in (output, content, painting))
+    targets = {"content": loss.content_targets(content), "style": loss.style_targets(painting)}
+    # Each part alone first: in the sum one of them can be too small to be seen.
+    tv, with_content = PRESETS[name](f, f, f, output), PRESETS[name](f, p, f, output)
+    with_style, total = PRESETS[name](f, f, s, output), PRESETS[name](f, p, s, output)
+    assert min(with_content, with_style) > tv
+    close = partial(torch.testing.assert_close, rtol=1e-9, atol=0)
+    close(loss(output).total, tv)
+    close(loss(output, content=targets["content"]).total, with_content)
+    close(loss(output, style=targets["style"]).total, with_style)
+    close(loss(output, **targets).total, total)
+
+
+def test_every_preset_is_tested() -> None:
+    assert {path.stem for path in (resource("conf") / "loss").glob("*.yaml")} == {*PRESETS, "balanced"}
+
+
+def test_total_variation_of_the_presets_is_a_sum_squared_or_absolute(encoder: VGGEncoder) -> None:
+    for name, expected in (("johnson", 23.0), ("johnson-lua", 23.0), ("tutorial", 11.0)):
+        loss = build(name, encoder)
+        image = PICTURE.expand(2, -1, -1, -1)  # the encoder is asked for nothing
+        assert loss(image).tv.item() == pytest.approx(expected)
+        assert loss(image).total.item() == pytest.approx(1e-6 * expected)
+
+
+def test_gatys_style_loss_does_not_depend_on_the_paintings_size(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder, style_layers=["relu1_1"], gram="hw", style="quarter")
+    flat_colour = torch.full((1, 3, 32, 32), 0.5)
+    small = loss.style_targets(flat_colour)["relu1_1"]
+    tiled = gram_matrix(encoder(flat_colour, ["relu1_1"])["relu1_1"].repeat(1, 1, 3, 2), "hw")
+    torch.testing.assert_close(small, tiled)
+
+
+def test_the_extra_divisor_of_the_lecture_notes_is_the_layers_size(
+    encoder: VGGEncoder, images: Tensor, painting: Tensor
+) -> None:
+    plain = judge(PerceptualLoss(encoder), images, painting)
+    divided = judge(PerceptualLoss(encoder, style_divisor="chw"), images, painting)
+    sizes = {"relu1_2": 4 * 48 * 48, "relu2_2": 6 * 24 * 24, "relu3_3": 8 * 12 * 12, "relu4_3": 10 * 6 * 6}
+    for layer, size in sizes.items():
+        assert divided[f"style/{layer}"].item() == pytest.approx(plain[f"style/{layer}"].item() / size, rel=1e-6)
+
+
+# --- the balanced loss ----------------------------------------------------------------------------
+
+
+def photographs(astronaut: np.ndarray, seed: int, count: int) -> Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.cat([crop(astronaut, *rng.integers(0, 512 - 192, 2), 48, 4) for _ in range(count)])
+
+
+def test_balanced_terms_of_other_photographs_average_about_one(
+    encoder: VGGEncoder, astronaut: np.ndarray, painting: Tensor
+) -> None:
+    loss = build("balanced", encoder)
+    style = loss.style_targets(painting)
+    loss.calibrate(photographs(astronaut, 0, 24).split(6), style)
+    seen, others = photographs(astronaut, 1, 24), photographs(astronaut, 2, 24)
+    terms = loss(seen, loss.content_targets(others), style).scalars()
+    for name in ("content/relu2_2", *(f"style/{layer}" for layer in STYLE_LAYERS)):
+        assert 0.6 < terms[name].item() < 1.6, name
+    # content weight 1, style weight 2, of terms that are 1 each, averaged over layers: 3.
+    assert 2 < terms["total"].item() < 4.5
+
+
+def test_a_balanced_loss_averages_over_layers(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = everything(
+        encoder,
+        content_layers=["relu1_2", "relu2_2"],
+        style_layers={"relu1_2": 3.0, "relu2_2": 1.0},
+        style_weight=10.0,
+        balanced=True,
+    )
+    loss.calibrate([images], loss.style_targets(painting))
+    t = {name: value.item() for name, value in judge(loss, images, painting).items()}
+    content = (t["content/relu1_2"] + t["content/relu2_2"]) / 2
+    style = (3 * t["style/relu1_2"] + t["style/relu2_2"]) / 4
+    assert t["total"] == pytest.approx(content + 10 * style + 1e-3 * t["tv"] + 0.5 * t["pixel"], rel=1e-6)
+
+
+def test_normalizers_are_what_unstylised_photographs_cost_on_average(encoder: VGGEncoder) -> None:
+    """Flat pictures with one brighter column: a step of h, up and down, over 20 rows and 3 channels."""
+    heights = (0.1, 0.2, 0.4, 0.2, 0.6)
+    pictures = torch.zeros(5, 3, 20, 24)
+    for picture, height in zip(pictures, heights, strict=True):
+        picture[:, :, 10] = height
+    loss = PerceptualLoss(encoder, content_weight=0, style_weight=0, tv_weight=1, pixel_weight=1, balanced=True)
+    # Batches of two and three; each picture's pixel target is another of its batch.
+    normalizers = loss.calibrate([pictures[:2], pictures[2:]], {})
+    variation = 2 * 60 * (0.01 + 0.04 + 0.16 + 0.04 + 0.36) / 5
+    pixels = 60 / (3 * 20 * 24) * (0.01 + 0.01 + 0.04 + 0.16 + 0.04) / 5  # differences .1 .1 | .2 .4 .2
+    assert normalizers == pytest.approx({"tv": variation, "pixel": pixels}, rel=1e-5)
+    assert loss.normalizers == normalizers
+
+
+def test_the_calibrated_photographs_themselves_cost_one(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = everything(encoder, balanced=True, style="mean")
+    style = loss.style_targets(painting)
+    loss.calibrate(images.split(2), style)
+    pairs = images[[1, 0, 3, 2]]
+    terms = loss(images, loss.content_targets(pairs), style, pairs).scalars()
+    terms.pop("total")
+    assert len(terms) == 7
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 1.0), rel=1e-5)
+
+
+def test_a_balanced_loss_wants_to_be_calibrated_first(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = PerceptualLoss(encoder, balanced=True)
+    with pytest.raises(ValueError, match=r"no normalizer for content/relu2_2; call calibrate\(\) on photographs first"):
+        judge(loss, images, painting)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "no photographs were given to calibrate the balanced loss on; expected at least two"),
+        ([torch.rand(1, 3, 32, 32)], "no photographs were given"),
+        ([torch.zeros(2, 3, 32, 32)], "content/relu2_2 is 0.0 on unstylised photographs, so it cannot be balanced"),
+    ],
+)
+def test_a_failed_calibration_leaves_the_loss_uncalibrated(
+    encoder: VGGEncoder, images: Tensor, painting: Tensor, batches: list[Tensor], message: str
+) -> None:
+    loss = PerceptualLoss(encoder, balanced=True)
+    with pytest.raises(ValueError, match=message):
+        loss.calibrate(batches, loss.style_targets(painting))
+    with pytest.raises(ValueError, match="no normalizer"):
+        judge(loss, images, painting)
+
+
+def test_an_unbalanced_loss_needs_no_calibration(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = PerceptualLoss(encoder)
+    before = judge(loss, images, painting)["total"].item()
+    assert loss.calibrate([images], loss.style_targets(painting)) == {}
+    assert judge(loss, images, painting)["total"].item() == before
+
+
+@pytest.mark.parametrize("name", [*PRESETS, "balanced"])
+def test_settings_rebuild_the_loss(name: str, images: Tensor, painting: Tensor) -> None:
+    encoder = VGGEncoder(random_weights("vgg19", widths=(4, 6, 8, 10, 12)), "vgg19")
+    loss = build(name, encoder)
+    loss.calibrate([images], loss.style_targets(painting))
+    again = PerceptualLoss(encoder, **loss.settings)
+    again.normalizers = dict(loss.normalizers)
+    assert again.settings == loss.settings
+    assert judge(again, images, painting)["total"].item() == judge(loss, images, painting)["total"].item()
+
+
+def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    """Nothing at its default, so that no setting can be forgotten."""
+    options: dict[str, Any] = {
+        "content_layers": {"relu1_1": 2.0, "conv3_1": 0.5},
+        "style_layers": {"pool1": 0.3, "relu2_1": 1.2},
+        "content_weight": 0.7,
+        "style_weight": 30.0,
+        "tv_weight": 0.01,
+        "pixel_weight": 0.2,
+        "content": "half_sum",
+        "gram": "hw",
+        "style": "quarter",
+        "style_divisor": "chw",
+        "tv": "l1",
+        "tv_reduction": "mean",
+    }
+    for balanced in (False, True):
+        loss = PerceptualLoss(encoder, **options, balanced=balanced)
+        assert loss.settings.keys() == {*options, "balanced"}
+        loss.calibrate([images], loss.style_targets(painting))
+        again = PerceptualLoss(encoder, **loss.settings)
+        again.normalizers = dict(loss.normalizers)
+        assert judge(again, images, painting)["total"].item() == pytest.approx(
+            judge(loss, images, painting)["total"].item(), rel=1e-6
+        )
