@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"fststyle: error: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if debug:
             raise
-        print(f"fststyle: failed: {str(error).strip().splitlines()[0]} (--debug shows more)", file=sys.stderr)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"fststyle: failed: {reason} (--debug shows more)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fststyle: interrupted", file=sys.stderr)

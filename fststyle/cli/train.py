@@ -147,7 +147,7 @@ def _prepare_folder(folder: Path, cfg: DictConfig) -> str | None:
     except OSError as error:
         raise ConfigError(f"{folder}: the folder cannot be made ({error.strerror}); use output=FOLDER") from None
     check_writable(folder)
-    for leftover in (last, *folder.glob("csv/*"), *folder.glob("tensorboard/*")):
+    for leftover in (last, *(file for made in ("csv", "tensorboard", "previews") for file in folder.glob(f"{made}/*"))):
         leftover.unlink(missing_ok=True)
     return None
 

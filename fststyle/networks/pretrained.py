@@ -271,7 +271,7 @@ def fetch(published: Published) -> Path:
                 raise OSError(f"{part.stat().st_size} bytes came, {total or 'any number'} expected; {fault}")
             part.replace(target)
     except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
-        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(getattr(error, "reason", None) or error).split())  # a server's words, on one line
         raise WeightsError(
             f"{published.filename} could not be downloaded ({reason}); fetch {published.url} on a machine with "
             f"internet into {target.parent}, or name a local file with encoder.weights=FILE"

@@ -32,7 +32,7 @@ class SaveState(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str], every: int = 500) -> None:
-        self.path, self.every = Path(folder) / "last.ckpt", every
+        self.path, self.every = Path(folder) / "last.ckpt", _steps(every, "states")
         self.saved = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -172,7 +172,7 @@ class Previews(Callback):
     def __init__(
         self, images: Tensor, folder: str | os.PathLike[str], network: Callable[[], nn.Module], every: int = 500
     ) -> None:
-        self.images, self.folder, self.network, self.every = images, Path(folder), network, every
+        self.images, self.folder, self.network, self.every = images, Path(folder), network, _steps(every, "previews")
         self.shown = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
@@ -233,6 +233,12 @@ class Export(Callback):
             "held_out": held_out_terms(network, task, trainer.datamodule.val_dataloader()),  # type: ignore[attr-defined]
         }
         save_checkpoint(self.path, network, record, task.style_targets, self.dtype)  # type: ignore[arg-type]
+
+
+def _steps(every: int, what: str) -> int:
+    if every < 1:
+        raise ValueError(f"{what} are asked for every {every} steps; expected at least 1")
+    return every
 
 
 @torch.no_grad()

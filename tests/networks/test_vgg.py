@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fststyle.images import to_image
-from fststyle.networks.pretrained import load_encoder, random_weights
+from fststyle.networks.pretrained import load_encoder, preprocessing, random_weights
 from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
 
 WIDTHS = (4, 6, 8, 10, 12)
@@ -280,14 +280,18 @@ def test_the_taps_and_the_image_are_never_written_to(encoder: VGGEncoder, image:
         assert torch.equal(encoder(image, [layer])[layer], together[layer])
 
 
-def test_the_input_is_normalised_in_full_precision_under_autocast(encoder: VGGEncoder) -> None:
-    """bfloat16 has 8 bits: without this, neighbouring pixel values would fall together."""
-    grey = torch.arange(192, 256).float().div(255).view(64, 1, 1, 1).expand(-1, 3, 8, 8)
+def test_the_input_is_normalised_in_full_precision_under_autocast() -> None:
+    """Half a level in 255 is all that bfloat16 can tell apart near the mean colour, where the signal is as small."""
+    mean = (0.48235, 0.45882, 0.40784)
+    weights = random_weights("vgg16", widths=WIDTHS) | preprocessing(mean, (1 / 255,) * 3)
+    encoder = VGGEncoder(weights)
+    levels = torch.linspace(-2, 2, 33).view(33, 1, 1, 1) / 255
+    image = (levels + torch.tensor(mean).view(3, 1, 1)).expand(-1, -1, 8, 8)
+    full = encoder(image, ["conv1_1"])["conv1_1"]
     with torch.autocast("cpu", torch.bfloat16):
-        levels = encoder(grey - 0.7, ["conv1_1"])["conv1_1"][:, :, 4, 4]
-        assert levels.dtype == torch.bfloat16
-    full = encoder(grey - 0.7, ["conv1_1"])["conv1_1"][:, :, 4, 4]
-    assert (levels.float() - full).abs().max() <= 0.01 * full.abs().max()
+        half = encoder(image, ["conv1_1"])["conv1_1"]
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - full).abs().max() < 0.01 * full.abs().max()
 
 
 # --- the slim network -----------------------------------------------------------------------------
@@ -358,18 +362,21 @@ def test_normalising_changes_each_channels_scale_and_nothing_else(pictures: list
     weights = random_weights("vgg16", seed=2, widths=(8,) * 5)
     for key, value in weights.items():
         if key.startswith("conv") and key.endswith("bias"):
-            value.fill_(0.5)  # so that every filter fires
+            value.fill_(0.5)  # so that nearly every filter fires
     encoder = VGGEncoder(weights, "vgg16", pooling)
     normalized = normalize_activations(encoder, mean_activations(encoder, pictures))
-    image = torch.rand(2, 3, 40, 40)  # not what it was measured on
+    image = torch.rand(2, 3, 40, 40, generator=torch.Generator().manual_seed(0))  # not what it was measured on
     before, after = encoder(image, encoder.layers), normalized(image, encoder.layers)
     measured = dict(activations(encoder, pictures))
     for layer, was in before.items():
         scale = (was * after[layer]).sum((0, 2, 3)) / was.square().sum((0, 2, 3))
         error = (after[layer] - was * scale.view(-1, 1, 1)).abs().amax((0, 2, 3)) / after[layer].abs().amax((0, 2, 3))
-        assert error.max() < 1e-4, layer
+        fires = was.abs().amax((0, 2, 3)) > 0.05 * was.abs().max()
+        assert fires.sum() >= 5, layer
+        assert error[fires].max() < 1e-4, layer
         if layer in measured:
-            torch.testing.assert_close(scale, (1 / measured[layer]).float(), rtol=1e-4, atol=0)
+            mean = measured[layer].clamp_min(1e-3 * float(measured[layer].mean()))  # the floor
+            torch.testing.assert_close(scale[fires], (1 / mean).float()[fires], rtol=1e-4, atol=0)
 
 
 def test_normalising_leaves_the_encoder_as_it_was(encoder: VGGEncoder, pictures: list[Tensor]) -> None:

@@ -1,0 +1,491 @@
+"""``fststyle stylize``, ``styles`` and ``info`` as a user meets them: files, lines and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fststyle.cli import main
+from fststyle.images import ImageError, read_picture, save_image, to_image, to_pixels
+from fststyle.inference import Stylizer
+from fststyle.inference.stylizer import median_filter
+from fststyle.networks import checkpoint
+from fststyle.networks.checkpoint import read_record, save_checkpoint
+from fststyle.networks.transform import TransformNet
+
+RECORD = {
+    "kind": "style",
+    "name": "wave",
+    "style": {"image": "wave.jpg", "size": 256},
+    "images": 12000,
+    "held_out": {"content": 0.123456789},
+    "versions": {"torch": "2.6"},
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the user is in: two pictures, a folder of three, a text, a style."""
+    folder = tmp_path / "here"
+    (folder / "more").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    for index, name in enumerate(("a.png", "b.jpg", "more/c.jpeg", "more/d.bmp", "more/e.webp")):
+        save_image(astronaut[20 * index : 20 * index + 24, 100:133].copy(), folder / name)
+    (folder / "notes.txt").write_text("Some notes.")
+    (folder / "more" / "notes.txt").write_text("Some more.")
+    save_checkpoint(folder / "wave.safetensors", network, RECORD)
+    return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The styles of an installation that came with two."""
+    folder = tmp_path / "installation" / "checkpoints" / "styles"
+    folder.mkdir(parents=True)
+    for name in ("starry_night", "wave"):
+        shutil.copy(here / "wave.safetensors", folder / f"{name}.safetensors")
+    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / "installation" / name)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below a folder, with what is in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def stylize(*words: str, style: str = "wave.safetensors") -> int:
+    return main(["stylize", *words, "--style", style])
+
+
+def new_files(folder: Path, before: dict[str, bytes | None]) -> set[str]:
+    after = contents(folder)
+    assert {name: after.get(name) for name in before} == before
+    return {name for name in set(after) - set(before) if after[name] is not None}
+
+
+@pytest.fixture
+def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command that must be refused: exit code 2, one line on stderr, nothing written. Gives the line."""
+
+    def run(*words: str) -> str:
+        before = contents(here)
+        capsys.readouterr()
+        assert main(list(words)) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("fststyle: error: ")
+        assert err.count("\n") == 1
+        assert err.endswith("\n")
+        assert contents(here) == before
+        return err
+
+    return run
+
+
+# --- what is done --------------------------------------------------------------------------------
+
+
+def test_a_picture_is_stylised_beside_itself(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(here)
+    assert stylize("a.png") == 0
+    assert new_files(here, before) == {"a_wave.png"}
+    assert capsys.readouterr() == ("a_wave.png\n", "")
+    expected = Stylizer.from_checkpoint("wave.safetensors", "cpu")(to_image(read_picture("a.png").rgb))
+    assert np.array_equal(read_picture("a_wave.png").rgb, to_pixels(expected))
+
+
+def test_results_keep_their_ending_where_it_is_a_common_one(here: Path) -> None:
+    before = contents(here)
+    assert stylize("a.png", "b.jpg", "more") == 0
+    beside = {"a_wave.png", "b_wave.jpg", "more/c_wave.jpeg", "more/d_wave.png", "more/e_wave.webp"}
+    assert new_files(here, before) == beside
+    assert all(read_picture(name).rgb.shape == (24, 33, 3) for name in beside)
+
+
+@pytest.mark.parametrize(
+    ("words", "results"),
+    [
+        (["*.png"], {"a_wave.png"}),
+        (["more/[cd].*"], {"more/c_wave.jpeg", "more/d_wave.png"}),
+        (["**/*.jpeg", "b.jpg"], {"more/c_wave.jpeg", "b_wave.jpg"}),
+        (["b.jpg", "-o", "new.png"], {"new.png"}),
+        (["b.jpg", "-o", "new/deep/name.webp"], {"new/deep/name.webp"}),
+        (["b.jpg", "-o", "out"], {"out/b_wave.jpg"}),
+        (["b.jpg", "-o", "out.d/"], {"out.d/b_wave.jpg"}),
+        (["more", "-o", "out/deep"], {"out/deep/c_wave.jpeg", "out/deep/d_wave.png", "out/deep/e_wave.webp"}),
+        (["a.png", "b.jpg", "--output", "more"], {"more/a_wave.png", "more/b_wave.jpg"}),
+    ],
+)
+def test_globs_folders_and_outputs(here: Path, words: list[str], results: set[str]) -> None:
+    before = contents(here)
+    assert stylize(*words) == 0
+    assert new_files(here, before) == results
+
+
+def test_an_existing_folder_with_a_dot_is_a_folder(here: Path) -> None:
+    (here / "out.d").mkdir()
+    assert stylize("a.png", "-o", "out.d") == 0
+    assert (here / "out.d" / "a_wave.png").is_file()
+
+
+def test_a_name_with_brackets_is_a_name_where_there_is_such_a_file(here: Path) -> None:
+    (here / "a.png").rename(here / "a[1].png")
+    assert stylize("a[1].png") == 0
+    assert (here / "a[1]_wave.png").is_file()
+
+
+def test_a_folder_without_pictures_of_its_own_gives_those_below(here: Path) -> None:
+    (here / "deep").mkdir()
+    (here / "more").rename(here / "deep" / "more")
+    assert stylize("deep", "-o", "out") == 0
+    assert {path.name for path in (here / "out").iterdir()} == {"c_wave.jpeg", "d_wave.png", "e_wave.webp"}
+
+
+def test_size_is_the_longer_side(here: Path) -> None:
+    assert stylize("a.png", "-o", "out.png", "--size", "66") == 0
+    assert read_picture("out.png").rgb.shape == (48, 66, 3)
+
+
+def test_median_filters_the_result(here: Path) -> None:
+    assert stylize("a.png", "-o", "out.png", "--median") == 0
+    plain = Stylizer.from_checkpoint("wave.safetensors", "cpu")(to_image(read_picture("a.png").rgb))
+    assert np.array_equal(read_picture("out.png").rgb, to_pixels(median_filter(plain)))
+
+
+def test_alpha_is_kept(here: Path) -> None:
+    rgb = read_picture("a.png").rgb
+    alpha = np.tile(np.linspace(0, 255, 33).astype(np.uint8), (24, 1))
+    save_image(rgb, here / "see_through.png", alpha)
+    assert stylize("see_through.png") == 0
+    kept = read_picture("see_through_wave.png").alpha
+    assert kept is not None
+    assert np.array_equal(kept, alpha)
+    assert stylize("see_through.png", "-o", "large.png", "--size", "99") == 0
+    large = read_picture("large.png").alpha
+    assert large is not None
+    assert large.shape == (72, 99)
+    assert large[:, 0].max() < 20
+    assert large[:, -1].min() > 235
+
+
+def test_a_photograph_on_its_side_comes_out_upright(here: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(read_picture("a.png").rgb).save("turned.jpg", exif=exif)
+    assert stylize("turned.jpg") == 0
+    with Image.open("turned_wave.jpg") as result:
+        assert result.size == (24, 33)
+        assert result.getexif().get(0x0112, 1) == 1
+
+
+def test_an_existing_result_is_replaced(here: Path) -> None:
+    (here / "a_wave.png").write_text("an old result")
+    assert stylize("a.png") == 0
+    assert read_picture("a_wave.png").rgb.shape == (24, 33, 3)
+
+
+@pytest.mark.usefixtures("shipped")
+def test_a_shipped_style_goes_by_its_name(here: Path) -> None:
+    assert stylize("a.png", style="starry_night") == 0
+    assert (here / "a_starry_night.png").is_file()
+
+
+def test_the_command_runs_as_a_program(here: Path) -> None:
+    def program(*words: str) -> subprocess.CompletedProcess[str]:
+        code = [sys.executable, "-m", "fststyle", *words]
+        root = Path(checkpoint.__file__).resolve().parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        return subprocess.run(code, cwd=here, env=environment, capture_output=True, text=True)
+
+    done = program("stylize", "a.png", "--style", "wave.safetensors", "-o", "out")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"out{os.sep}a_wave.png\n", "")
+    assert (here / "out" / "a_wave.png").is_file()
+    refusal = program("stylize", "missing.png", "--style", "wave.safetensors")
+    assert (refusal.returncode, refusal.stdout) == (2, "")
+    assert refusal.stderr == "fststyle: error: missing.png: no such file\n"
+
+
+# --- what is refused: pictures -------------------------------------------------------------------
+
+
+def test_a_missing_file_is_refused_and_so_are_the_others_with_it(refused: Any) -> None:
+    assert "missing.png: no such file" in refused("stylize", "missing.png", "--style", "wave.safetensors")
+    assert "missing.png" in refused("stylize", "a.png", "missing.png", "--style", "wave.safetensors")
+    assert "*.tif: matches no file" in refused("stylize", "*.tif", "--style", "wave.safetensors")
+
+
+def test_a_folder_without_pictures_is_refused(here: Path, refused: Any) -> None:
+    (here / "none").mkdir()
+    (here / "none" / "notes.txt").touch()
+    assert "none: has no pictures" in refused("stylize", "none", "--style", "wave.safetensors")
+
+
+def broken(kind: str, path: Path) -> None:
+    if kind == "truncated":
+        whole = Path("b.jpg").read_bytes()
+        path.write_bytes(whole[: len(whole) * 3 // 4])
+    elif kind == "text":
+        path.write_text("This is no picture.\n")
+    elif kind == "empty":
+        path.touch()
+    elif kind == "dot":
+        Image.new("RGB", (1, 1)).save(path)
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("truncated", "is damaged"), ("text", "is not a picture"), ("empty", "is empty"), ("dot", "is 1×1")],
+)
+def test_a_broken_picture_is_refused(here: Path, refused: Any, kind: str, message: str) -> None:
+    broken(kind, here / "bad.jpg")
+    assert f"bad.jpg: {message}" in refused("stylize", "bad.jpg", "--style", "wave.safetensors")
+    refused("stylize", "bad.jpg", "--style", "wave.safetensors", "-o", "new/out.png")
+    refused("stylize", "bad.jpg", "--style", "wave.safetensors", "-o", "new")
+
+
+@pytest.mark.parametrize("kind", ["truncated", "text", "empty", "dot"])
+def test_a_broken_picture_among_good_ones_is_named_and_the_good_ones_done(
+    here: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    broken(kind, here / "more" / "bad.jpg")
+    before = contents(here)
+    assert stylize("more") == 1
+    assert new_files(here, before) == {"more/c_wave.jpeg", "more/d_wave.png", "more/e_wave.webp"}
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"fststyle: skipped: more{os.sep}bad.jpg: ")
+    assert last == "fststyle: 3 done, 1 skipped"
+
+
+def test_nothing_but_broken_pictures_is_a_refusal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "bad").mkdir()
+    broken("text", here / "bad" / "one.jpg")
+    broken("empty", here / "bad" / "two.jpg")
+    before = contents(here)
+    assert stylize("bad", "-o", "out") == 2
+    assert contents(here) == before
+    *skipped, last = capsys.readouterr().err.splitlines()
+    assert ["one.jpg" in skipped[0], "two.jpg" in skipped[1]] == [True, True]
+    assert last.startswith("fststyle: error: none of the 2 pictures")
+
+
+# --- what is refused: styles ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("shipped")
+def test_an_unknown_style_lists_the_known_ones(refused: Any) -> None:
+    line = refused("stylize", "a.png", "--style", "waves")
+    assert "unknown style 'waves'" in line
+    assert "starry_night, wave" in line
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("sprung"),)
+
+
+def test_what_is_no_checkpoint_is_refused_as_a_style(here: Path, refused: Any) -> None:
+    (here / "evil.safetensors").write_bytes(pickle.dumps(Trap()))
+    torch.save(Trap(), here / "evil.pth")
+    (here / "empty.safetensors").touch()
+    for name in ("b.jpg", "notes.txt", "evil.safetensors", "evil.pth", "empty.safetensors"):
+        assert f"{name}: is not a checkpoint" in refused("stylize", "a.png", "--style", name)
+    assert "no such file" in refused("stylize", "a.png", "--style", "missing.safetensors")
+
+
+def test_a_truncated_checkpoint_is_refused(here: Path, refused: Any) -> None:
+    whole = (here / "wave.safetensors").read_bytes()
+    for part in (0.01, 0.3, 0.9):
+        (here / "cut.safetensors").write_bytes(whole[: int(part * len(whole))])
+        assert "cut.safetensors: is cut off" in refused("stylize", "a.png", "--style", "cut.safetensors")
+
+
+def test_a_checkpoint_of_another_kind_is_refused(here: Path, refused: Any, network: TransformNet) -> None:
+    save_checkpoint(here / "x4.safetensors", network, {**RECORD, "kind": "superres"})
+    assert "kind 'superres'; expected kind 'style'" in refused("stylize", "a.png", "--style", "x4.safetensors")
+
+
+# --- what is refused: outputs and devices --------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["notes.txt/out.png", "notes.txt/deep/out", "b.jpg/", "b.jpg/out.png"])
+def test_an_output_below_a_file_is_refused(refused: Any, output: str) -> None:
+    line = refused("stylize", "a.png", "--style", "wave.safetensors", "-o", output)
+    assert "folder" in line
+    assert output.split("/")[0] in line
+
+
+@pytest.mark.parametrize("words", [[], ["-o", "out.png"], ["-o", "new/out.png"], ["-o", "more"], ["-o", "new/folder"]])
+def test_a_folder_that_takes_no_files_is_refused_before_work_begins(
+    refused: Any, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:  # rights would not stop a test that runs as root
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(Stylizer, "__call__", lambda *_, **__: pytest.fail("work began"))
+    assert "cannot be written to" in refused("stylize", "a.png", "--style", "wave.safetensors", *words)
+
+
+@pytest.mark.parametrize("output", ["out.xyz", "new/out.xyz", "out.txt"])
+def test_an_unknown_ending_is_refused_before_work_begins(
+    refused: Any, output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stylizer, "__call__", lambda *_, **__: pytest.fail("work began"))
+    assert "use .png" in refused("stylize", "a.png", "--style", "wave.safetensors", "-o", output)
+
+
+def test_two_results_of_one_name_are_refused(here: Path, refused: Any) -> None:
+    assert "one file for 2 pictures" in refused(
+        "stylize", "a.png", "b.jpg", "--style", "wave.safetensors", "-o", "out.png"
+    )
+    assert "two inputs" in refused("stylize", "a.png", "a.png", "--style", "wave.safetensors")
+    shutil.copy("more/d.bmp", "more/e.bmp")
+    shutil.copy("more/d.bmp", "e.bmp")
+    assert "e_wave.png" in refused("stylize", "e.bmp", "more/e.bmp", "--style", "wave.safetensors", "-o", "out")
+
+
+def test_cuda_on_a_machine_without_is_refused(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line = refused("stylize", "a.png", "--style", "wave.safetensors", "--device", "cuda")
+    assert "no CUDA device" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["paint"],
+        ["stylize"],
+        ["stylize", "a.png"],
+        ["stylize", "--style", "wave"],
+        ["stylize", "a.png", "--style", "wave", "--size", "15"],
+        ["stylize", "a.png", "--style", "wave", "--size", "large"],
+        ["stylize", "a.png", "--style", "wave", "--size", "-64"],
+        ["stylize", "a.png", "--style", "wave", "--device", "tpu"],
+        ["stylize", "a.png", "--style", "wave", "--what"],
+        ["info"],
+        ["fetch", "vgg11"],
+    ],
+)
+def test_a_wrong_usage_ends_with_code_2(here: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(here)
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+    assert contents(here) == before
+
+
+# --- what fails during the work ------------------------------------------------------------------
+
+
+def test_a_result_that_cannot_be_written_is_named_and_the_others_done(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(image: Any, path: Path, alpha: Any = None) -> None:
+        if path.name == "d_wave.png":
+            raise OSError(28, "No space left on device")
+        save_image(image, path, alpha)
+
+    monkeypatch.setattr("fststyle.cli.stylize.save_image", full)
+    before = contents(here)
+    assert stylize("more") == 1
+    assert new_files(here, before) == {"more/c_wave.jpeg", "more/e_wave.webp"}
+    first = capsys.readouterr().err.splitlines()[0]
+    assert "d_wave.png: cannot be written (No space left on device)" in first
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory\nlong story"), RuntimeError(), MemoryError()])
+def test_a_failure_during_the_work_is_one_line_and_code_1(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Stylizer, "__call__", fail)
+    before = contents(here)
+    assert stylize("a.png") == 1
+    line = capsys.readouterr().err
+    assert line.startswith("fststyle: failed: ")
+    assert line.count("\n") == 1
+    assert contents(here) == before
+
+
+def test_an_interruption_leaves_what_is_done(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(image: Any, path: Path, alpha: Any = None) -> None:
+        if path.name == "d_wave.png":
+            raise KeyboardInterrupt
+        save_image(image, path, alpha)
+
+    monkeypatch.setattr("fststyle.cli.stylize.save_image", interrupted)
+    before = contents(here)
+    assert stylize("more") == 1
+    assert new_files(here, before) == {"more/c_wave.jpeg"}
+
+
+def test_debug_shows_the_traceback(here: Path) -> None:
+    with pytest.raises(ImageError, match=r"missing\.png"):
+        main(["--debug", "stylize", "missing.png", "--style", "wave.safetensors"])
+    with pytest.raises(ImageError):
+        main(["stylize", "missing.png", "--style", "wave.safetensors", "--debug"])
+
+
+# --- styles and info -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("shipped")
+def test_styles_lists_what_came_with_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["styles"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[:2] == ["starry_night", "wave.jpg"]
+    assert second.split()[0] == "wave"
+    assert "12,000 images" in second
+
+
+def test_styles_says_so_when_there_are_none(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(shipped)
+    assert main(["styles"]) == 0
+    assert "no styles" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_info_prints_the_history(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "wave.safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("wave.safetensors  (0.0")
+    lines = [line.split() for line in out.splitlines()]
+    for expected in (["kind", "style"], ["image", "wave.jpg"], ["content", "0.12346"], ["images", "12000"]):
+        assert expected in lines
+    assert ["class", "TransformNet"] in lines
+
+
+@pytest.mark.usefixtures("here")
+def test_info_as_json_is_the_whole_record(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json", "wave.safetensors"]) == 0
+    assert json.loads(capsys.readouterr().out) == read_record("wave.safetensors")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_info_takes_a_name_and_refuses_what_is_no_checkpoint(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "starry_night"]) == 0
+    assert "starry_night.safetensors" in capsys.readouterr().out
+    assert "not a checkpoint" in refused("info", "b.jpg")
+    assert "starry_night, wave" in refused("info", "waves")

@@ -1,0 +1,456 @@
+"""``fststyle train`` from its words to the exported style, and what it says to words it cannot use."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from fststyle.cli import main
+from fststyle.images import save_image
+from fststyle.networks.checkpoint import load_checkpoint, read_record
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
+
+#: A run of a second or less.
+SMALL = (
+    "encoder=random",
+    "network.width=4",
+    "network.residual_blocks=1",
+    "data.size=64",
+    "data.workers=0",
+    "trainer.accelerator=cpu",
+    "calibration_photographs=8",
+)
+#: With something to see in four steps.
+WATCHED = ("steps=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=2", "previews.every=2")
+
+
+@pytest.fixture(scope="module")
+def painting(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    path = tmp_path_factory.mktemp("paintings") / "flowers.png"
+    save_image(astronaut[:96, 100:228].copy(), path)
+    return path
+
+
+@contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    """Run there, and undo what a command that is a process of its own may leave behind."""
+    root = logging.getLogger()
+    before, argv, handlers, level = Path.cwd(), sys.argv, root.handlers[:], root.level
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def train(folder: Path, *words: str) -> int:
+    folder.mkdir(exist_ok=True)
+    with in_folder(folder):
+        return main(["train", *words])
+
+
+@pytest.fixture(scope="module")
+def words(painting: Path, photographs: Path) -> tuple[str, ...]:
+    """Those of a small run."""
+    return (f"style.image={painting}", "style.size=96", "data=folder", f"data.source.path={photographs}", *SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...]) -> Path:
+    """The folder of a run of four steps."""
+    folder = tmp_path_factory.mktemp("work")
+    assert train(folder, *words, *WATCHED) == 0
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+    return folder / "runs" / "flowers"
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with open(run / "csv" / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def same_weights(a: Path, b: Path) -> None:
+    """Bit for bit, style targets included."""
+    first, second = load_file(a), load_file(b)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+# --- one run ----------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_config_logs_previews_state_and_the_style(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "csv", "tensorboard", "previews", "last.ckpt", "flowers.safetensors"} <= names
+    assert sorted(path.name for path in (run / "previews").iterdir()) == [
+        f"step_{step:08d}.png" for step in (1, 2, 4)
+    ]
+    assert not list(run.rglob("*.part"))
+
+
+def test_the_config_beside_the_run_is_resolved(run: Path, painting: Path) -> None:
+    text = (run / "config.yaml").read_text()
+    assert "${" not in text
+    config = yaml.safe_load(text)
+    assert config["style"] == {"name": "flowers", "image": str(painting), "size": 96, "weight": 1.0}
+    assert config["trainer"]["max_steps"] == config["task"]["steps"] == config["steps"] == 4
+    assert config["network"]["width"] == 4
+
+
+def test_every_loss_term_is_in_the_csv_for_training_and_held_out_photographs(run: Path) -> None:
+    terms = ["total", "content/relu2_2", *(f"style/relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3"))]
+    found = rows(run)
+    for stage, steps in (("train", [0, 1, 2, 3]), ("val", [1, 3])):
+        for term in terms:
+            values = {int(row["step"]): float(row[f"{stage}/{term}"]) for row in found if row[f"{stage}/{term}"]}
+            assert sorted(values) == steps
+            assert min(values.values()) > 0
+    assert {float(row["train/learning_rate"]) for row in found if row["train/learning_rate"]} == {1e-3}
+    assert any(row["train/images_per_second"] for row in found)
+
+
+def test_tensorboard_shows_terms_and_previews(run: Path) -> None:
+    (events,) = (run / "tensorboard").glob("events.*")
+    data = events.read_bytes()
+    for tag in (b"train/style/relu3_3", b"val/total", b"train/learning_rate", b"preview"):
+        assert tag in data
+
+
+def test_the_exported_file_tells_its_history_but_no_folder_of_the_machine(
+    run: Path, painting: Path, photographs: Path
+) -> None:
+    record = read_record(run / "flowers.safetensors")
+    assert (record["kind"], record["name"], record["steps"], record["images"]) == ("style", "flowers", 4, 16)
+    assert record["style"]["image"] == "flowers.png"
+    assert len(record["style"]["sha256"]) == 64
+    assert record["encoder"]["name"] == "vgg16-random-0"
+    assert record["data"]["size"] == 64
+    assert record["seed"] == 0
+    assert set(record["loss"]["normalizers"]) == set(record["held_out"]) - {"total"}
+    assert record["network"]["arguments"]["width"] == 4
+    assert record["command"].startswith("fststyle train style.image=flowers.png ")
+    assert set(record["versions"]) >= {"fststyle", "torch", "python"}
+    text = json.dumps(record)
+    assert str(painting.parent) not in text
+    assert str(photographs.parent) not in text
+
+
+def test_folders_in_a_list_of_files_stay_private_too(
+    tmp_path: Path, words: tuple[str, ...], photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    table = datasets.Dataset.from_dict(
+        {"image": [{"path": f.name, "bytes": f.read_bytes()} for f in sorted(photographs.iterdir())]},
+        features=datasets.Features({"image": datasets.Image(decode=False)}),
+    )
+    table.to_parquet(str(tmp_path / "a.parquet"))
+    source = ("data=parquet", f"data.source.files=[{tmp_path}/a.parquet]", "data.source.streaming=true")
+    other = [word for word in words if not word.startswith("data=") and "source" not in word]
+    assert train(tmp_path, *other, *source, "data.held_out=2", "+data.buffer=4", "steps=1", "output=out") == 0
+    record = read_record(tmp_path / "out" / "flowers.safetensors")
+    assert record["data"]["source"]["files"] == ["a.parquet"]
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_stylize_and_info_take_the_exported_file(
+    run: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    style = str(run / "flowers.safetensors")
+    assert main(["stylize", str(photographs / "00.jpg"), "--style", style, "-o", str(tmp_path / "out.png")]) == 0
+    assert Image.open(tmp_path / "out.png").size == Image.open(photographs / "00.jpg").size
+    assert main(["info", style]) == 0
+    assert "vgg16-random-0" in capsys.readouterr().out
+
+
+# --- the same again, and more -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
+    run: Path, tmp_path: Path, words: tuple[str, ...], workers: int
+) -> None:
+    """Validation, logs and previews change nothing either: here there are none."""
+    assert train(tmp_path, *words, "steps=4", "previews.count=0", f"data.workers={workers}", "output=out") == 0
+    same_weights(tmp_path / "out" / "flowers.safetensors", run / "flowers.safetensors")
+
+
+def test_another_seed_gives_other_weights(run: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert train(tmp_path, *words, "steps=1", "seed=1", "output=out", "encoder.seed=0") == 0
+    first, other = (load_file(path) for path in (run / "flowers.safetensors", tmp_path / "out" / "flowers.safetensors"))
+    assert (first["network.encode.0.conv.conv.weight"] - other["network.encode.0.conv.conv.weight"]).abs().mean() > 0.01
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...]) -> Path:
+    """The working folder of a run that ended after two of the four steps."""
+    folder = tmp_path_factory.mktemp("half")
+    assert train(folder, *words, *WATCHED, "steps=2") == 0
+    return folder
+
+
+@pytest.fixture
+def stopped(half: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(half, tmp_path / "stopped"))
+
+
+def test_resume_goes_on_to_the_weights_of_one_run(run: Path, stopped: Path, words: tuple[str, ...]) -> None:
+    assert train(stopped, *words, *WATCHED, "resume=last") == 0
+    again = stopped / "runs" / "flowers"
+    same_weights(again / "flowers.safetensors", run / "flowers.safetensors")
+    first, second = (read_record(path / "flowers.safetensors") for path in (run, again))
+    for key in ("steps", "images", "held_out", "loss"):
+        assert second[key] == first[key], key
+
+
+def test_resume_keeps_the_loss_curve_up_to_there(run: Path, stopped: Path, words: tuple[str, ...]) -> None:
+    assert train(stopped, *words, *WATCHED, "resume=last") == 0
+
+    def curve(path: Path) -> dict[str, float]:
+        return {row["step"]: float(row["train/total"]) for row in rows(path) if row["train/total"]}
+
+    assert curve(stopped / "runs" / "flowers") == pytest.approx(curve(run))
+
+
+def test_a_run_is_not_overwritten_unless_asked_for(
+    stopped: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    assert train(stopped, *words, "steps=1") == 2
+    assert "holds a run already; go on with resume=last, start anew with overwrite=true" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+    assert train(stopped, *words, "steps=1", "overwrite=true") == 0
+    assert read_record(stopped / "runs" / "flowers" / "flowers.safetensors")["steps"] == 1
+
+
+@pytest.mark.parametrize("change", ["data.source.path=none", "overwrite=true data.source.path=none", "resume=last"])
+def test_a_refused_run_leaves_the_one_before_as_it_was(
+    change: str, stopped: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    mismatch = ("network.width=6",) if change == "resume=last" else ()
+    assert train(stopped, *words, *change.split(), *mismatch) == 2
+    assert capsys.readouterr().err.startswith("fststyle: error: ")
+    assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+def test_a_style_may_start_from_another(run: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    start = run / "flowers.safetensors"
+    # So small a step that what comes out is what went in.
+    options = (f"init_from={start}", "task.learning_rate=1e-9", "steps=1", "output=out", "seed=5")
+    assert train(tmp_path, *words, *options) == 0
+    before, after = load_file(start), load_file(tmp_path / "out" / "flowers.safetensors")
+    for name in before:
+        if name.startswith("network."):
+            torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-4)
+    assert read_record(tmp_path / "out" / "flowers.safetensors")["init_from"] == "flowers.safetensors"
+
+
+def test_a_multirun_makes_a_run_of_each_value(tmp_path: Path, words: tuple[str, ...]) -> None:
+    small = [word for word in words if not word.startswith("network.width")]
+    assert train(tmp_path, "-m", *small, "network.width=4,6", "steps=1") == 0
+    styles = sorted(tmp_path.rglob("*.safetensors"))
+    assert sorted(read_record(style)["network"]["arguments"]["width"] for style in styles) == [4, 6]
+    for style in styles:
+        config = yaml.safe_load((style.parent / "config.yaml").read_text())
+        assert config["network"]["width"] == read_record(style)["network"]["arguments"]["width"]
+
+
+def test_a_style_of_ones_own_is_found_in_a_config_folder(
+    tmp_path: Path, words: tuple[str, ...], painting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine" / "style").mkdir(parents=True)
+    (tmp_path / "mine" / "style" / "rose.yaml").write_text(
+        f"defaults:\n  - custom\n\nname: rose\nimage: {painting}\nsize: 64\n"
+    )
+    other = [word for word in words if not word.startswith("style.")]
+    assert train(tmp_path, "--config-dir", "mine", "style=rose", *other, "steps=1") == 0
+    record = read_record(tmp_path / "runs" / "rose" / "rose.safetensors")
+    assert (record["name"], record["style"]["size"]) == ("rose", 64)
+    capsys.readouterr()
+    assert train(tmp_path, "--config-dir", "mine", "style=ros", *other) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fststyle: error: style has no option 'ros'; did you mean 'rose'?; known: ")
+    assert "starry_night" in error
+
+
+def test_the_whole_network_can_be_exported_in_float32(tmp_path: Path, words: tuple[str, ...]) -> None:
+    options = ("export_dtype=float32", "average=null", "steps=2", "output=out")
+    assert train(tmp_path, *words, *options) == 0
+    state = torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)
+    exported = load_checkpoint(tmp_path / "out" / "flowers.safetensors").network.state_dict()
+    assert exported.keys() == {name.removeprefix("network.") for name in state["state_dict"]}
+    for name, value in exported.items():  # no average: what was trained last
+        assert torch.equal(value, state["state_dict"][f"network.{name}"])
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_keeps_the_last_state_and_exports(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """As a terminal does it: to the command and its workers alike."""
+    command = [sys.executable, "-m", "fststyle", "train", *words, "steps=1000000", "data.workers=1", "output=out"]
+    preview, deadline = tmp_path / "out" / "previews" / "step_00000001.png", time.monotonic() + 120
+    with open(tmp_path / "said.txt", "w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
+        try:
+            while not preview.exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            code = process.wait(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    text = (tmp_path / "said.txt").read_text()
+    assert code == 0, text
+    assert text.count("interrupted: finishing this step") == 1
+    assert "Traceback" not in text
+    steps = read_record(tmp_path / "out" / "flowers.safetensors")["steps"]
+    assert 1 <= steps < 1000000
+    assert torch.load(tmp_path / "out" / "last.ckpt", weights_only=True)["global_step"] == steps
+
+
+# --- refusals ---------------------------------------------------------------------------------------
+
+BAD_WORDS = [
+    ("stpes=3", "unknown key 'stpes'; did you mean 'steps'?"),
+    ("network.widht=3", "unknown key 'network.widht'; did you mean 'network.width'?"),
+    ("netwrok=resnet", "unknown key 'netwrok'; did you mean 'network'?"),
+    ("network=resnett", "network has no option 'resnett'; did you mean 'resnet'?; known: johnson, "),
+    ("experiment=jonson", "experiment has no option 'jonson'; did you mean 'johnson'?"),
+    ("+network.norms=batch", "norms"),
+    ("style.image=none.png", "none.png: no such file"),
+    ("style.image=text.jpg", "text.jpg: is not a picture"),
+    ("style.size=8", "expected at least 16×16"),
+    ("data.source.path=none", "the data set is empty: none: is not a folder"),
+    ("data.source.path=empty", "the data set is empty: empty: has no pictures in it"),
+    ("encoder.weights=vgg", "vgg16 has no weights 'vgg'; expected features, imagenet, random, or a file"),
+    ("encoder.weights=none.pth", "none.pth: no such file"),
+    ("encoder.weights=text.jpg", "text.jpg"),
+    ("network.norm=layer", "norm is 'layer'; expected one of instance, batch, none"),
+    ("network.width=wide", "network"),
+    ("init_from=nothing", "unknown style 'nothing'"),
+    ("init_from=text.jpg", "text.jpg: is not a checkpoint"),
+    ("resume=last", "no such file; resume=last needs a run"),
+    ("resume=text.jpg", "text.jpg"),
+    ("steps=0", "steps is 0"),
+    ("steps=-1", "steps is -1"),
+    ("calibration_photographs=1", "at least 2 photographs; found 1"),
+    ("average=2", "moving average is 2"),
+    ("export_dtype=int8", "dtype is 'int8'; expected float16 or float32"),
+    ("save_every=0", "every 0 steps"),
+    ("previews.every=0", "every 0 steps"),
+    ("threads=0.5", "threads"),
+    ("output=text.jpg/run", "text.jpg"),
+    ("'", "'"),
+]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder to work in, with some things that are no use."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.jpg").write_text("not a picture, not weights, not a state")
+    return tmp_path
+
+
+def refused(desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a refusal says: one line, exit code 2, and nothing is written."""
+    before = files_in(desk)
+    capsys.readouterr()
+    assert train(desk, *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fststyle: error: ")
+    assert error.count("\n") == 1
+    assert files_in(desk) == before
+    return error
+
+
+@pytest.mark.parametrize(("word", "message"), BAD_WORDS, ids=[word for word, _ in BAD_WORDS])
+def test_words_that_cannot_be_used_are_refused_in_one_line(
+    word: str, message: str, desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refused(desk, (*words, word), capsys)
+
+
+@pytest.mark.parametrize("key", ["style.image", "data.source.path"])
+def test_what_must_be_given_is_asked_for(
+    key: str, desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tuple(word for word in words if not word.startswith(key))
+    assert f"{key} is missing; give it as {key}=" in refused(desk, others, capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "trainer" in refused(desk, (*words, "trainer.accelerator=cuda"), capsys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "empty").chmod(0o500)
+    assert "empty" in refused(desk, (*words, "output=empty/run"), capsys)
+
+
+def test_a_folder_of_damaged_pictures_is_refused_by_name_though_a_worker_met_them(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(4):
+        (desk / "empty" / f"{index}.jpg").write_bytes(b"")
+    error = refused(desk, (*words, "data.source.path=empty", "data.workers=1"), capsys)
+    assert "50 pictures in a row cannot be read, the last: empty/" in error
+
+
+def test_too_many_damaged_pictures_end_a_run_that_has_begun_with_code_1(
+    desk: Path, words: tuple[str, ...], photographs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in sorted(photographs.iterdir()):
+        (desk / "empty" / file.name).write_bytes(file.read_bytes() if file.stem < "08" else b"")
+    capsys.readouterr()
+    assert train(desk, *words, "data.source.path=empty", "steps=100") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fststyle: failed: the training of flowers stopped: ")
+    assert "pictures cannot be read, more than data.max_unreadable=0.05 allows; the last: empty/" in error
+    assert error.count("\n") == 1
+
+
+def test_one_refused_run_does_not_spoil_the_next_in_the_same_process(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tuple(word for word in words if not word.startswith("network.width"))
+    assert train(desk, "-m", *small, "network.width=0,-1", "steps=1") == 2
+    assert train(desk, *words, "steps=1", "output=out") == 0

@@ -1,0 +1,155 @@
+"""Every command and every snippet of the README runs, on small pictures, with small settings where it trains."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from fststyle.cli import main
+from fststyle.images import save_image
+from fststyle.networks import pretrained
+from fststyle.networks.checkpoint import save_checkpoint, shipped
+from fststyle.networks.transform import TransformNet
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: What makes a documented training small. The command's own words come after, and win.
+SMALL = [
+    *("encoder=random", "encoder.widths=[4,4,4,4,4]", "network.width=4", "network.residual_blocks=1"),
+    *("data.size=32", "data.workers=0", "data.held_out=2", "steps=1", "calibration_photographs=4", "style.size=64"),
+    *("trainer.accelerator=cpu", "previews.count=1"),
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def shell_lines() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def recipes() -> list[str]:
+    """The right column of the table of training options, one entry for each piece of code in it."""
+    table = README.split("| to | say |")[1].split("\n\n")[0]
+    cells = [line.rsplit("|", 2)[1] for line in table.splitlines()[2:]]
+    return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
+    """A folder with everything that the README's commands name."""
+    monkeypatch.chdir(tmp_path)
+    small = astronaut[::4, ::4].copy()
+    for name in ("photo.jpg", "painting.jpg", "holiday/beach.jpg", "more/boat.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_image(small, name)
+    (tmp_path / "photographs").mkdir()
+    for index in range(10):
+        save_image(small[index:, index:].copy(), f"photographs/{index}.jpg")
+    encoded = [(tmp_path / f"photographs/{index}.jpg").read_bytes() for index in range(10)]
+    table = datasets.Dataset.from_dict({"image": [{"bytes": data, "path": None} for data in encoded]})
+    table = table.cast_column("image", datasets.Image(decode=False))
+    (tmp_path / "photos").mkdir()
+    table.to_parquet("photos/0.parquet")
+    (tmp_path / "shards").mkdir()
+    shutil.make_archive("shards/0", "tar", "photographs")
+    torch.manual_seed(0)
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    record = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}}
+    save_checkpoint("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), record)
+    (tmp_path / "my_conf/style").mkdir(parents=True)
+    shutil.copy(ROOT / "conf/style/wave.yaml", "my_conf/style/my_wave.yaml")
+
+    load = datasets.load_dataset
+
+    def offline(name: str, **options: Any) -> Any:
+        if name != "detection-datasets/coco":
+            return load(name, **options)
+        return table.to_iterable_dataset() if options["streaming"] else table
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in shell_lines() if line.startswith("fststyle") and "train" not in line]
+)
+def test_a_documented_command_runs(line: str, workplace: Path) -> None:
+    missing = [name for name in ("starry_night", "wave") if name in line and name not in shipped("style")]
+    if missing:
+        pytest.skip(f"{missing[0]} is not among the shipped styles")
+    assert main(shlex.split(line)[1:]) == 0
+
+
+@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle train")])
+def test_a_documented_training_runs(line: str, workplace: Path) -> None:
+    assert main(["train", *SMALL, *shlex.split(line)[2:]]) == 0
+    assert (workplace / "runs/painting/painting.safetensors").is_file()
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_a_training_option_runs(recipe: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(recipe)
+    if "resume=last" in words:
+        assert main(["train", *SMALL, "style.image=painting.jpg", "data=folder", "data.source.path=photographs"]) == 0
+        words.append("steps=2")
+    if "init_from=starry_night" in words and "starry_night" not in shipped("style"):
+        pytest.skip("starry_night is not among the shipped styles")
+    if "task.compile=true" in words:  # a minute of compiling; that the option reaches the task is enough here
+        monkeypatch.setattr(torch, "compile", lambda function: function)
+    if "experiment=johnson" in words:  # the paper's settings want the paper's encoder: the right layout, narrow
+        weights = pretrained.random_weights("vgg16", widths=(4, 4, 4, 4, 4))
+        monkeypatch.setattr(pretrained, "fetch", lambda _: workplace / "vgg.safetensors")
+        from safetensors.torch import save_file
+
+        save_file({key: value.float() for key, value in weights.items()}, "vgg.safetensors")
+        small = [word for word in SMALL if not word.startswith("encoder")] + ["network.border=8"]
+    else:
+        small = SMALL
+    if "style.image=painting.jpg" not in words:
+        words.insert(0, "style.image=painting.jpg")
+    if not any(word.startswith(("data=", "experiment=")) for word in words):
+        words += ["data=folder", "data.source.path=photographs"]
+    if "--config-dir" in words:
+        words.append("style=my_wave")
+    assert main(["train", *small, *words]) == 0
+    assert list(workplace.glob("runs/**/*.safetensors"))
+
+
+def test_fetch_is_documented_and_downloads_what_vgg16_needs(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "`fststyle fetch vgg16`" in README
+    monkeypatch.setattr(pretrained, "fetch", lambda published: Path("/cache") / published.filename)
+    assert main(["fetch", "vgg16"]) == 0
+    assert capsys.readouterr().out.strip() == "/cache/vgg16_features-amdegroot-88682ab5.pth"
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_a_documented_snippet_runs(code: str, workplace: Path) -> None:
+    if "starry_night" not in shipped("style"):
+        pytest.skip("starry_night is not among the shipped styles")
+    exec(compile(code, "README.md", "exec"), {})
+    assert (workplace / "stylised.png").is_file()
+
+
+def test_documented_make_targets_exist() -> None:
+    targets = re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.MULTILINE)
+    assert set(targets) == {"demo", "test"}
+    for target in targets:
+        subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_pictures_and_files_that_the_readme_shows_exist() -> None:
+    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / path).is_file(), path

@@ -1,0 +1,419 @@
+"""Beside the steps: state to go on from, averaged weights, previews, the exported file, and when to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from fststyle.images import to_pixels
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.checkpoint import load_checkpoint
+from fststyle.networks.pretrained import random_weights
+from fststyle.networks.transform import TransformNet
+from fststyle.networks.vgg import VGGEncoder
+from fststyle.training.callbacks import (
+    AverageWeights,
+    CountUnreadable,
+    Export,
+    Previews,
+    SaveState,
+    StopOnInterrupt,
+    held_out_terms,
+    network_of,
+)
+from fststyle.training.data import Photographs
+from fststyle.training.sources import DataError, folder
+from fststyle.training.tasks import StyleTask
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
+
+
+def make_task(**options: Any) -> StyleTask:
+    torch.manual_seed(0)
+    network = TransformNet(width=4, residual_blocks=1)
+    encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
+    loss = PerceptualLoss(encoder, balanced=True, style="mean")
+    generator = torch.Generator().manual_seed(1)
+    style = loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator))
+    loss.calibrate([torch.rand(4, 3, 32, 32, generator=generator)], style)
+    return StyleTask(network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "steps": 6, **options})
+
+
+def fit(
+    photographs: Path,
+    callbacks: list[Callback],
+    steps: int,
+    task: StyleTask | None = None,
+    resume: Path | None = None,
+    **options: Any,
+) -> tuple[StyleTask, pl.Trainer]:
+    """Train on the photographs' folder; task and data are new each time, as after a restart."""
+    task = task or make_task()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        callbacks=callbacks,
+        check_val_every_n_epoch=None,
+        default_root_dir="/nonexistent",  # nobody writes there
+        **{"val_check_interval": 100, **options},
+        **dict.fromkeys(
+            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"),
+            False,
+        ),
+    )
+    data = Photographs(folder(photographs), size=32, batch_size=2, workers=0, held_out=2)
+    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
+    return task, trainer
+
+
+def weights(network: nn.Module) -> Tensor:
+    return torch.cat([weight.detach().flatten().clone() for weight in network.parameters()])
+
+
+class At(Callback):
+    """Do something once a step is done."""
+
+    def __init__(self, step: int, action: Callable[[pl.Trainer], Any]) -> None:
+        self.step, self.action = step, action
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self.action(trainer)
+
+
+class Weights(Callback):
+    """The network's weights after each step, and within each validation."""
+
+    def __init__(self) -> None:
+        self.after: list[Tensor] = []
+        self.judged: list[Tensor] = []
+
+    def on_train_batch_end(self, _: pl.Trainer, task: Any, *__: Any) -> None:
+        self.after.append(weights(task.network))
+
+    def on_validation_batch_start(self, _: pl.Trainer, task: Any, *__: Any) -> None:
+        self.judged.append(weights(task.network))
+
+
+def stop(trainer: pl.Trainer) -> None:
+    trainer.should_stop = True
+
+
+# --- saved state ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def straight(photographs: Path) -> tuple[Tensor, Tensor]:
+    """Weights and averaged weights of six steps in one go."""
+    average = AverageWeights(0.3)
+    task, _ = fit(photographs, [average], 6)
+    assert average.average is not None
+    return weights(task.network), weights(average.average.module)
+
+
+@pytest.mark.parametrize("end", ["at its last step", "by an interrupt", "by its time"])
+def test_a_resumed_run_ends_with_the_bits_of_one_that_was_never_stopped(
+    photographs: Path, straight: tuple[Tensor, Tensor], tmp_path: Path, end: str
+) -> None:
+    callbacks: list[Callback] = [AverageWeights(0.3), SaveState(tmp_path)]
+    if end == "by an interrupt":  # arrives within a step, before the state is due
+        callbacks.insert(0, At(3, stop))
+    elif end == "by its time":  # found out once all others had their turn
+        callbacks.append(At(3, stop))
+    _, trainer = fit(photographs, callbacks, 3 if end == "at its last step" else 6)
+    assert trainer.global_step == 3
+
+    average = AverageWeights(0.3)
+    task, trainer = fit(photographs, [average, SaveState(tmp_path)], 6, resume=tmp_path / "last.ckpt")
+    assert trainer.global_step == 6
+    assert average.average is not None
+    torch.testing.assert_close(weights(task.network), straight[0], rtol=0, atol=0)
+    torch.testing.assert_close(weights(average.average.module), straight[1], rtol=0, atol=0)
+
+
+def test_the_state_is_kept_every_so_many_steps_and_at_the_last_one(photographs: Path, tmp_path: Path) -> None:
+    kept: list[tuple[int, int]] = []
+
+    def look(trainer: pl.Trainer) -> None:
+        if (tmp_path / "last.ckpt").exists():
+            state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+            kept.append((trainer.global_step, state["global_step"]))
+
+    fit(photographs, [SaveState(tmp_path, every=2), *(At(step, look) for step in range(1, 6))], 5)
+    assert kept == [(2, 2), (3, 2), (4, 4), (5, 5)]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("callback", [SaveState, lambda path, every: Previews(torch.zeros(0), path, None, every)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("every", [0, -1])
+def test_less_than_one_step_between_two_is_refused(callback: Any, every: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"every {every} steps; expected at least 1"):
+        callback(tmp_path, every=every)
+
+
+# --- Ctrl-C -----------------------------------------------------------------------------------------
+
+
+def interrupt(_: pl.Trainer) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photographs: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    task = make_task()
+    export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"}, lambda: task.network)
+    _, trainer = fit(photographs, [StopOnInterrupt(), At(2, interrupt), SaveState(tmp_path), export], 100, task)
+    assert trainer.global_step == 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert load_checkpoint(tmp_path / "a.safetensors").record["steps"] == 2
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_second_interrupt_ends_the_run_at_once(photographs: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    twice: list[Callback] = [At(2, interrupt), At(2, interrupt)]
+    try:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            fit(photographs, [StopOnInterrupt(), *twice, SaveState(tmp_path)], 100)
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning puts back what it found
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_an_interrupt_sent_to_a_decoding_worker_too_is_left_to_the_main_process(photographs: Path) -> None:
+    """The terminal sends Ctrl-C to the whole group; a worker has inherited the handler."""
+    heard: list[int] = []
+
+    def fork(trainer: pl.Trainer) -> None:
+        child = os.fork()
+        if not child:
+            try:
+                interrupt(trainer)
+                interrupt(trainer)
+                os._exit(int(trainer.should_stop))
+            except BaseException:
+                os._exit(3)
+        heard.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    fit(photographs, [StopOnInterrupt(), At(1, fork)], 1)
+    assert heard == [0]
+
+
+# --- the moving average -----------------------------------------------------------------------------
+
+
+def test_the_average_is_the_moving_average_of_the_weights_after_each_step(photographs: Path) -> None:
+    average, record = AverageWeights(0.3), Weights()
+    fit(photographs, [average, record], 5)
+    assert average.average is not None
+    # It begins with the first weights; then the share of the old is (1 + n) / (10 + n), at most 0.3.
+    expected = record.after[0].double()
+    for share, now in zip([3 / 12, 0.3, 0.3, 0.3], record.after[1:], strict=True):
+        expected = share * expected + (1 - share) * now.double()
+    torch.testing.assert_close(weights(average.average.module).double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_validation_judges_the_average_and_training_goes_on_with_the_weights(
+    photographs: Path, straight: tuple[Tensor, Tensor]
+) -> None:
+    average, record = AverageWeights(0.3), Weights()
+    averages: list[Tensor] = []
+
+    def look(_: pl.Trainer) -> None:
+        assert average.average is not None
+        averages.append(weights(average.average.module))
+
+    task, _ = fit(photographs, [average, record, At(2, look), At(4, look)], 6, val_check_interval=2)
+    assert len(record.judged) >= 2
+    torch.testing.assert_close(torch.stack(record.judged[:2]), torch.stack(averages), rtol=0, atol=0)
+    assert not torch.equal(record.judged[0], record.after[1])
+    torch.testing.assert_close(weights(task.network), straight[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("decay", [-0.1, 0.0, 1.0, 2.0])
+def test_a_decay_outside_of_0_to_1_is_refused(decay: float) -> None:
+    with pytest.raises(ValueError, match=rf"is {decay}; expected between 0 and 1"):
+        AverageWeights(decay)
+
+
+def test_the_averaged_network_is_the_one_to_show_where_there_is_one(photographs: Path) -> None:
+    average = AverageWeights(0.3)
+    task, _ = fit(photographs, [average], 2)
+    assert network_of(task, [SaveState("."), average])() is average.average.module  # type: ignore[union-attr]
+    assert network_of(task, [SaveState(".")])() is task.network
+
+
+# --- unreadable pictures ----------------------------------------------------------------------------
+
+
+def meet(counter: CountUnreadable, sound: int, *unreadable: str) -> None:
+    batch = {"image": torch.zeros(sound, 1), "unreadable": list(unreadable)}
+    counter.on_train_batch_start(None, None, batch, 0)  # type: ignore[arg-type]
+
+
+def test_a_share_of_unreadable_pictures_up_to_the_bound_is_met_without_stopping() -> None:
+    counter = CountUnreadable(0.05)
+    meet(counter, 190)
+    for _ in range(10):
+        meet(counter, 0, "a.jpg: is damaged")  # 10 of 200 in the end
+    with pytest.raises(DataError) as caught:
+        meet(counter, 0, "b.jpg: is damaged")
+    assert str(caught.value) == (
+        "11 of the first 201 pictures cannot be read, more than data.max_unreadable=0.05 allows; "
+        "the last: b.jpg: is damaged"
+    )
+
+
+def test_the_share_is_not_judged_before_ten_were_met() -> None:
+    counter = CountUnreadable(0.05)
+    meet(counter, 0, *["a.jpg: is damaged"] * 9)
+    with pytest.raises(DataError, match="10 of the first 10 pictures cannot be read"):
+        meet(counter, 0, "a.jpg: is damaged")
+
+
+def test_each_unreadable_picture_is_named_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    counter = CountUnreadable(0.5)
+    meet(counter, 20, "a.jpg: is damaged")
+    meet(counter, 20, "b.jpg: is empty", "a.jpg: is damaged")
+    assert [record.getMessage() for record in caplog.records] == [
+        "skipped, cannot be read (1 so far): a.jpg: is damaged",
+        "skipped, cannot be read (2 so far): b.jpg: is empty",
+    ]
+
+
+def test_a_run_over_a_damaged_folder_stops_and_says_why(photographs: Path, tmp_path: Path) -> None:
+    for file in sorted(photographs.iterdir()):
+        (tmp_path / file.name).write_bytes(file.read_bytes() if file.stem < "08" else b"")
+    with pytest.raises(DataError, match=r"10 of the first \d+ pictures cannot be read.*the last: .*: is empty"):
+        fit(tmp_path, [CountUnreadable(0.05)], 100)
+
+
+# --- previews ---------------------------------------------------------------------------------------
+
+
+def test_previews_show_photographs_above_what_the_network_makes_of_them(photographs: Path, tmp_path: Path) -> None:
+    images = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(2))
+    task = make_task()
+    fit(photographs, [Previews(images, tmp_path / "previews", lambda: task.network, every=2)], 5, task)
+    assert sorted(file.name for file in (tmp_path / "previews").iterdir()) == [
+        f"step_{step:08d}.png" for step in (1, 2, 4, 5)
+    ]
+    sheet = np.asarray(Image.open(tmp_path / "previews" / "step_00000005.png"))
+    assert sheet.shape == (2 * 32 + 4, 3 * 48 + 2 * 4, 3)
+    assert task.network.training  # as it was
+    task.network.eval()
+    for column, image in enumerate(images):
+        left = column * (48 + 4)
+        np.testing.assert_array_equal(sheet[:32, left : left + 48], to_pixels(image))
+        with torch.no_grad():
+            output = to_pixels(task.network(image[None]))
+        assert np.abs(sheet[36:, left : left + 48].astype(int) - output).max() <= 1
+
+
+def test_without_photographs_held_out_there_are_no_previews(photographs: Path, tmp_path: Path) -> None:
+    fit(photographs, [Previews(torch.zeros(0, 3, 32, 32), tmp_path / "previews", lambda: nn.Identity())], 1)
+    assert not (tmp_path / "previews").exists()
+
+
+# --- the exported file ------------------------------------------------------------------------------
+
+
+def export(path: Path, task: StyleTask, images: Tensor, step: int = 7, rank: int = 0, **options: Any) -> None:
+    """Export as a trainer would that has made ``step`` steps of 2 ranks, 3 batches of 4 each."""
+    data = SimpleNamespace(batch_size=4, val_dataloader=lambda: [{"image": images[:2]}, {"image": images[2:]}])
+    trainer = SimpleNamespace(
+        is_global_zero=rank == 0, global_step=step, accumulate_grad_batches=3, world_size=2, datamodule=data
+    )
+    record = {"kind": "style", "name": "wave", "encoder": {"name": "vgg16-random-0"}}
+    Export(path, record, lambda: task.network, **options).on_train_end(trainer, task)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def held_out() -> Tensor:
+    return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Tensor) -> None:
+    task = make_task()
+    export(tmp_path / "a.safetensors", task, held_out)
+    checkpoint = load_checkpoint(tmp_path / "a.safetensors", "style")
+    record = checkpoint.record
+    assert record["kind"] == "style"
+    assert record["name"] == "wave"
+    assert record["encoder"] == {"name": "vgg16-random-0"}
+    assert record["steps"] == 7
+    assert record["images"] == 7 * 4 * 3 * 2
+    assert record["loss"]["normalizers"] == pytest.approx(task.loss.normalizers)
+    assert record["loss"]["style_weight"] == 5
+    assert record["loss"]["balanced"] is True
+    assert record["network"] == {"class": "TransformNet", "arguments": task.network.config, "dtype": "float16"}
+    with torch.no_grad():
+        outputs = task.network.eval()(held_out)
+        terms = task.loss(outputs, content=task.loss.content_targets(held_out), style=task.style_targets).scalars()
+    assert record["held_out"] == pytest.approx({name: float(value) for name, value in terms.items()}, rel=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("float16", "F16"), ("float32", "F32")])
+def test_the_exported_file_holds_network_and_targets_but_no_encoder(
+    tmp_path: Path, held_out: Tensor, dtype: str, code: str
+) -> None:
+    task = make_task()
+    export(tmp_path / "a.safetensors", task, held_out, dtype=dtype)
+    data = (tmp_path / "a.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    tensors = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    network = {f"network.{name}": code for name in task.network.state_dict()}
+    assert tensors == network | {f"style_targets.{layer}": "F32" for layer in task.style_targets}
+    checkpoint = load_checkpoint(tmp_path / "a.safetensors")
+    with torch.no_grad():
+        output = checkpoint.network(held_out)
+        torch.testing.assert_close(output, task.network.eval()(held_out), rtol=0, atol=2e-3)
+    for layer, gram in task.style_targets.items():
+        torch.testing.assert_close(checkpoint.style_targets[layer], gram)
+
+
+def test_the_default_network_with_the_grams_of_the_published_encoder_fits_in_4_2_megabytes(
+    tmp_path: Path, held_out: Tensor
+) -> None:
+    loss = PerceptualLoss(VGGEncoder(random_weights("vgg16"), "vgg16"))
+    task = StyleTask(TransformNet(), loss, loss.style_targets(held_out[:1]))
+    assert [gram.shape[-1] for gram in task.style_targets.values()] == [64, 128, 256, 512]
+    export(tmp_path / "a.safetensors", task, held_out)
+    assert (tmp_path / "a.safetensors").stat().st_size < 4.2e6
+    assert sum(weight.numel() for weight in load_checkpoint(tmp_path / "a.safetensors").network.parameters()) == 1679235
+
+
+@pytest.mark.parametrize("options", [{"step": 0}, {"rank": 1}])
+def test_nothing_is_exported_before_the_first_step_nor_by_other_ranks(
+    tmp_path: Path, held_out: Tensor, options: dict[str, int]
+) -> None:
+    export(tmp_path / "a.safetensors", make_task(), held_out, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_dtype_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dtype is 'int8'; expected float16 or float32"):
+        Export(tmp_path / "a.safetensors", {}, lambda: nn.Identity(), "int8")
+
+
+def test_held_out_terms_are_means_over_photographs_not_over_batches(held_out: Tensor) -> None:
+    task = make_task()
+    uneven, one = ([{"image": part} for part in held_out.split(size)] for size in (2, 3))
+    first = held_out_terms(task.network, task, uneven)
+    assert first == pytest.approx(held_out_terms(task.network, task, one), rel=1e-4)
+    assert task.network.training
+    assert held_out_terms(task.network, task, []) == {}

@@ -1,0 +1,278 @@
+"""A training step: what it computes, what it changes, what it saves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers.logger import DummyLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.pretrained import random_weights
+from fststyle.networks.transform import TransformNet
+from fststyle.networks.vgg import VGGEncoder
+from fststyle.training.tasks import StyleTask
+
+#: Lightning's advice on loaders, loggers and modules in evaluation mode.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
+
+LOSSES: dict[str, dict[str, Any]] = {
+    "johnson": {"tv_weight": 1e-3},
+    "balanced": {"balanced": True, "style": "mean", "content_layers": {"relu2_2": 1.0, "relu3_3": 3.0}},
+}
+
+
+def pictures(count: int, phase: float) -> Tensor:
+    """Smooth pictures (count, 3, 32, 32) that no random generator and no file decides."""
+    y, x = torch.meshgrid(torch.linspace(0, 3, 32), torch.linspace(0, 3, 32), indexing="ij")
+    waves = [torch.sin((1 + i) * x + (2 + c) * y * math.cos(i) + c + phase) for i in range(count) for c in range(3)]
+    return (0.5 + 0.4 * torch.stack(waves)).view(count, 3, 32, 32)
+
+
+def make(loss: str = "johnson", **options: Any) -> StyleTask:
+    torch.manual_seed(0)
+    network = TransformNet(width=4, residual_blocks=1)
+    encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
+    judge = PerceptualLoss(encoder, **LOSSES[loss])
+    targets = judge.style_targets(pictures(1, 2.0))
+    judge.calibrate([pictures(3, 1.0)], targets)
+    return StyleTask(network, judge, targets, **options)
+
+
+def train(task: StyleTask, photographs: Tensor, steps: int) -> list[float]:
+    """What each step finds, by hand: no trainer."""
+    setup = task.configure_optimizers()
+    optimizer, scheduler = setup["optimizer"], setup["lr_scheduler"]["scheduler"]
+    totals = []
+    for _ in range(steps):
+        total = task.judge(photographs).total
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        scheduler.step()
+        totals.append(float(total.detach()))
+    return totals
+
+
+# --- what a step computes ---------------------------------------------------------------------------
+
+#: Totals of three steps, and the terms before them, recorded when the first styles were trained.
+GOLDEN: dict[str, Any] = {
+    "johnson": {
+        "terms": {
+            "total": 357.656,
+            "content/relu2_2": 5.659235,
+            "style/relu1_2": 1.988974,
+            "style/relu2_2": 43.58181,
+            "style/relu3_3": 23.87485,
+            "style/relu4_3": 0.948559,
+            "tv": 25.79422,
+        },
+        "totals": [357.656, 403.4397, 25.94667],
+    },
+    "balanced": {
+        "terms": {
+            "total": 18.08179,
+            "content/relu2_2": 1.107802,
+            "content/relu3_3": 1.472133,
+            "style/relu1_2": 1.409748,
+            "style/relu2_2": 4.655685,
+            "style/relu3_3": 3.917012,
+            "style/relu4_3": 3.37815,
+        },
+        "totals": [18.08179, 42.60839, 3.652471],
+    },
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_three_steps_give_the_recorded_losses(loss: str) -> None:
+    """Nothing says that these values are right; but should they change, the arithmetic of training did."""
+    task = make(loss, learning_rate=1e-2)
+    photographs = pictures(2, 0.0)
+    terms = {name: float(value.detach()) for name, value in task.judge(photographs).scalars().items()}
+    assert terms == pytest.approx(GOLDEN[loss]["terms"], rel=1e-4)
+    assert train(task, photographs, 3) == pytest.approx(GOLDEN[loss]["totals"], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_twenty_steps_on_one_batch_lower_its_loss(loss: str) -> None:
+    totals = train(make(loss, learning_rate=1e-2), pictures(2, 0.0), 20)
+    assert totals[-1] < 0.7 * totals[0]
+
+
+def test_a_batch_costs_the_mean_of_its_photographs() -> None:
+    task = make()
+    photographs = pictures(4, 0.0)
+    alone = [float(task.judge(photograph[None]).total.detach()) for photograph in photographs]
+    assert float(task.judge(photographs).total.detach()) == pytest.approx(sum(alone) / 4, rel=1e-5)
+
+
+def test_gradients_reach_every_weight_of_the_network_and_nothing_else() -> None:
+    task = make()
+    task.judge(pictures(2, 0.0)).total.backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights_of(task.network))
+    assert [name for name, _ in task.named_parameters() if not name.startswith("network.")] == []
+    assert not any(value.requires_grad for value in task.loss.encoder.weights().values())
+
+
+def weights_of(network: nn.Module) -> Iterator[Tensor]:
+    """But for biases in front of an instance norm, which takes any constant away again."""
+    for name, weight in network.named_parameters():
+        if not name.endswith("conv.bias") or name == "decode.2.conv.bias":
+            yield weight
+
+
+# --- optimizer and schedule -------------------------------------------------------------------------
+
+
+def test_the_optimizer_holds_the_networks_weights_and_nothing_else() -> None:
+    task = make(learning_rate=3e-4)
+    optimizer = task.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.Adam)
+    held = [id(weight) for group in optimizer.param_groups for weight in group["params"]]
+    assert sorted(held) == sorted(id(weight) for weight in task.network.parameters())
+    assert [group["lr"] for group in optimizer.param_groups] == [3e-4]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1]),
+        ({"warmup": 4}, [0.25, 0.5, 0.75, 1, 1, 1]),
+        # (1 + cos(k π / 4)) / 2, and nothing after the last step.
+        ({"schedule": "cosine", "steps": 4}, [1, 0.8535534, 0.5, 0.1464466, 0, 0]),
+        ({"schedule": "cosine", "steps": 4, "warmup": 2}, [0.5, 0.8535534, 0.5, 0.1464466, 0, 0]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(options: dict[str, Any], expected: list[float]) -> None:
+    setup = make(learning_rate=0.1, **options).configure_optimizers()
+    assert setup["lr_scheduler"]["interval"] == "step"
+    rates = []
+    for _ in expected:
+        rates.append(setup["optimizer"].param_groups[0]["lr"])
+        setup["optimizer"].step()
+        setup["lr_scheduler"]["scheduler"].step()
+    assert rates == pytest.approx([0.1 * value for value in expected], abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "linear"}, "schedule is 'linear'; expected none or cosine"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"steps": 0}, "steps is 0"),
+        ({"warmup": -1}, "warmup -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+# --- under Lightning --------------------------------------------------------------------------------
+
+
+class Recorder(DummyLogger):
+    """Keeps what is logged: (step, name) to value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[tuple[int | None, str], float] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        self.values |= {(step, name): float(value) for name, value in metrics.items()}
+
+    def named(self, name: str) -> dict[int | None, float]:
+        return {step: value for (step, key), value in self.values.items() if key == name}
+
+
+def loader(photographs: Tensor, batches: int) -> DataLoader[Any]:
+    return DataLoader([{"image": photographs, "unreadable": []}] * batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def fit(task: StyleTask, steps: int, folder: Path, **options: Any) -> tuple[pl.Trainer, Recorder]:
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=recorder,
+        default_root_dir=str(folder),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
+    trainer.fit(task, loader(pictures(2, 0.0), steps), loader(pictures(3, 0.5), 1))
+    return trainer, recorder
+
+
+def test_every_term_is_logged_at_the_step_it_was_met(tmp_path: Path) -> None:
+    totals = train(make(learning_rate=1e-2, schedule="cosine", steps=6), pictures(2, 0.0), 6)
+    task = make(learning_rate=1e-2, schedule="cosine", steps=6)
+    _, recorder = fit(task, 6, tmp_path, log_every_n_steps=2, val_check_interval=3, check_val_every_n_epoch=None)
+    logged = recorder.named("train/total")
+    assert logged == {step: pytest.approx(totals[step], rel=1e-4) for step in (1, 3, 5)}
+    layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    terms = ["total", "tv", "content/relu2_2", *(f"style/{layer}" for layer in layers)]
+    for stage in ("train", "val"):
+        assert {name for _, name in recorder.values if name.startswith(f"{stage}/")} - {
+            "train/images_per_second",
+            "train/learning_rate",
+        } == {f"{stage}/{term}" for term in terms}
+    # (1 + cos(k π / 6)) / 2 at k = 1, 3, 5
+    rates = {1: 0.009330127, 3: 0.005, 5: 0.000669873}
+    assert recorder.named("train/learning_rate") == {step: pytest.approx(rate, abs=1e-8) for step, rate in rates.items()}
+    assert set(recorder.named("train/images_per_second")) >= {3, 5}
+    assert min(recorder.named("train/images_per_second").values()) > 0
+    assert len(recorder.named("val/total")) == 2
+    last = list(recorder.named("val/total").values())[-1]
+    assert last == pytest.approx(float(task.judge(pictures(3, 0.5)).total.detach()), rel=1e-5)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from tensors_in(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from tensors_in(inner)
+
+
+def test_a_saved_state_holds_the_network_and_its_optimizer_but_no_encoder(tmp_path: Path) -> None:
+    task = make("balanced")
+    trainer, _ = fit(task, 2, tmp_path)
+    trainer.save_checkpoint(tmp_path / "state.ckpt")
+    state = torch.load(tmp_path / "state.ckpt", weights_only=True)  # nothing in it needs unpickling
+    assert set(state["state_dict"]) == {f"network.{name}" for name in task.network.state_dict()}
+    found = list(tensors_in(state))
+    assert len(found) > 3 * len(state["state_dict"])  # weights and Adam's two moments
+    for weight in task.loss.encoder.weights().values():
+        assert not any(tensor.shape == weight.shape and torch.equal(tensor, weight.float()) for tensor in found)
+    weights = sum(tensor.numel() for tensor in state["state_dict"].values())
+    grams = 4**2 + 6**2 + 8**2 + 10**2
+    assert sum(tensor.numel() for tensor in found) < 3 * weights + grams + 100
+
+
+def test_a_saved_state_brings_back_what_the_loss_measures_against(tmp_path: Path) -> None:
+    task = make("balanced")
+    trainer, _ = fit(task, 2, tmp_path)
+    trainer.save_checkpoint(tmp_path / "state.ckpt")
+    other = make("balanced")
+    other.style_targets = {layer: torch.zeros_like(gram) for layer, gram in other.style_targets.items()}
+    other.loss.normalizers = {}
+    other.on_load_checkpoint(torch.load(tmp_path / "state.ckpt", weights_only=True))
+    assert other.loss.normalizers == task.loss.normalizers
+    for layer, gram in task.style_targets.items():
+        torch.testing.assert_close(other.style_targets[layer], gram, rtol=0, atol=0)
