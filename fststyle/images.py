@@ -194,8 +194,8 @@ def load_image(path: str | os.PathLike[str], size: int | None = None) -> Tensor:
     return to_image(read_picture(path, size).rgb)
 
 
-def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
-    """The picture files under a folder, by name ending, sorted, sub-folders included.
+def find_pictures(path: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
+    """The picture files in a folder, by name ending, sorted; with ``recursive`` those in its sub-folders too.
 
     Raises:
         ImageError: not a folder, or no picture in it.
@@ -203,7 +203,8 @@ def find_pictures(path: str | os.PathLike[str]) -> list[Path]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ImageError(f"{path}: is not a folder; expected a folder of pictures")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    entries = folder.rglob("*") if recursive else folder.iterdir()
+    found = sorted(p for p in entries if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise ImageError(f"{path}: has no pictures in it (looked for {', '.join(sorted(SUFFIXES))})")
     return found

@@ -106,6 +106,13 @@ def test_to_image_puts_channels_first_and_shares_no_memory(pattern: np.ndarray) 
     assert pattern.max() > 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_to_image_takes_the_read_only_array_of_a_picture(pattern: np.ndarray) -> None:
+    array = np.asarray(Image.fromarray(pattern))
+    assert not array.flags.writeable
+    assert to_image(array).shape == (1, 3, 24, 32)
+
+
 def test_to_pixels_clamps_and_rounds() -> None:
     values = torch.tensor([-3.0, 0.4 / 255, 0.6 / 255, 254.4 / 255, 254.6 / 255, 7.0])
     pixels = to_pixels(values.expand(3, 1, 6).double())
@@ -179,11 +186,10 @@ def test_a_photograph_with_an_odd_exif_tag_is_still_turned_upright(pattern: np.n
         assert open_picture(data).size == (24, 32)
 
 
-@pytest.mark.parametrize(
-    "block", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0nonsense that is no TIFF head"]
-)
-def test_a_damaged_exif_block_does_not_cost_the_picture(pattern: np.ndarray, block: bytes) -> None:
-    data = encode(Image.fromarray(pattern), "JPEG", exif=block)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("block", [b"", b"II*\0\x08\0", b"II*\0\xff\xff\xff\x7f", b"nonsense that is no TIFF head"])
+def test_a_damaged_exif_block_does_not_cost_the_picture(pattern: np.ndarray, kind: str, block: bytes) -> None:
+    data = encode(Image.fromarray(pattern), kind, exif=b"Exif\0\0" + block)
     assert open_picture(data).size == (32, 24)
 
 
@@ -413,6 +419,7 @@ def test_find_pictures_looks_into_sub_folders_and_sorts(tmp_path: Path) -> None:
         "b/deep/m.webp",
         "z.PNG",
     ]
+    assert [path.name for path in find_pictures(tmp_path, recursive=False)] == ["a.jpeg", "z.PNG"]
 
 
 def test_find_pictures_refuses_what_has_none(tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"fststyle: failed: {reason} (--debug shows more)", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("fststyle: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 1
 
 

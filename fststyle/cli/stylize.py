@@ -6,13 +6,13 @@ import argparse
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fststyle.images import (
-    SUFFIXES,
     ImageError,
     check_ending,
     check_writable,
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def expand(inputs: list[str]) -> Iterator[Path]:
-    """Paths, globs and folders to picture files.
+    """Paths, globs and folders (without their sub-folders) to picture files.
 
     Raises:
         ImageError: a path or pattern that matches nothing, a folder without pictures.
@@ -72,11 +72,7 @@ def expand(inputs: list[str]) -> Iterator[Path]:
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            yield from (
-                (file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES)
-                if any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
-                else find_pictures(path)
-            )
+            yield from find_pictures(path, recursive=False)
         elif path.exists():
             yield path
         elif glob.has_magic(text):
@@ -107,7 +103,7 @@ def plan(inputs: list[Path], output: str | None, style: str) -> list[Path]:
         targets = [out] if as_file else [out / name for name in names]
         existing = next(p for p in [out.parent if as_file else out, *out.absolute().parents] if p.exists())
         check_writable(existing)
-    doubles = {target for target in targets if targets.count(target) > 1} if len(set(targets)) < len(targets) else set()
-    if doubles:
-        raise ImageError(f"{sorted(doubles)[0]}: two inputs would both be written there; stylise them separately")
+    for target, count in Counter(targets).items():
+        if count > 1:
+            raise ImageError(f"{target}: {count} inputs would be written there; stylise them separately")
     return targets

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -74,7 +76,6 @@ def train(cfg: DictConfig) -> None:
 
     from fststyle.images import load_image
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
-    from fststyle.training.callbacks import network_of
 
     _quiet_libraries()
     if cfg.threads:
@@ -84,8 +85,8 @@ def train(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.seed, verbose=False)
     style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size)
     start = load_checkpoint(find_checkpoint(cfg.init_from, "style"), "style") if cfg.init_from else None
-    folder = Path(cfg.output)
-    state = _prepare_folder(folder, cfg)
+    folder = _run_folder(cfg)
+    state = _check_folder(folder, cfg)
 
     data = instantiate(cfg.data)
     encoder = instantiate(cfg.encoder)
@@ -98,11 +99,7 @@ def train(cfg: DictConfig) -> None:
             log.info("  %-18s %.6g is 1", name, value)
 
     task = instantiate(cfg.task, network=network, loss=loss, style_targets=style_targets)
-    callbacks = list(_callbacks(cfg, folder, data, record(cfg, loss)))
-    network_of_run = network_of(task, callbacks)
-    for callback in callbacks:
-        if hasattr(callback, "network"):
-            callback.network = network_of_run
+    callbacks = _callbacks(cfg, folder, data, record(cfg, loss, start))
     trainer = instantiate(
         cfg.trainer,
         default_root_dir=str(folder),
@@ -118,17 +115,29 @@ def train(cfg: DictConfig) -> None:
         use_distributed_sampler=False,  # data.py deals positions to ranks
         limit_val_batches=1.0 if len(data.held_out_images) else 0,
     )
+    _make_folder(folder, fresh=state is None)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     log.info("training %s in %s", cfg.style.name, folder)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
     except (ValueError, OSError) as error:  # no longer a refusal: work had begun
         raise RuntimeError(f"the training of {cfg.style.name} stopped: {_without_traceback(error)}") from error
-    log.info("exported %s", folder / f"{cfg.style.name}.safetensors")
+    exported = folder / f"{cfg.style.name}.safetensors"
+    if any(getattr(callback, "interrupted", False) for callback in callbacks):
+        raise KeyboardInterrupt(
+            f"interrupted at step {trainer.global_step} of {cfg.steps}; exported {exported}; resume=last goes on"
+        )
+    log.info("exported %s", exported)
 
 
-def _prepare_folder(folder: Path, cfg: DictConfig) -> str | None:
-    """Make the run's folder; the state to go on from, if the run is to be resumed."""
+def _run_folder(cfg: DictConfig) -> Path:
+    """Where the run writes: ``output``, or in a multirun the job's own folder."""
+    hydra_config = HydraConfig.get()
+    return Path(hydra_config.runtime.output_dir if hydra_config.mode == RunMode.MULTIRUN else cfg.output).expanduser()
+
+
+def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
+    """Refuse a folder that cannot be used; return the state to go on from, if the run is to be resumed."""
     from fststyle.images import check_writable
 
     last = folder / "last.ckpt"
@@ -142,17 +151,31 @@ def _prepare_folder(folder: Path, cfg: DictConfig) -> str | None:
             f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
             "or write elsewhere with output=FOLDER"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: the folder cannot be made ({error.strerror}); use output=FOLDER") from None
-    check_writable(folder)
-    for leftover in (last, *(file for made in ("csv", "tensorboard", "previews") for file in folder.glob(f"{made}/*"))):
-        leftover.unlink(missing_ok=True)
+    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not existing.is_dir():
+        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
+    check_writable(existing)
     return None
 
 
-def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, Any]) -> Iterator[Any]:
+def _make_folder(folder: Path, *, fresh: bool) -> None:
+    """Make the run's folder, rid a fresh run's of what another left, and keep a log there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        made = [file for name in ("csv", "tensorboard", "previews") for file in (folder / name).glob("*")]
+        for leftover in (folder / "last.ckpt", folder / "train.log", *made):
+            leftover.unlink(missing_ok=True)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if handler.get_name() == "fststyle-run"]:
+        root.removeHandler(handler)  # of the run before, in a multirun
+        handler.close()
+    handler = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.set_name("fststyle-run")
+    root.addHandler(handler)
+
+
+def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, Any]) -> list[Any]:
     from fststyle.training.callbacks import (
         AverageWeights,
         CountUnreadable,
@@ -162,20 +185,18 @@ def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, A
         StopOnInterrupt,
     )
 
-    def unset() -> Any:
-        raise AssertionError("the network is named once the callbacks are known")
-
-    yield StopOnInterrupt()
-    yield CountUnreadable(cfg.data.max_unreadable)
+    callbacks: list[Any] = [StopOnInterrupt(), CountUnreadable(cfg.data.max_unreadable)]
     if cfg.average:
-        yield AverageWeights(cfg.average)
+        callbacks.append(AverageWeights(cfg.average))
     if cfg.previews.count:
-        yield Previews(data.held_out_images[: cfg.previews.count], folder / "previews", unset, cfg.previews.every)
-    yield SaveState(folder, cfg.save_every)
-    yield Export(folder / f"{cfg.style.name}.safetensors", run_record, unset, cfg.export_dtype)
+        images = data.held_out_images[: cfg.previews.count]
+        callbacks.append(Previews(images, folder / "previews", cfg.previews.every))
+    callbacks.append(SaveState(folder, cfg.save_every))
+    callbacks.append(Export(folder / f"{cfg.style.name}.safetensors", run_record, cfg.export_dtype))
+    return callbacks
 
 
-def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
+def record(cfg: DictConfig, loss: Any, start: Any = None) -> dict[str, Any]:
     """What the exported file tells of how it came to be; the run adds steps and figures."""
     from fststyle.networks.pretrained import file_sha256
 
@@ -199,7 +220,7 @@ def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
         "task": plain["task"],
         "seed": cfg.seed,
         "average": cfg.average,
-        "init_from": _public(cfg.init_from),
+        "init_from": start and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from")},
         "precision": str(cfg.trainer.precision),
         "command": shlex.join(["fststyle", "train", *(_public(argument) for argument in sys.argv[1:])]),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -211,9 +232,13 @@ def record(cfg: DictConfig, loss: Any) -> dict[str, Any]:
 
 def _public(setting: Any) -> Any:
     """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
+    if isinstance(setting, list):
+        return [_public(value) for value in setting]
     if not isinstance(setting, str):
         return setting
     key, equals, value = setting.rpartition("=")
+    if value.startswith("[") and value.endswith("]"):
+        return f"{key}{equals}[{','.join(_public(part.strip()) for part in value[1:-1].split(','))}]"
     path = Path(value).expanduser()
     return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 

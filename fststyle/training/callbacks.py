@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,13 @@ class AverageWeights(Callback):
         self._state = state.get("average")
 
 
+def trained_network(trainer: pl.Trainer, task: pl.LightningModule) -> nn.Module:
+    """The network to show and export: the averaged one, where the trainer has an ``AverageWeights``."""
+    averages = (callback.average for callback in trainer.callbacks if isinstance(callback, AverageWeights))  # type: ignore[attr-defined]
+    network: Any = next((average.module for average in averages if average is not None), task.network)
+    return network
+
+
 class CountUnreadable(Callback):
     """Name each picture that cannot be read once; stop when more than a share of them are unreadable.
 
@@ -165,14 +172,11 @@ class Previews(Callback):
     Args:
         images: (N, 3, H, W).
         folder: for ``step_00000500.png``: photographs above, stylised below.
-        network: gives the network to be shown (the averaged one, where there is one).
         every: steps between two previews.
     """
 
-    def __init__(
-        self, images: Tensor, folder: str | os.PathLike[str], network: Callable[[], nn.Module], every: int = 500
-    ) -> None:
-        self.images, self.folder, self.network, self.every = images, Path(folder), network, _steps(every, "previews")
+    def __init__(self, images: Tensor, folder: str | os.PathLike[str], every: int = 500) -> None:
+        self.images, self.folder, self.every = images, Path(folder), _steps(every, "previews")
         self.shown = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
@@ -181,14 +185,14 @@ class Previews(Callback):
             return
         if step == 1 or step % self.every == 0 or step == trainer.max_steps:
             self.shown = step
-            self.show(trainer, task.device)
+            self.show(trainer, task)
 
     @torch.no_grad()
-    def show(self, trainer: pl.Trainer, device: torch.device) -> None:
-        network = self.network()
+    def show(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        network = trained_network(trainer, task)
         training = network.training
         network.eval()
-        stylised = [to_pixels(network(image[None].to(device))) for image in self.images]
+        stylised = [to_pixels(network(image[None].to(task.device))) for image in self.images]
         network.train(training)
         sheet = contact_sheet([[to_pixels(image) for image in self.images], stylised])
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +208,6 @@ class Export(Callback):
     Args:
         path: the ``.safetensors`` file.
         record: what is known before the run; steps, pictures and held-out terms are added.
-        network: gives the network to be exported.
         dtype: ``float16`` or ``float32``.
     """
 
@@ -212,17 +215,16 @@ class Export(Callback):
         self,
         path: str | os.PathLike[str],
         record: Mapping[str, Any],
-        network: Callable[[], nn.Module],
         dtype: str = "float16",
     ) -> None:
         if dtype not in ("float16", "float32"):  # said now, not after hours of training
             raise ValueError(f"dtype is {dtype!r}; expected float16 or float32")
-        self.path, self.record, self.network, self.dtype = Path(path), record, network, dtype
+        self.path, self.record, self.dtype = Path(path), record, dtype
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not trainer.global_step:
             return
-        network = self.network()
+        network = trained_network(trainer, task)
         loss: Any = task.loss
         batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
         record = {
@@ -256,15 +258,3 @@ def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str,
         count += len(images)
     network.train(training)
     return {name: round(value / count, 6) for name, value in sums.items()}
-
-
-def network_of(task: pl.LightningModule, callbacks: Sequence[Callback]) -> Callable[[], nn.Module]:
-    """The network to show and export: the averaged one where an ``AverageWeights`` is among ``callbacks``."""
-
-    def network() -> nn.Module:
-        for callback in callbacks:
-            if isinstance(callback, AverageWeights) and callback.average is not None:
-                return callback.average.module
-        return task.network  # type: ignore[return-value]
-
-    return network

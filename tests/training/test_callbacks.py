@@ -33,7 +33,7 @@ from fststyle.training.callbacks import (
     SaveState,
     StopOnInterrupt,
     held_out_terms,
-    network_of,
+    trained_network,
 )
 from fststyle.training.data import Photographs
 from fststyle.training.sources import DataError, folder
@@ -158,7 +158,7 @@ def test_the_state_is_kept_every_so_many_steps_and_at_the_last_one(photographs: 
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-@pytest.mark.parametrize("callback", [SaveState, lambda path, every: Previews(torch.zeros(0), path, None, every)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("callback", [SaveState, lambda path, every: Previews(torch.zeros(0), path, every)])
 @pytest.mark.parametrize("every", [0, -1])
 def test_less_than_one_step_between_two_is_refused(callback: Any, every: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"every {every} steps; expected at least 1"):
@@ -175,7 +175,7 @@ def interrupt(_: pl.Trainer) -> None:
 def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photographs: Path, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     task = make_task()
-    export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"}, lambda: task.network)
+    export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"})
     _, trainer = fit(photographs, [StopOnInterrupt(), At(2, interrupt), SaveState(tmp_path), export], 100, task)
     assert trainer.global_step == 2
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
@@ -252,9 +252,10 @@ def test_a_decay_outside_of_0_to_1_is_refused(decay: float) -> None:
 
 def test_the_averaged_network_is_the_one_to_show_where_there_is_one(photographs: Path) -> None:
     average = AverageWeights(0.3)
-    task, _ = fit(photographs, [average], 2)
-    assert network_of(task, [SaveState("."), average])() is average.average.module  # type: ignore[union-attr]
-    assert network_of(task, [SaveState(".")])() is task.network
+    task, trainer = fit(photographs, [average], 2)
+    assert trained_network(trainer, task) is average.average.module  # type: ignore[union-attr]
+    task, trainer = fit(photographs, [], 1)
+    assert trained_network(trainer, task) is task.network
 
 
 # --- unreadable pictures ----------------------------------------------------------------------------
@@ -308,7 +309,7 @@ def test_a_run_over_a_damaged_folder_stops_and_says_why(photographs: Path, tmp_p
 def test_previews_show_photographs_above_what_the_network_makes_of_them(photographs: Path, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(2))
     task = make_task()
-    fit(photographs, [Previews(images, tmp_path / "previews", lambda: task.network, every=2)], 5, task)
+    fit(photographs, [Previews(images, tmp_path / "previews", every=2)], 5, task)
     assert sorted(file.name for file in (tmp_path / "previews").iterdir()) == [
         f"step_{step:08d}.png" for step in (1, 2, 4, 5)
     ]
@@ -325,7 +326,7 @@ def test_previews_show_photographs_above_what_the_network_makes_of_them(photogra
 
 
 def test_without_photographs_held_out_there_are_no_previews(photographs: Path, tmp_path: Path) -> None:
-    fit(photographs, [Previews(torch.zeros(0, 3, 32, 32), tmp_path / "previews", lambda: nn.Identity())], 1)
+    fit(photographs, [Previews(torch.zeros(0, 3, 32, 32), tmp_path / "previews")], 1)
     assert not (tmp_path / "previews").exists()
 
 
@@ -336,10 +337,15 @@ def export(path: Path, task: StyleTask, images: Tensor, step: int = 7, rank: int
     """Export as a trainer would that has made ``step`` steps of 2 ranks, 3 batches of 4 each."""
     data = SimpleNamespace(batch_size=4, val_dataloader=lambda: [{"image": images[:2]}, {"image": images[2:]}])
     trainer = SimpleNamespace(
-        is_global_zero=rank == 0, global_step=step, accumulate_grad_batches=3, world_size=2, datamodule=data
+        is_global_zero=rank == 0,
+        global_step=step,
+        accumulate_grad_batches=3,
+        world_size=2,
+        datamodule=data,
+        callbacks=[],
     )
     record = {"kind": "style", "name": "wave", "encoder": {"name": "vgg16-random-0"}}
-    Export(path, record, lambda: task.network, **options).on_train_end(trainer, task)  # type: ignore[arg-type]
+    Export(path, record, **options).on_train_end(trainer, task)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -407,7 +413,7 @@ def test_nothing_is_exported_before_the_first_step_nor_by_other_ranks(
 
 def test_an_unknown_dtype_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dtype is 'int8'; expected float16 or float32"):
-        Export(tmp_path / "a.safetensors", {}, lambda: nn.Identity(), "int8")
+        Export(tmp_path / "a.safetensors", {}, "int8")
 
 
 def test_held_out_terms_are_means_over_photographs_not_over_batches(held_out: Tensor) -> None:

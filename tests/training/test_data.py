@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,7 +180,9 @@ def test_at_most_a_fifth_of_the_photographs_is_held_out(shades: Path, asked: int
     assert len(set(shades_of(images(data, 13)))) == SHADES - kept
 
 
-def test_held_out_pictures_are_the_same_central_crops_every_time(shades: Path, make: Callable[..., Photographs]) -> None:
+def test_held_out_pictures_are_the_same_central_crops_every_time(
+    shades: Path, make: Callable[..., Photographs]
+) -> None:
     data = make()
     seen = torch.cat([batch["image"] for batch in data.val_dataloader()])
     torch.testing.assert_close(seen, data.held_out_images, rtol=0, atol=0)
@@ -369,13 +371,13 @@ def test_large_jpegs_are_decoded_smaller_but_never_below_the_size_of_a_crop(
 
 
 @pytest.fixture
-def damaged(shades: Path, tmp_path: Path) -> Iterator[tuple[Path, int]]:
+def damaged(shades: Path, tmp_path: Path) -> tuple[Path, int]:
     """The shades with one cut off in the middle, and which."""
     path = Path(shutil.copytree(shades, tmp_path / "damaged"))
     bad = next(i for i in shades_of(images(photographs_of(folder(shades)), 2)))
     data = (path / f"{bad:02d}.png").read_bytes()
     (path / f"{bad:02d}.png").write_bytes(data[: len(data) // 2])
-    yield path, bad
+    return path, bad
 
 
 def test_a_damaged_picture_is_named_and_replaced_and_changes_nothing_else(

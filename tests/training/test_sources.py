@@ -79,7 +79,9 @@ def test_parquet_files_are_read_from_a_folder_a_glob_or_a_list(tables: Path, str
     assert read(str(tables)) == [0, 10, 20, 30, 40, 50]
     assert read(f"{tables}/*.parquet") == [0, 10, 20, 30]
     assert read([f"{tables}/b.parquet", f"{tables}/a.parquet"]) == [20, 30, 0, 10]
-    assert isinstance(parquet(f"{tables}/a.parquet", column="photo", streaming=streaming), datasets.Dataset) != streaming
+    assert (
+        isinstance(parquet(f"{tables}/a.parquet", column="photo", streaming=streaming), datasets.Dataset) != streaming
+    )
 
 
 def test_a_glob_may_be_relative(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,9 @@ def test_every_term_is_logged_at_the_step_it_was_met(tmp_path: Path) -> None:
         } == {f"{stage}/{term}" for term in terms}
     # (1 + cos(k π / 6)) / 2 at k = 1, 3, 5
     rates = {1: 0.009330127, 3: 0.005, 5: 0.000669873}
-    assert recorder.named("train/learning_rate") == {step: pytest.approx(rate, abs=1e-8) for step, rate in rates.items()}
+    assert recorder.named("train/learning_rate") == {
+        step: pytest.approx(rate, abs=1e-8) for step, rate in rates.items()
+    }
     assert set(recorder.named("train/images_per_second")) >= {3, 5}
     assert min(recorder.named("train/images_per_second").values()) > 0
     assert len(recorder.named("val/total")) == 2

@@ -1,0 +1,257 @@
+"""Every YAML of ``conf/`` composes, and builds what it names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+import hydra
+import pytest
+import torch
+from hydra.utils import get_method, instantiate
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+import fststyle.cli.train  # noqa: F401  (registers the resolver that names a style after its picture)
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
+from fststyle.networks.transform import TransformNet
+from fststyle.networks.vgg import VGGEncoder
+from fststyle.resources import resource
+from fststyle.training.callbacks import AverageWeights, Export, Previews, SaveState
+from fststyle.training.data import Photographs
+from fststyle.training.tasks import StyleTask
+
+CONF = resource("conf")
+#: Every option but the bases, whose names begin with an underscore.
+OPTIONS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/[!_]*.yaml"))
+GROUPS = sorted({option.split("/")[0] for option in OPTIONS})
+#: What an option needs to be told.
+GIVEN = {
+    "style": ("style.image=some/where/rain.png",),
+    "data/folder": ("data.source.path=photographs",),
+    "data/parquet": ("data.source.files=photographs/*.parquet",),
+    "data/webdataset": ("data.source.files=[a.tar,b.tar]",),
+}
+#: Keys that are Hydra's, not the constructor's.
+HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
+
+
+@cache
+def compose(option: str) -> DictConfig:
+    """The whole configuration with one option chosen, as a run would see it."""
+    group, name = option.split("/")
+    choice = f"+{option.replace('/', '=')}" if group not in defaults() else f"{group}={name}"
+    words = [choice, *GIVEN["style"], *GIVEN.get(option, ())]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", [word for word in words if word])
+
+
+@cache
+def defaults() -> dict[str, str | None]:
+    """Group to the option that it has when nothing is said."""
+    entries = OmegaConf.load(CONF / "train.yaml").defaults
+    found = {str(k): v for entry in entries if OmegaConf.is_dict(entry) for k, v in entry.items()}
+    return {group: option for group, option in found.items() if not group.startswith("override ")}
+
+
+def named(group: str) -> list[str]:
+    return [option for option in OPTIONS if option.startswith(f"{group}/")]
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every node of a configuration that names a constructor."""
+    if OmegaConf.is_dict(node):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node[key], f"{path}.{key}".strip("."))
+
+
+# --- all of them ------------------------------------------------------------------------------------
+
+
+def test_every_group_has_a_default_that_exists() -> None:
+    assert set(defaults()) == set(GROUPS)
+    for group, option in defaults().items():
+        assert option is None or f"{group}/{option}" in OPTIONS
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_key_is_a_parameter_of_what_its_config_builds(option: str) -> None:
+    config = compose(option)
+    assert not OmegaConf.missing_keys(config)
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    found = dict(targets(config))
+    assert set(found) >= {"encoder", "loss", "network", "data", "data.source", "task", "trainer"}
+    for path, node in found.items():
+        parameters = inspect.signature(get_method(node._target_)).parameters
+        for key in node:
+            assert key in HYDRAS or key in parameters, f"{path}.{key}"
+
+
+@pytest.mark.parametrize(
+    "option", ["encoder/vgg16", "network/resnet", "task/style", "loss/_perceptual", *named("data")]
+)
+def test_a_default_that_stands_twice_is_the_same_in_both_places(option: str) -> None:
+    """In what others build upon; they exist to differ."""
+    group = option.split("/")[0]
+    node = OmegaConf.load(CONF / f"{option}.yaml") if option == "loss/_perceptual" else compose(option)[group]
+    compared = 0
+    for path, part in targets(node):
+        for name, parameter in inspect.signature(get_method(part._target_)).parameters.items():
+            if name not in part or parameter.default is parameter.empty or OmegaConf.is_interpolation(part, name):
+                continue
+            if (path, name, group) == ("", "weights", "encoder"):
+                continue  # None there, and DEFAULT_WEIGHTS
+            value = tuple(part[name]) if OmegaConf.is_list(part[name]) else part[name]
+            assert value == parameter.default, f"{path}.{name}"
+            compared += 1
+    assert compared >= 4
+
+
+def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
+    config = compose("style/custom")
+
+    def default(constructor: Any, name: str) -> Any:
+        return inspect.signature(constructor).parameters[name].default
+
+    assert config.save_every == default(SaveState, "every")
+    assert config.previews.every == default(Previews, "every")
+    assert config.average == default(AverageWeights, "decay")
+    assert config.export_dtype == default(Export, "dtype")
+    assert config.steps == default(StyleTask, "steps")
+
+
+# --- group by group ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", named("style"))
+def test_a_style_is_a_picture_a_size_and_a_weight(option: str) -> None:
+    style = compose(option).style
+    assert set(style) == {"name", "image", "size", "weight"}
+    assert style.image == "some/where/rain.png"
+    assert style.name == ("rain" if option == "style/custom" else option.removeprefix("style/"))
+    assert 256 <= style.size <= 1024
+    assert compose(option).output == f"runs/{style.name}"
+
+
+@pytest.mark.parametrize("option", named("encoder"))
+def test_encoders_are_built(option: str) -> None:
+    config = compose(option).encoder
+    if option != "encoder/random":
+        assert config.weights == DEFAULT_WEIGHTS[config.architecture]
+    encoder = instantiate(config, weights="random", widths=[2, 2, 2, 2, 2])
+    assert isinstance(encoder, VGGEncoder)
+    assert encoder.architecture == ("vgg19" if option == "encoder/vgg19" else "vgg16")
+    assert encoder.pooling == "max"
+
+
+@pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
+@pytest.mark.parametrize("option", named("loss"))
+def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
+    """With either encoder: a layer that one of them lacks would be a trap."""
+    encoder = VGGEncoder(random_weights(architecture, widths=(2, 2, 2, 2, 2)), architecture)  # type: ignore[arg-type]
+    config = compose(option).loss
+    loss = instantiate(config, encoder=encoder)
+    assert isinstance(loss, PerceptualLoss)
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    style = loss.style_targets(image[:1].flip(-1))
+    loss.calibrate([image], style)
+    total = loss(image, content=loss.content_targets(image.flip(0)), style=style).total
+    assert torch.isfinite(total)
+    assert total > 0
+    assert set(loss.content_layers) == set(config.content_layers)
+    assert set(loss.style_layers) == set(config.style_layers)
+
+
+@pytest.mark.parametrize("option", named("network"))
+def test_networks_are_built_and_keep_the_size(option: str) -> None:
+    config = compose(option).network
+    network = instantiate(config, width=2)
+    assert isinstance(network, TransformNet)
+    assert network.config == {key: value for key, value in config.items() if key != "_target_"} | {"width": 2}
+    assert network.eval()(torch.rand(1, 3, 18, 21)).shape == (1, 3, 18, 21)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of photographs, and a loader of data sets that has ten pictures for every name."""
+    (tmp_path / "photographs").mkdir()
+    for level in range(10):
+        Image.new("RGB", (64, 64), (level, level, level)).save(tmp_path / "photographs" / f"{level}.png")
+    for name in ("photographs/0.parquet", "a.tar", "b.tar"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    files = [{"path": str(path), "bytes": None} for path in sorted((tmp_path / "photographs").glob("*.png"))]
+    features = dict.fromkeys(("image", "jpg"), datasets.Image(decode=False))
+
+    def load_dataset(name: str, **options: Any) -> Any:
+        assert name in ("detection-datasets/coco", "parquet", "webdataset")
+        table = datasets.Dataset.from_dict({"image": files, "jpg": files}, features=datasets.Features(features))
+        return table.to_iterable_dataset() if options["streaming"] else table
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("option", named("data"))
+def test_data_modules_are_built_and_give_batches(option: str) -> None:
+    data = instantiate(compose(option).data, size=32, workers=0, held_out=2)
+    assert isinstance(data, Photographs)
+    assert next(iter(data.train_dataloader()))["image"].shape == (4, 3, 32, 32)
+    assert len(data.held_out_images) == 2
+
+
+@pytest.mark.parametrize("option", named("task"))
+def test_tasks_are_built(option: str, network: TransformNet, encoder: VGGEncoder) -> None:
+    task = instantiate(compose(option).task, network=network, loss=PerceptualLoss(encoder), style_targets={})
+    assert isinstance(task, StyleTask)
+    assert task.steps == compose(option).steps
+
+
+@pytest.mark.parametrize("option", named("trainer"))
+def test_trainers_are_built(option: str, tmp_path: Path) -> None:
+    config = compose(option)
+    trainer = instantiate(
+        config.trainer, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=str(tmp_path)
+    )
+    assert trainer.max_steps == config.steps
+
+
+def test_the_time_of_a_run_may_be_bounded(tmp_path: Path) -> None:
+    config = OmegaConf.merge(compose("trainer/default").trainer, {"max_time": {"minutes": 30}})
+    trainer = instantiate(
+        config, max_steps=9, accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=str(tmp_path)
+    )
+    (timer,) = (callback for callback in trainer.callbacks if type(callback).__name__ == "Timer")
+    assert timer.time_remaining() == 30 * 60
+
+
+def test_the_experiment_of_johnson_is_the_papers_run() -> None:
+    """§ 4.1: MS-COCO at 256 × 256, batch 4, 40k iterations, Adam 1e-3, no decay; relu2_2, relu1_2 … relu4_3."""
+    config = compose("experiment/johnson")
+    assert config.steps == config.trainer.max_steps == config.task.steps == 40_000
+    assert (config.data.size, config.data.batch_size, config.trainer.accumulate_grad_batches) == (256, 4, 1)
+    assert config.data.source.repository == "detection-datasets/coco"
+    assert (config.task.learning_rate, config.task.schedule, config.task.warmup) == (1e-3, "none", 0)
+    assert (config.encoder.architecture, config.encoder.weights) == ("vgg16", "features")
+    assert list(config.loss.content_layers) == ["relu2_2"]
+    assert list(config.loss.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    assert (config.loss.content, config.loss.gram, config.loss.style, config.loss.balanced) == (
+        "mean",
+        "chw",
+        "sum",
+        False,
+    )
+    assert 1e-6 <= config.loss.tv_weight <= 1e-4  # the paper's range
+    network = config.network
+    assert (network.norm, network.padding, network.upsampling, network.border, network.output) == (
+        *("batch", "zeros", "transposed", 40, "tanh"),
+    )
+    assert config.average is None
