@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import logging
 import os
@@ -37,7 +38,7 @@ class ConfigError(ValueError):
 def run(arguments: list[str]) -> int:
     """Train as the Hydra overrides say; ``-m`` runs several. Returns the exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
-    sys.argv = ["fststyle train", *arguments]
+    sys.argv = ["fststyle train", *_flags_first(arguments)]
     _failures.clear()
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="train")(job)()
@@ -61,8 +62,35 @@ def job(cfg: DictConfig) -> None:
     except InstantiationException as error:  # around what a constructor of ours raised
         cause = error.__cause__
         _failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error)))
+    except OmegaConfBaseException as error:
+        _failures.append(ConfigError(_missing(error)))
     except Exception as error:
         _failures.append(_without_traceback(error))
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Hydra's flags before the overrides, wherever they were typed: its parser wants them together."""
+    with_value = (
+        "--config-dir",
+        "-cd",
+        "--config-name",
+        "-cn",
+        "--config-path",
+        "-cp",
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+    )
+    flags: list[str] = []
+    overrides: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("-"):
+            flags += [word, *([next(words, "")] if word in with_value else [])]
+        else:
+            overrides.append(word)
+    return flags + overrides
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -78,7 +106,9 @@ def train(cfg: DictConfig) -> None:
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
 
     _quiet_libraries()
-    if cfg.threads:
+    if cfg.threads is not None:
+        if not isinstance(cfg.threads, int) or cfg.threads < 1:
+            raise ConfigError(f"threads is {cfg.threads}; expected a whole number of at least 1, or null")
         torch.set_num_threads(cfg.threads)
     for key in OmegaConf.missing_keys(cfg):
         raise ConfigError(f"{key} is missing; give it as {key}=…")
@@ -99,15 +129,14 @@ def train(cfg: DictConfig) -> None:
             log.info("  %-18s %.6g is 1", name, value)
 
     task = instantiate(cfg.task, network=network, loss=loss, style_targets=style_targets)
+    steps_done = _check_state(state, task) if state else 0
     callbacks = _callbacks(cfg, folder, data, record(cfg, loss, start))
+    table = pl.loggers.CSVLogger(str(folder), name="", version="csv")
     trainer = instantiate(
         cfg.trainer,
         default_root_dir=str(folder),
         callbacks=callbacks,
-        logger=[
-            pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"),
-            pl.loggers.CSVLogger(str(folder), name="", version="csv"),
-        ],
+        logger=[pl.loggers.TensorBoardLogger(str(folder), name="", version="tensorboard"), table],
         check_val_every_n_epoch=None,  # the sequence has no end, so no epochs either
         num_sanity_val_steps=0,
         enable_checkpointing=False,  # SaveState does it
@@ -116,6 +145,8 @@ def train(cfg: DictConfig) -> None:
         limit_val_batches=1.0 if len(data.held_out_images) else 0,
     )
     _make_folder(folder, fresh=state is None)
+    if state:
+        _continue_table(table, steps_done)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     log.info("training %s in %s", cfg.style.name, folder)
     try:
@@ -156,6 +187,36 @@ def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
         raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
     check_writable(existing)
     return None
+
+
+def _check_state(state: str, task: Any) -> int:
+    """The steps of a saved state; refuses one that is none, or another network's, before work begins."""
+    import torch
+
+    try:
+        saved = torch.load(state, "cpu", weights_only=True)
+        task.load_state_dict(saved["state_dict"])
+        return int(saved["global_step"])
+    except Exception as error:  # torch raises many kinds on foreign bytes
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
+        raise ConfigError(
+            f"{state}: is not the state of such a run ({reason}); resume takes a last.ckpt and the settings it had"
+        ) from None
+
+
+def _continue_table(table: Any, steps_done: int) -> None:
+    """Let the CSV of a resumed run go on after the saved step; Lightning's logger would begin anew."""
+    path = Path(table.log_dir) / "metrics.csv"
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps_done]
+    if rows:
+        table.experiment.metrics_keys = list(rows[0])
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _make_folder(folder: Path, *, fresh: bool) -> None:
@@ -244,8 +305,8 @@ def _public(setting: Any) -> Any:
 
 
 def _quiet_libraries() -> None:
-    for text in (".*does not have many workers.*", ".*in eval mode at the start of training.*", ".*LeafSpec.*"):
-        warnings.filterwarnings("ignore", text)
+    for text in ("not have many workers", "in eval mode at the start", "LeafSpec", "Experiment logs directory"):
+        warnings.filterwarnings("ignore", f".*{text}.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     import datasets
 
