@@ -1,4 +1,4 @@
-"""What the tests share: small networks and encoders, photographs that come with scikit-image, and data where it exists."""
+"""What the tests share: small networks and encoders, photographs of scikit-image, and data where it exists."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import fststyle.cli.train  # noqa: F401  (registers the resolver that names a style after its picture)
+import fststyle.cli.compose  # noqa: F401  (registers the resolver that names a style after its picture)
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
 from fststyle.networks.transform import TransformNet

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         if words[:1] == ["train"]:  # its words are Hydra's
-            from fststyle.cli.train import run
+            from fststyle.cli.compose import run
 
             return run(words[1:])
         options = parser().parse_args(words)

@@ -45,9 +45,10 @@ def test_the_result_is_the_networks_in_evaluation_mode() -> None:
     network = TransformNet(4, 1, norm="batch")
     stylizer = Stylizer(network.train(), device="cpu")
     image = torch.rand(2, 3, 20, 24)
+    output = stylizer(image)
     with torch.no_grad():
         expected = network.eval()(image)
-    assert torch.allclose(stylizer(image), expected, atol=1e-6)
+    assert torch.allclose(output, expected, atol=1e-6)
     assert network.state_dict()["encode.0.norm.num_batches_tracked"] == 0
 
 
