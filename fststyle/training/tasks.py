@@ -70,34 +70,30 @@ class StyleTask(pl.LightningModule):
         terms = self._judge(batch["image"])
         step, every = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
-            self._log_terms("train", terms, batch)
+            self._log_terms("train", terms, len(batch["image"]))
+            self._show_progress(terms, len(batch["image"]))
         return terms.total
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        self._log_terms("val", self.judge(batch["image"]), batch)
+        self._log_terms("val", self.judge(batch["image"]), len(batch["image"]))
 
-    def _log_terms(self, stage: str, terms: LossTerms, batch: Mapping[str, Any]) -> None:
-        size = batch["image"].shape[0]
+    def _log_terms(self, stage: str, terms: LossTerms, batch_size: int) -> None:
         named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
-        self.log_dict(named, batch_size=size, sync_dist=stage == "val")
+        self.log_dict(named, batch_size=batch_size, sync_dist=stage == "val")
+
+    def _show_progress(self, terms: LossTerms, batch_size: int) -> None:
         shown = {"loss": terms.total.detach()}
         for kind, values in (("content", terms.content), ("style", terms.style)):
             if values:
                 shown[kind] = torch.stack(list(values.values())).mean().detach()
-        if stage == "train":
-            shown |= self._speed(size)
-            self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
-        self.log_dict(shown, batch_size=size, prog_bar=True, logger=False) if stage == "train" else None
-
-    def _speed(self, batch_size: int) -> dict[str, Tensor]:
         now, step = time.perf_counter(), self.trainer.global_step
-        speed: dict[str, Tensor] = {}
         if self._clock and step > self._clock[1]:
             images = (step - self._clock[1]) * batch_size * self.trainer.accumulate_grad_batches
-            speed["img/s"] = torch.tensor(images * self.trainer.world_size / (now - self._clock[0]))
-            self.log("train/images_per_second", speed["img/s"])
+            shown["img/s"] = torch.tensor(images * self.trainer.world_size / (now - self._clock[0]))
+            self.log("train/images_per_second", shown["img/s"])
         self._clock = (now, step)
-        return speed
+        self.log_dict(shown, batch_size=batch_size, prog_bar=True, logger=False)
+        self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
 
     def configure_optimizers(self) -> Any:
         fused = self.device.type in ("cuda", "cpu")
