@@ -192,26 +192,27 @@ def test_held_out_pictures_are_the_same_central_crops_every_time(
     assert len(seen) == 2
 
 
-class Recording(Generated):
-    """Tells which positions were asked for."""
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The positions of all generated pictures, as they are asked for."""
+    positions: list[int] = []
+    picture = Generated.picture
 
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.positions: list[int] = []
+    def spy(self: Generated, seed: int, position: int) -> Image.Image:
+        positions.append(position)
+        return picture(self, seed, position)
 
-    def picture(self, seed: int, position: int) -> Image.Image:
-        self.positions.append(position)
-        return super().picture(seed, position)
+    monkeypatch.setattr(Generated, "picture", spy)
+    return positions
 
 
-def test_generated_held_out_pictures_lie_where_no_training_comes() -> None:
-    source = Recording(32)
-    data = photographs_of(source)
-    assert len(set(source.positions)) == 2
-    assert min(source.positions) > 10**15
-    source.positions.clear()
+def test_generated_held_out_pictures_lie_where_no_training_comes(drawn: list[int]) -> None:
+    data = photographs_of(Generated(32))
+    assert len(set(drawn)) == 2
+    assert min(drawn) > 10**15
+    drawn.clear()
     batches(data, 5)
-    assert source.positions == list(range(20))
+    assert drawn == list(range(20))
 
 
 def test_generated_pictures_never_end() -> None:
@@ -422,10 +423,8 @@ def test_substitutes_are_the_same_for_any_number_of_workers(damaged: tuple[Path,
 
 
 def test_a_damaged_streamed_picture_is_named_and_replaced_by_the_generated_one_of_its_position(
-    shades: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shades: Path, tmp_path: Path, drawn: list[int]
 ) -> None:
-    substitutes = Recording(32)
-    monkeypatch.setattr(module, "Generated", lambda size: substitutes)
     rows = [{"path": file.name, "bytes": file.read_bytes()} for file in sorted(shades.iterdir())[:5]]
     for name, broken in (("sound", rows), ("broken", [*rows[:3], {"path": "cut.png", "bytes": b"no picture"}, None])):
         write_parquet(tmp_path / f"{name}.parquet", broken)  # type: ignore[arg-type]
@@ -439,7 +438,7 @@ def test_a_damaged_streamed_picture_is_named_and_replaced_by_the_generated_one_o
     replaced = [i for i in range(20) if i not in kept]
     assert len(replaced) == 8
     assert min(float(after[i].std()) for i in replaced) > 0.01
-    assert substitutes.positions == replaced
+    assert drawn == replaced
     messages = [message for batch in broken for message in batch["unreadable"]]
     assert sorted({message.split(" (")[0] for message in messages}) == [
         "a row without a picture",
