@@ -118,7 +118,9 @@ def test_the_wheel_holds_conf_and_checkpoints_and_finds_them(
         shutil.copy(ROOT / name, tree)
     for name in ("fststyle", "conf", "checkpoints"):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    save_checkpoint(tree / "checkpoints" / "styles" / "of_a_test.safetensors", network, {"kind": "style"})
+    styles = tree / "checkpoints" / "styles"
+    styles.mkdir(exist_ok=True)
+    save_checkpoint(styles / "of_a_test.safetensors", network, {"kind": "style"})
     monkeypatch.chdir(tree)
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         wheel.extractall(site)
