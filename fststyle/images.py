@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: Shorter sides than this leave nothing to look at after two strides of 2 and are refused.
 MIN_SIDE = 16
-#: Pictures of more pixels are refused before they are decoded (2^28: 16384 × 16384).
-MAX_PIXELS = 2**28
+#: Pictures of more pixels are refused before they are decoded: Pillow's own limit, 179 million.
+MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
 #: File name endings that count as pictures when a folder is searched.
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm"})
 #: EXIF orientations that are not upright, and what sets them so.
@@ -38,8 +38,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-Image.MAX_IMAGE_PIXELS = None  # our own limit stands in open_picture, with a clear message
 
 
 class ImageError(ValueError):
@@ -96,6 +94,8 @@ def open_picture(source: str | os.PathLike[str] | bytes, *, draft: int | None = 
                 return _to_srgb(_upright(picture))
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: has too many pixels ({error}); scale it down first") from None
     except UnidentifiedImageError:
         raise ImageError(f"{name}: is not a picture in a known format (JPEG, PNG, WebP, TIFF, …)") from None
     except Exception as error:  # Pillow's decoders raise whatever comes on damaged bytes: struct.error, RuntimeError, …
