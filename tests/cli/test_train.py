@@ -224,22 +224,26 @@ def stopped(half: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(half, tmp_path / "stopped"))
 
 
-def test_resume_goes_on_to_the_weights_of_one_run(run: Path, stopped: Path, words: tuple[str, ...]) -> None:
-    assert train(stopped, *words, *WATCHED, "resume=last") == 0
-    again = stopped / "runs" / "flowers"
-    same_weights(again / "flowers.safetensors", run / "flowers.safetensors")
-    first, second = (read_record(path / "flowers.safetensors") for path in (run, again))
+@pytest.fixture(scope="module")
+def resumed(half: Path, tmp_path_factory: pytest.TempPathFactory, words: tuple[str, ...]) -> Path:
+    """The folder of that run, gone on with to the end."""
+    folder = Path(shutil.copytree(half, tmp_path_factory.mktemp("resumed") / "work"))
+    assert train(folder, *words, *WATCHED, "resume=last") == 0
+    return folder / "runs" / "flowers"
+
+
+def test_resume_goes_on_to_the_weights_of_one_run(run: Path, resumed: Path) -> None:
+    same_weights(resumed / "flowers.safetensors", run / "flowers.safetensors")
+    first, second = (read_record(path / "flowers.safetensors") for path in (run, resumed))
     for key in ("steps", "images", "held_out", "loss"):
         assert second[key] == first[key], key
 
 
-def test_resume_keeps_the_loss_curve_up_to_there(run: Path, stopped: Path, words: tuple[str, ...]) -> None:
-    assert train(stopped, *words, *WATCHED, "resume=last") == 0
-
+def test_resume_keeps_the_loss_curve_up_to_there(run: Path, resumed: Path) -> None:
     def curve(path: Path) -> dict[str, float]:
         return {row["step"]: float(row["train/total"]) for row in rows(path) if row["train/total"]}
 
-    assert curve(stopped / "runs" / "flowers") == pytest.approx(curve(run))
+    assert curve(resumed) == pytest.approx(curve(run))
 
 
 def test_a_run_is_not_overwritten_unless_asked_for(
