@@ -181,12 +181,19 @@ class StreamedPositions(Sampler[list[tuple[int, Any]]]):
         while True:
             seed = int(np.random.default_rng((self.seed, 2, epoch)).integers(2**31))
             empty = True
-            for row in self.source.skip(self.skip).shuffle(seed=seed, buffer_size=self.buffer):
+            for row in _streamed(self.source.skip(self.skip).shuffle(seed=seed, buffer_size=self.buffer)):
                 empty = False
                 yield row
             if empty:
                 raise DataError(f"the stream has no pictures beyond the {self.skip} that are held back")
             epoch += 1
+
+
+def _streamed(rows: datasets.IterableDataset) -> Iterator[Any]:
+    try:
+        yield from rows
+    except Exception as error:  # whatever a damaged shard makes tarfile, Arrow or the network raise
+        raise DataError(f"the stream broke off: {str(error) or type(error).__name__}") from error
 
 
 class StreamedCrops(Dataset[dict[str, Any]]):
@@ -286,7 +293,7 @@ class Photographs(pl.LightningDataModule):
             # Positions that training cannot reach before 2^62 steps.
             pictures = (self.source.picture(self.seed, 2**62 + i) for i in range(self.held_out))
             return [_tensor(centre_crop(picture, self.size)) for picture in pictures]
-        rows = self.source.take(self.held_out) if self.streamed else (self.source[i] for i in held)
+        rows = _streamed(self.source.take(self.held_out)) if self.streamed else (self.source[i] for i in held)
         images = []
         for row in rows:
             try:

@@ -226,6 +226,15 @@ def test_a_stream_with_nothing_beyond_the_held_out_rows_is_empty(shards: Path) -
         batches(data, 1)
 
 
+def test_a_stream_that_breaks_off_says_so(shards: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(shards, tmp_path / "shards"))
+    for shard in ("1.parquet", "2.parquet"):
+        (path / shard).write_bytes(b"PAR1, but nothing that should follow")
+    for held_out in (0, 2):  # the rows held out are read before all others
+        with pytest.raises(DataError, match=r"the stream broke off: .+"):
+            batches(photographs_of(parquet(str(path), streaming=True), buffer=2, held_out=held_out), 10)
+
+
 # --- calibration ------------------------------------------------------------------------------------
 
 
