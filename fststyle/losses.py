@@ -187,7 +187,7 @@ class PerceptualLoss(nn.Module):
         content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         content, gram, style, tv, tv_reduction: the conventions in the head of this file.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
-        balanced: divide every term by its normaliser, set by ``normalize``, so that it is 1 for
+        balanced: divide every term by its normaliser, set by ``calibrate``, so that it is 1 for
             "not done at all", and average over layers instead of summing. Weights then mean the
             same for every encoder, convention and size.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,17 @@ def trained_network(trainer: pl.Trainer, task: pl.LightningModule) -> nn.Module:
     return network
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """The network in evaluation mode, and afterwards in the mode that it was in."""
+    training = network.training
+    network.eval()
+    try:
+        yield network
+    finally:
+        network.train(training)
+
+
 class CountUnreadable(Callback):
     """Name each picture that cannot be read once; stop when more than a share of them are unreadable.
 
@@ -189,11 +201,8 @@ class Previews(Callback):
 
     @torch.no_grad()
     def show(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        network = trained_network(trainer, task)
-        training = network.training
-        network.eval()
-        stylised = [to_pixels(network(image[None].to(task.device))) for image in self.images]
-        network.train(training)
+        with evaluating(trained_network(trainer, task)) as network:
+            stylised = [to_pixels(network(image[None].to(task.device))) for image in self.images]
         sheet = contact_sheet([[to_pixels(image) for image in self.images], stylised])
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(sheet, self.folder / f"step_{trainer.global_step:08d}.png")
@@ -246,15 +255,12 @@ def _steps(every: int, what: str) -> int:
 @torch.no_grad()
 def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Every loss term of a network's output, in evaluation mode, as a mean over held-out photographs."""
-    training = network.training
-    network.eval()
     sums: dict[str, float] = {}
     count = 0
-    for batch in batches:
-        images = batch["image"].to(task.device)
-        terms = task.loss(network(images), content=task.loss.content_targets(images), style=task.style_targets)
-        for name, value in terms.scalars().items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(images)
-        count += len(images)
-    network.train(training)
+    with evaluating(network):
+        for batch in batches:
+            images = batch["image"].to(task.device)
+            for name, value in task.judge(images, network).scalars().items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(images)
+            count += len(images)
     return {name: round(value / count, 6) for name, value in sums.items()}

@@ -56,11 +56,11 @@ class StyleTask(pl.LightningModule):
         self._judge = torch.compile(self.judge) if compile else self.judge
         self._clock: tuple[float, int] | None = None
 
-    def judge(self, photographs: Tensor) -> LossTerms:
-        """Stylise photographs (B, 3, H, W) and judge the result."""
+    def judge(self, photographs: Tensor, network: nn.Module | None = None) -> LossTerms:
+        """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result."""
         photographs = photographs.contiguous(memory_format=torch.channels_last)
         content = self.loss.content_targets(photographs)
-        output = self.network(photographs)
+        output = (network or self.network)(photographs)
         return self.loss(output, content=content, style=self.style_targets)
 
     def on_fit_start(self) -> None:
