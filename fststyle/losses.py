@@ -41,7 +41,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from fststyle.networks.vgg import VGGEncoder
+from fststyle.networks.vgg import PhotographStatistics, VGGEncoder
 
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
@@ -308,21 +308,29 @@ class PerceptualLoss(nn.Module):
         return value / self.normalizers[name]
 
     @torch.no_grad()
-    def calibrate(self, photographs: Iterable[Tensor], style: Mapping[str, Tensor]) -> dict[str, float]:
+    def calibrate(self, photographs: Iterable[Tensor] | None, style: Mapping[str, Tensor]) -> dict[str, float]:
         """Measure what every term is worth when nothing was done, and divide by it from now on.
 
         A style layer's normaliser is its term for unstylised photographs, a content layer's its term
         between two different photographs, that of total variation and of pixels likewise.
 
         Args:
-            photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2.
+            photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
+                take what the encoder knows of photographs.
             style: the style targets.
 
         Returns:
             Term name to normaliser; also kept in ``normalizers``.
+
+        Raises:
+            ValueError: no photographs; a term that is 0 on them; without photographs, an encoder that
+                knows none, or a convention whose terms depend on the picture's size.
         """
         if not self.balanced:
             return {}
+        if photographs is None:
+            self.normalizers = self._known_normalizers(style)
+            return self.normalizers
         self.normalizers = dict.fromkeys(self._term_names(), 1.0)
         sums: dict[str, float] = {}
         count = 0
@@ -346,9 +354,72 @@ class PerceptualLoss(nn.Module):
         self.normalizers = normalizers
         return normalizers
 
+    def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
+        known = self.encoder.photographs
+        if known is None:
+            raise ValueError(
+                f"the encoder {self.encoder.name} carries no measurements of photographs; give photographs to "
+                "calibrate the balanced loss on"
+            )
+        if (self.content, self.style_divisor, self.tv_reduction) != ("mean", "none", "mean") or self.gram == "none":
+            raise ValueError(
+                "without photographs, terms can be balanced only as means: content=mean, gram=hw or chw, "
+                "style_divisor=none, tv_reduction=mean"
+            )
+        normalizers = {f"content/{layer}": known.content[layer] for layer in self.content_layers}
+        for layer, target in style.items():
+            # The mean of |G - A|² over photographs' Gram matrices G is |E G - A|² + E |G|² - |E G|².
+            divisor = target.shape[-1] if self.gram == "chw" else 1
+            mean = known.grams[layer].to(target) / divisor
+            spread = known.gram_energies[layer] / divisor**2 - float(mean.square().sum())
+            share = spread / float((mean - target).square().sum())
+            normalizers[f"style/{layer}"] = float(style_loss(mean, target, self.style)) * (1 + share)
+        return normalizers | {"tv": known.tv[self.tv], "pixel": known.pixel}
+
     def _term_names(self) -> list[str]:
         names = [f"content/{layer}" for layer in self.content_layers]
         return [*names, *(f"style/{layer}" for layer in self.style_layers), "tv", "pixel"]
+
+
+@torch.no_grad()
+def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> PhotographStatistics:
+    """What photographs measure at every ReLU of an encoder, for ``PerceptualLoss.calibrate(None, …)``.
+
+    Args:
+        encoder: any.
+        photographs: batches (B, 3, S, S) of different photographs, B ≥ 2.
+    """
+    layers = [layer for layer in encoder.layers if layer.startswith("relu")]
+    sums: dict[str, Tensor | float] = {}
+    count, size = 0, 0
+
+    def add(name: str, value: Tensor, images: int) -> None:
+        sums[name] = sums.get(name, 0.0) + value.double() * images
+
+    for batch in photographs:
+        if len(batch) < 2:
+            continue
+        features, other = encoder(batch, layers), batch.roll(1, 0)
+        for layer, value in features.items():
+            grams = gram_matrix(value, "hw")
+            add(f"content/{layer}", content_loss(value, value.roll(1, 0)), len(batch))
+            add(f"gram/{layer}", grams.mean(0, keepdim=True), len(batch))
+            add(f"energy/{layer}", grams.square().sum((1, 2)).mean(), len(batch))
+        add("squared", total_variation(batch, "squared", "mean"), len(batch))
+        add("l1", total_variation(batch, "l1", "mean"), len(batch))
+        add("pixel", pixel_loss(batch, other), len(batch))
+        count, size = count + len(batch), batch.shape[-1]
+    if not count:
+        raise ValueError("no photographs were given to measure; expected batches of at least two")
+    return PhotographStatistics(
+        content={layer: float(sums[f"content/{layer}"]) / count for layer in layers},
+        grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in layers},  # type: ignore[union-attr]
+        gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in layers},
+        tv={form: float(sums[form]) / count for form in ("squared", "l1")},
+        pixel=float(sums["pixel"]) / count,
+        size=size,
+        count=count,
+    )
 
 
 def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:

@@ -65,7 +65,6 @@ def save_checkpoint(
         dtype: of the network's weights, ``float16`` or ``float32``.
     """
     import torch
-    from safetensors.torch import save
 
     name = type(network).__name__
     if name not in NETWORKS:
@@ -77,11 +76,16 @@ def save_checkpoint(
         if value.is_floating_point():
             value = value.to(getattr(torch, dtype))
         tensors[f"network.{key}"] = value.detach().cpu().contiguous()
-    for layer, gram in (style_targets or {}).items():
-        rows, columns = torch.triu_indices(*gram.shape[-2:])
-        tensors[f"style_targets.{layer}"] = gram[0].float().cpu()[rows, columns].contiguous()
-    full = {"format": FORMAT, **record, "network": {"class": name, "arguments": network.config, "dtype": dtype}}
-    data = save(tensors, {_KEY: json.dumps(full, ensure_ascii=False)})
+    tensors |= {f"style_targets.{layer}": fold(gram) for layer, gram in (style_targets or {}).items()}
+    described = {"network": {"class": name, "arguments": network.config, "dtype": dtype}}
+    write_tensors(path, tensors, {**record, **described})
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write tensors and a record as one checkpoint file, beside its name and then into place."""
+    from safetensors.torch import save
+
+    data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **record}, ensure_ascii=False)})
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -158,7 +162,7 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
         targets = {
-            key.removeprefix("style_targets."): _unfold(value)
+            key.removeprefix("style_targets."): unfold(value)
             for key, value in tensors.items()
             if key.startswith("style_targets.")
         }
@@ -176,7 +180,16 @@ def _build(description: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def _unfold(triangle: Tensor) -> Tensor:
+def fold(gram: Tensor) -> Tensor:
+    """The upper triangle (C (C + 1) / 2,) of a symmetric matrix (1, C, C), float32."""
+    import torch
+
+    rows, columns = torch.triu_indices(*gram.shape[-2:])
+    return gram[0].float().cpu()[rows, columns].contiguous()
+
+
+def unfold(triangle: Tensor) -> Tensor:
+    """The symmetric matrix (1, C, C) of an upper triangle."""
     import torch
 
     n = int(((8 * triangle.numel() + 1) ** 0.5 - 1) / 2)

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
+from fststyle.networks.checkpoint import CheckpointError, fold, read_record, shipped, unfold, write_tensors
 from fststyle.networks.vgg import (
     ARCHITECTURES,
     WIDTHS,
+    PhotographStatistics,
     VGGEncoder,
     conv_names,
     layer_names,
@@ -88,8 +91,9 @@ def load_encoder(
     Args:
         architecture: ``vgg16`` or ``vgg19``.
         weights: ``features`` (torchvision VGG16_Weights.IMAGENET1K_FEATURES, the network the papers
-            used; VGG-16's default), ``imagenet`` (IMAGENET1K_V1; VGG-19's default), a local ``.pth``
-            or ``.safetensors`` file in torchvision's layout or with layers by name, or ``random``.
+            used; VGG-16's default), ``imagenet`` (IMAGENET1K_V1; VGG-19's default), ``slim`` (the
+            small VGG-16 that comes with this package), a local ``.pth`` or ``.safetensors`` file in
+            torchvision's layout or with layers by name, or ``random``.
         pooling: ``max`` or ``average``.
         padding: ``zeros`` or ``reflect``; if None, what the weights were made with.
         normalize: photographs on which to scale every filter to mean activation 1 (Gatys et al.): a
@@ -107,23 +111,28 @@ def load_encoder(
         raise WeightsError(f"architecture is {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
     weights = str(weights or DEFAULT_WEIGHTS[architecture])
     path: Path | None = None
+    photographs: PhotographStatistics | None = None
     if weights == "random":
         log.warning("the encoder %s has random weights: the pictures will not look like the style", architecture)
         tensors = random_weights(architecture, seed, widths)
         name, digest = f"{architecture}-random-{seed}", ""
     else:
         published = PUBLISHED.get((architecture, weights))
-        if published is None and not _looks_like_path(weights):
+        boxed = shipped("encoder").get(f"{architecture}_{weights}")
+        if published is None and boxed is None and not _looks_like_path(weights):
             names = [w for a, w in PUBLISHED if a == architecture]
+            names += [name.removeprefix(f"{architecture}_") for name in shipped("encoder") if architecture in name]
             raise WeightsError(
                 f"{architecture} has no weights {weights!r}; expected {', '.join(names)}, random, or a file"
             )
-        path = fetch(published) if published else Path(weights).expanduser()
-        name = f"{architecture}-{weights}" if published else path.stem
+        path = fetch(published) if published else boxed or Path(weights).expanduser()
+        name = path.stem if published is None and boxed is None else f"{architecture}-{weights}"
         tensors, made_with = read_weights(path, architecture, preprocess)
         padding = padding or made_with
         digest = file_sha256(path)
-    encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest)  # type: ignore[arg-type]
+        if (pooling, padding) == ("max", made_with):
+            photographs = _read_statistics(path)
+    encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest, photographs)  # type: ignore[arg-type]
     return encoder if normalize is None else _normalize(encoder, normalize, path)
 
 
@@ -152,6 +161,7 @@ def read_weights(path: Path, architecture: str, preprocess: str | None = None) -
         found["preprocess.weight"] = found["preprocess.weight"].squeeze()
         # A network distilled from VGG-19 with reflection padding has maps to the original beside it.
         padding = "reflect" if any(key.startswith("to_vgg19.") for key in state) else "zeros"
+        padding = _encoder_record(path).get("padding", padding)
     else:
         some = ", ".join(sorted(map(str, state))[:3]) or "none"
         raise WeightsError(
@@ -238,6 +248,47 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+# --- encoders as checkpoints ----------------------------------------------------------------------
+
+
+def save_encoder(
+    path: str | os.PathLike[str],
+    encoder: VGGEncoder,
+    record: Mapping[str, Any],
+    photographs: PhotographStatistics,
+) -> None:
+    """Write an encoder as one checkpoint file: weights (float16), what photographs measure in it, and its record.
+
+    Args:
+        path: the ``.safetensors`` file.
+        encoder: any; ``load_encoder(weights=path)`` builds it again.
+        record: how it came to be; ``kind: encoder``, ``name``.
+        photographs: from ``losses.measure_photographs``.
+    """
+    tensors = {key: value.half().cpu().contiguous() for key, value in encoder.weights().items()}
+    tensors |= {f"preprocess.{part}": getattr(encoder, f"preprocess_{part}") for part in ("weight", "bias")}
+    tensors |= {f"photographs.gram.{layer}": fold(gram) for layer, gram in photographs.grams.items()}
+    measured = {key: value for key, value in vars(photographs).items() if key != "grams"}
+    described = {"architecture": encoder.architecture, "padding": encoder.padding, "photographs": measured}
+    write_tensors(path, tensors, {**record, **described})
+
+
+def _encoder_record(path: Path) -> dict[str, Any]:
+    try:
+        return read_record(path)
+    except CheckpointError:
+        return {}  # a file of another origin
+
+
+def _read_statistics(path: Path) -> PhotographStatistics | None:
+    measured = _encoder_record(path).get("photographs")
+    if measured is None:
+        return None
+    prefix = "photographs.gram."
+    grams = {key.removeprefix(prefix): unfold(value) for key, value in load_file(path).items() if prefix in key}
+    return PhotographStatistics(grams=grams, **measured)
+
+
 # --- downloads ------------------------------------------------------------------------------------
 
 
@@ -274,7 +325,8 @@ def fetch(published: Published) -> Path:
         reason = " ".join(str(getattr(error, "reason", None) or error).split())  # a server's words, on one line
         raise WeightsError(
             f"{published.filename} could not be downloaded ({reason}); fetch {published.url} on a machine with "
-            f"internet into {target.parent}, or name a local file with encoder.weights=FILE"
+            f"internet into {target.parent}, name a local file with encoder.weights=FILE, or use the small encoder "
+            "that needs no download: encoder=slim"
         ) from None
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -36,6 +37,29 @@ def conv_names(architecture: str) -> tuple[str, ...]:
     return tuple(name for name in layer_names(architecture) if name.startswith("conv"))
 
 
+@dataclass(frozen=True)
+class PhotographStatistics:
+    """What unstylised photographs measure in an encoder, so that losses can be balanced without any.
+
+    Args:
+        content: layer to the mean squared feature difference of two photographs, Σ(F-P)² / (C H W).
+        grams: layer to the mean Gram matrix F Fᵀ / (H W), (1, C, C).
+        gram_energies: layer to the mean of the Gram matrices' squared Frobenius norm.
+        tv: ``squared`` and ``l1`` to the total variation per value, Σ / (C H W).
+        pixel: the mean squared difference of two photographs.
+        size: of the photographs, pixels.
+        count: of photographs.
+    """
+
+    content: dict[str, float]
+    grams: dict[str, Tensor]
+    gram_energies: dict[str, float]
+    tv: dict[str, float]
+    pixel: float
+    size: int
+    count: int
+
+
 class VGGEncoder(nn.Module):
     """``encoder(image, layers) -> {layer: features}`` with weights that nothing can change.
 
@@ -52,6 +76,7 @@ class VGGEncoder(nn.Module):
         padding: ``zeros`` (as published) or ``reflect``.
         name: what checkpoints and reports call this encoder.
         digest: SHA-256 of the weights' file, for the record.
+        photographs: what photographs measure in it, where that is known.
 
     Raises:
         ValueError: weights missing, unknown pooling or padding.
@@ -65,6 +90,7 @@ class VGGEncoder(nn.Module):
         padding: Literal["zeros", "reflect"] = "zeros",
         name: str = "custom",
         digest: str = "",
+        photographs: PhotographStatistics | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("max", "average"):
@@ -72,7 +98,7 @@ class VGGEncoder(nn.Module):
         if padding not in ("zeros", "reflect"):
             raise ValueError(f"padding is {padding!r}; expected zeros or reflect")
         self.architecture, self.pooling, self.padding = architecture, pooling, padding
-        self.name, self.digest = name, digest
+        self.name, self.digest, self.photographs = name, digest, photographs
         self._convolutions: list[str] = []
         for conv in conv_names(architecture):
             if f"{conv}.weight" not in weights:

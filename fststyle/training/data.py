@@ -324,6 +324,11 @@ class Photographs(pl.LightningDataModule):
         for first in range(0, count, size):
             yield next(batches)["image"][: count - first]
 
+    def batches_from(self, batch: int) -> Iterator[Tensor]:
+        """The endless sequence from a batch on, (B, 3, size, size) each, for loops without a trainer."""
+        for samples in self._loader(Positions(batch, self.batch_size)):
+            yield samples["image"]
+
     def _loader(self, positions: Positions) -> DataLoader[Any]:
         dataset: Dataset[dict[str, Any]]
         sampler: Sampler[Any] = positions

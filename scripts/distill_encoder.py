@@ -1,0 +1,314 @@
+"""Distil the small encoder that ships: a VGG-16 of quarter width up to relu4_3 (``encoder=slim``).
+
+    python scripts/distill_encoder.py --teacher vgg16                          --photographs FOLDER
+    python scripts/distill_encoder.py --teacher vgg19 --weights SLIM_VGG19.safetensors --photographs FOLDER
+
+The student starts from random weights and learns to give, through a linear map per tap, the teacher's
+features, every filter of which is scaled to mean activation 1 (Gatys et al. 2015). It sees photographs,
+generated pictures, either of them in other colours and under noise, and pictures on the way from one
+to another's style, which is where a loss network is used. Then its own filters are scaled to mean
+activation 1, and what photographs measure in it is written beside them, so that balanced weights need
+no photographs.
+
+The run keeps its state in OUTPUT's name + .state and goes on from it when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from fststyle.losses import gram_matrix, measure_photographs
+from fststyle.networks.pretrained import load_encoder, random_weights, save_encoder
+from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
+from fststyle.training import sources
+from fststyle.training.data import Photographs
+
+log = logging.getLogger("distill")
+
+WIDTHS = (16, 32, 64, 128, 128)
+#: The student's last convolution.
+DEEPEST = "conv4_3"
+#: Where student and teacher are compared, under the same name in VGG-16 and VGG-19.
+TAPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+#: Where a slim VGG-19 carries maps to an estimate of the full one's features.
+ESTIMATES = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+#: Every how many-th position of an estimate, down and across: they are wide, and neighbours tell the same.
+STRIDES = {"relu1_1": 4, "relu2_1": 2, "relu3_1": 1, "relu4_1": 1}
+
+
+def sparse(features: Tensor, stride: int) -> Tensor:
+    """Every ``stride``-th position."""
+    return features if stride == 1 else features[:, :, ::stride, ::stride]
+
+
+class Teacher(nn.Module):
+    """What the student is to see: normalised features at ``TAPS``, and estimates of a larger network's."""
+
+    def __init__(self, encoder: VGGEncoder, path: Path | None, photographs: list[Tensor]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.maps = nn.ModuleDict()
+        tensors = load_file(path) if path and path.suffix == ".safetensors" else {}
+        for layer in ESTIMATES:
+            weight = tensors.get(f"to_vgg19.{layer}.weight")
+            if weight is not None:
+                estimate = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
+                estimate.load_state_dict({"weight": weight, "bias": tensors[f"to_vgg19.{layer}.bias"]})
+                self.maps[layer] = estimate
+        self.scales: dict[str, Tensor] = {}
+        sums: dict[str, Tensor] = {}
+        for image in photographs:
+            for key, value in self(image).items():
+                sums[key] = sums.get(key, 0) + value.mean((0, 2, 3))  # batches of one size, but for the last
+        for key, value in sums.items():
+            mean = value / len(photographs)
+            self.scales[key] = (1 / mean.clamp_min(1e-2 * float(mean.mean()))).view(1, -1, 1, 1)
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Tap (or ``estimate/`` tap) to features (B, C, H', W')."""
+        features = self.encoder(image, {*TAPS, *self.maps})
+        seen = {layer: features[layer] for layer in TAPS}
+        seen |= {f"estimate/{k}": F.relu(self.maps[k](sparse(features[k], STRIDES[k]))) for k in self.maps}
+        return {key: value * self.scales[key] if self.scales else value for key, value in seen.items()}
+
+
+class Student(nn.Module):
+    """Learnable weights that run through ``VGGEncoder`` itself, and a linear map per tap to the teacher's features."""
+
+    def __init__(self, teacher: Teacher, seed: int) -> None:
+        super().__init__()
+        weights = random_weights("vgg16", seed, WIDTHS)
+        keys = list(weights)
+        kept = keys[: keys.index(f"{DEEPEST}.bias") + 1]
+        self.encoder = VGGEncoder({key: weights[key] for key in kept}, "vgg16", name="vgg16-slim")
+        self.weights = nn.ParameterDict(
+            {
+                key.replace(".", "_"): nn.Parameter(weights[key])
+                for key in kept
+                if not key.startswith("preprocess")  # the usual mean and deviation of ImageNet
+            }
+        )
+        self.maps = nn.ModuleDict()
+        with torch.no_grad():
+            for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
+                layer = key.removeprefix("estimate/")
+                mapping = nn.Conv2d(WIDTHS[int(layer[4]) - 1], value.shape[1], 1)
+                # From the identity where the widths allow it: a well-conditioned map keeps Gram distances.
+                nn.init.dirac_(mapping.weight) if len(set(mapping.weight.shape[:2])) == 1 else nn.init.orthogonal_(
+                    mapping.weight
+                )
+                nn.init.zeros_(mapping.bias)
+                self.maps[key.replace("/", ":")] = mapping
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """The teacher's features as the student sees them."""
+        layers = {key.removeprefix("estimate:") for key in self.maps}
+        features = functional_call(self.encoder, dict(self.weights), (image, layers))
+        seen = {}
+        for name, mapping in self.maps.items():
+            layer = name.removeprefix("estimate:")
+            value = features[layer] if layer == name else sparse(features[layer], STRIDES[layer])
+            seen[name.replace(":", "/")] = mapping(value)
+        return seen
+
+    def trained(self) -> VGGEncoder:
+        """An encoder of its own with the weights as they are now."""
+        weights = self.encoder.weights()
+        weights |= {key.replace("_weight", ".weight").replace("_bias", ".bias"): v for key, v in self.weights.items()}
+        return VGGEncoder(weights, "vgg16", name="vgg16-slim")
+
+
+def distance(seen: dict[str, Tensor], target: dict[str, Tensor], gram_weight: float) -> Tensor:
+    """Feature distance, relative to each filter's energy, and relative Gram distance; mean over taps."""
+    total = torch.zeros(())
+    for key, value in target.items():
+        value, estimate = value.float(), seen[key].float()
+        energy = value.square().mean((0, 2, 3))
+        error = (estimate - value).square().mean((0, 2, 3))
+        total = total + (error / (energy + 0.1 * energy.mean())).mean()
+        if gram_weight and key in TAPS:
+            gram, wanted = gram_matrix(estimate, "hw"), gram_matrix(value, "hw")
+            relative = (gram - wanted).square().sum((1, 2)) / wanted.square().sum((1, 2)).clamp_min(1e-3)
+            total = total + gram_weight * relative.clamp_max(4).mean()
+    return total / len(target)
+
+
+def vary(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Half of the images in other colours, a third under noise, some blended: (B, 3, H, W) in [0, 1] again."""
+    count = len(images)
+
+    def chosen(share: float) -> Tensor:
+        return (torch.rand(count, generator=generator) < share).view(-1, 1, 1, 1)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(count, *shape).uniform_(low, high, generator=generator)
+
+    colours = torch.eye(3) + torch.randn(count, 3, 3, generator=generator) * 0.4
+    recoloured = torch.einsum("bij,bjhw->bihw", colours, images - 0.5) * uniform(0.4, 1.4, 1, 1, 1)
+    recoloured = recoloured + 0.5 + torch.randn(count, 3, 1, 1, generator=generator) * 0.1
+    images = torch.where(chosen(0.4), recoloured, images)
+    mixed = images.lerp(images.roll(1, 0), uniform(0.1, 0.6, 1, 1, 1))
+    images = torch.where(chosen(0.15), mixed, images)
+    noise = torch.randn(images.shape, generator=generator) * uniform(0.01, 0.3, 1, 1, 1)
+    return torch.where(chosen(0.3), images + noise, images).clamp(0, 1)
+
+
+def pictures(folder: str, size: int, batch: int, start: int, seed: int) -> Iterator[Tensor]:
+    """Photographs, and one generated picture in eight, from the given batch on."""
+    generated = max(1, batch // 8)
+    photos = Photographs(sources.folder(folder), size, batch - generated, workers=1, seed=seed, scale=(0.4, 1.0))
+    leaves = Photographs(sources.Generated(size + size // 4), size, generated, workers=1, seed=seed)
+    loaders = [data.batches_from(start) for data in (photos, leaves)]
+    while True:
+        yield torch.cat([next(loader) for loader in loaders])
+
+
+def towards_a_style(images: Tensor, encoder: VGGEncoder, steps: int, rate: float) -> Tensor:
+    """Images after a few steps of gradient descent towards each other's Gram matrices, as ``encoder`` sees them."""
+    with torch.no_grad():
+        wanted = {k: gram_matrix(v, "hw").roll(1, 0) for k, v in encoder(images, TAPS).items()}
+    pixels = images.clone().requires_grad_()
+    optimizer = torch.optim.Adam([pixels], lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        features = encoder(pixels, TAPS)
+        distances = [(gram_matrix(features[k], "hw") - v).square().sum() / v.square().sum() for k, v in wanted.items()]
+        torch.stack(distances).sum().backward()
+        optimizer.step()
+    return pixels.detach().clamp(0, 1)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--teacher", choices=("vgg16", "vgg19"), default="vgg16", help="its architecture")
+    options.add_argument("--weights", help="its weights, as encoder.weights of fststyle train")
+    options.add_argument("--photographs", required=True, metavar="FOLDER")
+    options.add_argument("--notice", default="", help="of the teacher's licence, for the record")
+    options.add_argument("--steps", type=int, default=6000)
+    options.add_argument("--batch", type=int, default=8)
+    options.add_argument("--size", type=int, default=160)
+    options.add_argument("--rate", type=float, default=3e-3)
+    options.add_argument("--gram", type=float, default=0.1, help="weight of the relative Gram distance")
+    options.add_argument("--on-the-way", type=float, default=0.15, help="share of steps on pictures towards a style")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--compile", action="store_true")
+    options.add_argument("-o", "--output", type=Path, default=Path("checkpoints/encoders/vgg16_slim.safetensors"))
+    chosen = options.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    torch.manual_seed(chosen.seed)
+    generator = torch.Generator().manual_seed(chosen.seed)
+
+    held = Photographs(sources.folder(chosen.photographs), chosen.size, seed=chosen.seed)
+    sample = list(held.calibration_batches(100))
+    source = load_encoder(chosen.teacher, chosen.weights)
+    path = Path(chosen.weights) if chosen.weights and Path(chosen.weights).is_file() else None
+    teacher = Teacher(source, path, sample)
+    student = Student(teacher, chosen.seed)
+    optimizer = torch.optim.Adam(student.parameters(), lr=chosen.rate, betas=(0.9, 0.99), fused=True)
+
+    def rate(step: int) -> float:
+        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / chosen.steps))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    state, first = chosen.output.with_name(chosen.output.name + ".state"), 0
+    if state.is_file():
+        saved = torch.load(state, weights_only=True)
+        student.load_state_dict(saved["student"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        first = saved["step"]
+        log.info("going on from step %d", first)
+
+    def judge(images: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return distance(student(images), teacher(images), chosen.gram)
+
+    compiled = torch.compile(judge) if chosen.compile else judge
+    began, shown = time.perf_counter(), 0.0
+    for step, images in enumerate(pictures(chosen.photographs, chosen.size, chosen.batch, first, chosen.seed), first):
+        if step >= chosen.steps:
+            break
+        images = vary(images, generator)
+        if step > 500 and torch.rand((), generator=generator) < chosen.on_the_way:
+            half = len(images) // 2
+            steps = int(torch.randint(3, 12, (), generator=generator))
+            moved = towards_a_style(images[:half], student.trained() if step % 2 else source, steps, 0.05)
+            images = torch.cat([moved, images[half:]])
+        loss = compiled(images.contiguous(memory_format=torch.channels_last))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        value = float(loss.detach())
+        shown = 0.98 * shown + 0.02 * value if step > first else value
+        if (step + 1) % 100 == 0:
+            speed = (step + 1 - first) * chosen.batch / (time.perf_counter() - began)
+            log.info("step %d: distance %.4f, %.1f images/s", step + 1, shown, speed)
+        if (step + 1) % 500 == 0:
+            part = state.with_suffix(".part")
+            torch.save(
+                {
+                    "student": student.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "step": step + 1,
+                },
+                part,
+            )
+            part.replace(state)
+
+    export(student, teacher, held, chosen)
+
+
+@torch.no_grad()
+def export(student: Student, teacher: Teacher, held: Photographs, chosen: argparse.Namespace) -> None:
+    """Write the encoder: normalised, with what photographs measure in it and how close it came to its teacher."""
+    images = held.held_out_images
+    fidelity = {}
+    for key, value in teacher(images).items():
+        seen = student(images)[key]
+        unexplained = (seen - value).square().mean((0, 2, 3)).sum() / value.var((0, 2, 3)).sum()
+        gram, wanted = gram_matrix(seen, "hw"), gram_matrix(value, "hw")
+        relative = (gram - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
+        fidelity[key] = {
+            "unexplained_variance": round(float(unexplained), 4),
+            "gram": round(float(relative.median()), 4),
+        }
+        log.info("%-17s unexplained variance %.4f, Gram %.4f", key, *fidelity[key].values())
+    photographs = Photographs(sources.folder(chosen.photographs), 256, seed=chosen.seed)
+    encoder = student.trained()
+    encoder = normalize_activations(encoder, mean_activations(encoder, photographs.calibration_batches(512)))
+    statistics = measure_photographs(encoder, photographs.calibration_batches(1024))
+    record = {
+        "kind": "encoder",
+        "name": chosen.output.stem,
+        "teacher": {"name": teacher.encoder.name, "sha256": teacher.encoder.digest, "notice": chosen.notice},
+        "held_out": fidelity,
+        "steps": chosen.steps,
+        "images": chosen.steps * chosen.batch,
+        "seed": chosen.seed,
+        "command": shlex.join(
+            ["python", "scripts/distill_encoder.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
+        ),
+        "licence": "Apache-2.0",
+    }
+    save_encoder(chosen.output, encoder, record, statistics)
+    log.info("wrote %s (%d bytes)", chosen.output, chosen.output.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
