@@ -36,7 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -232,6 +232,19 @@ class PerceptualLoss(nn.Module):
         judged = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
         if not any(weight and judged.get(name, True) for name, weight in self.weights.items()):
             raise ValueError("every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0")
+
+    @classmethod
+    def from_record(cls, encoder: VGGEncoder, record: Mapping[str, Any]) -> PerceptualLoss:
+        """The loss that a checkpoint was trained with, normalisers included.
+
+        Args:
+            encoder: the checkpoint's, from ``networks.pretrained.encoder_of``.
+            record: the checkpoint's.
+        """
+        settings = {key: value for key, value in record["loss"].items() if key != "normalizers"}
+        loss = cls(encoder, **settings)
+        loss.normalizers = dict(record["loss"].get("normalizers", {}))
+        return loss
 
     @property
     def settings(self) -> dict[str, object]:

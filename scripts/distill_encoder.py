@@ -197,7 +197,7 @@ def main() -> None:
     options.add_argument("--teacher", choices=("vgg16", "vgg19"), default="vgg16", help="its architecture")
     options.add_argument("--weights", help="its weights, as encoder.weights of fststyle train")
     options.add_argument("--photographs", required=True, metavar="FOLDER")
-    options.add_argument("--notice", default="", help="of the teacher's licence, for the record")
+    options.add_argument("--notice", type=Path, metavar="FILE", help="the teacher's licence, for the record")
     options.add_argument("--steps", type=int, default=6000)
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--size", type=int, default=160)
@@ -296,7 +296,11 @@ def export(student: Student, teacher: Teacher, held: Photographs, chosen: argpar
     record = {
         "kind": "encoder",
         "name": chosen.output.stem,
-        "teacher": {"name": teacher.encoder.name, "sha256": teacher.encoder.digest, "notice": chosen.notice},
+        "teacher": {
+            "name": teacher.encoder.name,
+            "sha256": teacher.encoder.digest,
+            "notice": chosen.notice.read_text() if chosen.notice else "",
+        },
         "held_out": fidelity,
         "steps": chosen.steps,
         "images": chosen.steps * chosen.batch,

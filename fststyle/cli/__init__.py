@@ -23,10 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        if words[:1] == ["train"]:  # its words are Hydra's
-            from fststyle.cli.compose import run
+        if words[:1] in (["train"], ["optimize"]):  # their words are Hydra's
+            from fststyle.cli import compose, optimize, train
 
-            return run(words[1:])
+            work = train.train if words[0] == "train" else optimize.optimize
+            return compose.run(words[0], words[1:], work)
         options = parser().parse_args(words)
         return int(options.run(options))
     except (ValueError, OSError) as error:
@@ -60,9 +61,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    commands.add_parser(
-        "train", help="train a network for one style (fststyle train --help)", add_help=False
-    )  # for the list of commands only
+    for name, purpose in (
+        ("train", "train a network for one style"),
+        ("optimize", "style transfer, textures and reconstructions by slow optimisation"),
+    ):  # for the list of commands only
+        commands.add_parser(name, help=f"{purpose} (fststyle {name} --help)", add_help=False)
 
     stylize = commands.add_parser("stylize", help="apply a style to pictures, in one pass")
     stylize.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
@@ -72,6 +75,29 @@ def parser() -> argparse.ArgumentParser:
     stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
     stylize.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     stylize.set_defaults(run=_stylize)
+
+    compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
+    compare.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
+    compare.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    compare.add_argument("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
+    compare.add_argument("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
+    compare.add_argument("--size", type=_size, action="append", metavar="N", help="longer side; default: 256")
+    compare.add_argument("--iterations", type=int, default=500, help="of the slow side; default: 500")
+    compare.add_argument("--until-crossed", action="store_true", help="stop once it is as good as the one pass")
+    compare.add_argument(
+        "--figure",
+        choices=("reconstructions", "ratios", "content-layers", "starts", "features"),
+        help="a figure of Gatys et al. 2016 instead of the report",
+    )
+    compare.add_argument("--layers", nargs="+", metavar="LAYER", help="of --figure features")
+    compare.add_argument("--channels", nargs="+", type=int, metavar="N", help="of --figure features")
+    compare.add_argument("--encoder", metavar="NAME_OR_FILE", help="weights: slim, vgg16, vgg19, or a file")
+    compare.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg16", help="of such a file")
+    compare.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    compare.add_argument("--photographs", metavar="FOLDER", help="to balance the loss of a figure on")
+    compare.add_argument("--seed", type=int, default=0, help="of the noise")
+    compare.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    compare.set_defaults(run=_compare)
 
     styles = commands.add_parser("styles", help="list the styles that came with the installation")
     styles.set_defaults(run=_styles)
@@ -96,6 +122,12 @@ def _size(text: str) -> int:
 
 def _stylize(options: argparse.Namespace) -> int:
     from fststyle.cli.stylize import run
+
+    return run(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from fststyle.cli.compare import run
 
     return run(options)
 

@@ -1,12 +1,13 @@
-"""Hydra around ``fststyle train``: compose, run once or many times, and say in one line what was refused."""
+"""Hydra around ``train`` and ``optimize``: compose, run once or many times, say in one line what was refused."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +25,60 @@ class ConfigError(ValueError):
     """A configuration that cannot be composed or used; the message suggests what was meant."""
 
 
-def run(arguments: list[str]) -> int:
-    """Train as the Hydra overrides say; ``-m`` runs several. Returns the exit code."""
+def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) -> int:
+    """Do a command's work with the configuration that Hydra's overrides give; ``-m`` does several.
+
+    Args:
+        command: ``train`` or ``optimize``, the name of its YAML.
+        arguments: the overrides and Hydra's flags.
+        work: what to do with one composed configuration.
+
+    Returns:
+        The exit code.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
-    sys.argv = ["fststyle train", *_flags_first(arguments)]
-    _failures.clear()
+    sys.argv = [f"fststyle {command}", *_flags_first(arguments)]
+    failures: list[Exception] = []
+
+    def job(cfg: DictConfig) -> None:
+        # Kept for later: Hydra would print a story of its own around an exception.
+        try:
+            work(cfg)
+        except InstantiationException as error:  # around what a constructor of ours raised
+            cause = error.__cause__
+            failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error)))
+        except OmegaConfBaseException as error:
+            failures.append(ConfigError(_missing(error)))
+        except Exception as error:
+            failures.append(without_traceback(error))
+
     try:
-        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name="train")(job)()
+        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name=command)(job)()
     except HydraException as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, command)) from None
     except OmegaConfBaseException as error:
         raise ConfigError(_missing(error)) from None
-    if _failures:
-        raise _failures.pop(0)
+    if failures:
+        raise failures[0]
     return 0
 
 
-#: What went wrong in the jobs of this process. Hydra would print a story of its own around an exception.
-_failures: list[Exception] = []
+def command_line() -> str:
+    """The command as it was typed, without the folders of the machine it was typed on."""
+    return shlex.join([*sys.argv[0].split(), *(without_folders(argument) for argument in sys.argv[1:])])
 
 
-def job(cfg: DictConfig) -> None:
-    """One job of Hydra's: a run whose failure is kept for ``run`` to report."""
-    from fststyle.cli.train import train
-
-    try:
-        train(cfg)
-    except InstantiationException as error:  # around what a constructor of ours raised
-        cause = error.__cause__
-        _failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error)))
-    except OmegaConfBaseException as error:
-        _failures.append(ConfigError(_missing(error)))
-    except Exception as error:
-        _failures.append(without_traceback(error))
+def without_folders(setting: Any) -> Any:
+    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
+    if isinstance(setting, list):
+        return [without_folders(value) for value in setting]
+    if not isinstance(setting, str):
+        return setting
+    key, equals, value = setting.rpartition("=")
+    if value.startswith("[") and value.endswith("]"):
+        return f"{key}{equals}[{','.join(without_folders(part.strip()) for part in value[1:-1].split(','))}]"
+    path = Path(value).expanduser()
+    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -87,14 +109,15 @@ def _flags_first(arguments: list[str]) -> list[str]:
 # --- explaining what Hydra refused ----------------------------------------------------------------
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, command: str = "train") -> str:
     """One line for an exception of Hydra: what was found, and the nearest thing that is known."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
         group = key.split("@")[0]
         groups = [p.name for p in resource("conf").iterdir() if p.is_dir()]
-        return f"unknown key {key!r}{_nearest(group, [*_keys(), *groups])}; fststyle train --cfg job lists them all"
+        near = _nearest(group, [*_keys(command), *groups])
+        return f"unknown key {key!r}{near}; fststyle {command} --cfg job lists them all"
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         options = [name for name in re.findall(r"^\t(\S+)$", text, re.M) if not name.startswith("_")]
@@ -102,10 +125,10 @@ def explain(error: Exception) -> str:
     return _first_line(error)
 
 
-def _keys() -> list[str]:
+def _keys(command: str) -> list[str]:
     """Every dotted key of the default configuration."""
     with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
-        cfg = hydra.compose("train")
+        cfg = hydra.compose(command)
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key in node:

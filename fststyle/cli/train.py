@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import platform
-import shlex
-import sys
 import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from fststyle.cli.compose import ConfigError, without_traceback
+from fststyle.cli.compose import ConfigError, command_line, without_folders, without_traceback
+from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_missing, set_threads
 
 log = logging.getLogger(__name__)
 
@@ -25,19 +24,14 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> None:
     """One run: everything is built and checked first, then trained, then exported."""
     import pytorch_lightning as pl
-    import torch
     from hydra.utils import instantiate
 
     from fststyle.images import load_image
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
 
     _quiet_libraries()
-    if cfg.threads is not None:
-        if not isinstance(cfg.threads, int) or cfg.threads < 1:
-            raise ConfigError(f"threads is {cfg.threads}; expected a whole number of at least 1, or null")
-        torch.set_num_threads(cfg.threads)
-    for key in OmegaConf.missing_keys(cfg):
-        raise ConfigError(f"{key} is missing; give it as {key}=…")
+    set_threads(cfg)
+    check_missing(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size)
     start = load_checkpoint(find_checkpoint(cfg.init_from, "style"), "style") if cfg.init_from else None
@@ -45,14 +39,12 @@ def train(cfg: DictConfig) -> None:
     state = _check_folder(folder, cfg)
 
     data = instantiate(cfg.data)
-    encoder = instantiate(cfg.encoder)
-    loss = instantiate(cfg.loss, encoder=encoder, style_weight=cfg.loss.style_weight * cfg.style.weight)
+    loss = build_loss(cfg, build_encoder(cfg, data))
     network = start.network.train() if start else instantiate(cfg.network)
     style_targets = loss.style_targets(style)
-    if loss.balanced and state is None:
-        log.info("calibrating the loss on %d photographs", cfg.calibration_photographs)
-        for name, value in loss.calibrate(data.calibration_batches(cfg.calibration_photographs), style_targets).items():
-            log.info("  %-18s %.6g is 1", name, value)
+    if state is None:
+        count = cfg.calibration_photographs
+        calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
 
     task = instantiate(cfg.task, network=network, loss=loss, style_targets=style_targets)
     steps_done = _check_state(state, task) if state else 0
@@ -190,7 +182,7 @@ def record(cfg: DictConfig, loss: Any, start: Any = None) -> dict[str, Any]:
     image = Path(cfg.style.image).expanduser()
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    source = {k: _public(v) for k, v in plain["data"]["source"].items()}
+    source = {k: without_folders(v) for k, v in plain["data"]["source"].items()}
     return {
         "kind": "style",
         "name": cfg.style.name,
@@ -209,25 +201,12 @@ def record(cfg: DictConfig, loss: Any, start: Any = None) -> dict[str, Any]:
         "average": cfg.average,
         "init_from": start and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from")},
         "precision": str(cfg.trainer.precision),
-        "command": shlex.join(["fststyle", "train", *(_public(argument) for argument in sys.argv[1:])]),
+        "command": command_line(),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": {name: version(name) for name in ("fststyle", "torch", "pytorch-lightning")}
         | {"python": platform.python_version()},
         "licence": "Apache-2.0",
     }
-
-
-def _public(setting: Any) -> Any:
-    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
-    if isinstance(setting, list):
-        return [_public(value) for value in setting]
-    if not isinstance(setting, str):
-        return setting
-    key, equals, value = setting.rpartition("=")
-    if value.startswith("[") and value.endswith("]"):
-        return f"{key}{equals}[{','.join(_public(part.strip()) for part in value[1:-1].split(','))}]"
-    path = Path(value).expanduser()
-    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 
 
 def _quiet_libraries() -> None:

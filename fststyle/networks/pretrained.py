@@ -136,6 +136,44 @@ def load_encoder(
     return encoder if normalize is None else _normalize(encoder, normalize, path)
 
 
+def encoder_of(
+    record: Mapping[str, Any],
+    weights: str | os.PathLike[str] | None = None,
+    normalize: str | os.PathLike[str] | Iterable[Tensor] | None = None,
+) -> VGGEncoder:
+    """The encoder that a checkpoint was trained with.
+
+    Args:
+        record: the checkpoint's.
+        weights: the file, for a checkpoint that was trained with a local one.
+        normalize: the photographs, for one whose filters were scaled on photographs.
+
+    Raises:
+        WeightsError: an encoder that cannot be had by its name, or another file than in training.
+    """
+    told = record["encoder"]
+    name = told["name"].removesuffix("+normalized")
+    if weights is None:
+        weights = name.removeprefix(f"{told['architecture']}-")
+        known = {w for a, w in PUBLISHED if a == told["architecture"]}
+        if weights not in known and f"{told['architecture']}_{weights}" not in shipped("encoder"):
+            raise WeightsError(
+                f"{record['name']} was trained with {name}, which does not come with fststyle; "
+                "give its file: --encoder FILE"
+            )
+    if name != told["name"] and normalize is None:
+        raise WeightsError(
+            f"{record['name']} was trained with filters scaled on photographs; give their folder: --normalize FOLDER"
+        )
+    encoder = load_encoder(told["architecture"], weights, told["pooling"], told["padding"], normalize)
+    if encoder.digest != told["sha256"]:
+        raise WeightsError(
+            f"{weights}: has the SHA-256 {encoder.digest[:12]}…, {record['name']} was trained with "
+            f"{told['sha256'][:12]}…; give that file with --encoder FILE"
+        )
+    return encoder
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,333 @@
+"""One optimisation: pictures are read and the loss built first, then pixels are changed, then the result is written."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from fststyle.cli.compose import ConfigError
+from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_missing, set_threads
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fststyle.optimization import Optimization, Progress
+    from fststyle.optimization.optimize import Objective
+
+log = logging.getLogger(__name__)
+
+#: Mode to whether it looks at a photograph, and at a style picture.
+MODES = {"transfer": (True, True), "texture": (False, True), "content": (True, False), "style": (False, True)}
+#: Where an optimisation may start; anything else is a file.
+STARTS = ("content", "noise", "gray", "style")
+
+
+@dataclass
+class Sources:
+    """The pictures of a run, (1, 3, H, W) each, and the sizes (height, width) of the result, from coarse to fine."""
+
+    content: Tensor | None
+    style: Tensor | None
+    sizes: list[tuple[int, int]]
+
+
+def optimize(cfg: DictConfig) -> None:
+    """One run: everything is read and checked first, then optimised, then written."""
+    check_missing(cfg, ignored=("content", "style.image"))
+    _check(cfg)
+    set_threads(cfg)
+    from hydra.utils import instantiate
+
+    from fststyle.inference.stylizer import choose_device
+
+    device = choose_device(cfg.device)
+    sources = _read(cfg)
+    target = _target(cfg)
+    saved = _saved(cfg, target)
+    data = instantiate(cfg.data)
+    encoder = build_encoder(cfg, data)
+    changes: dict[str, Any] = {}
+    if cfg.layers is not None:
+        changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": list(cfg.layers)}
+    loss = build_loss(cfg, encoder, **changes).to(device)
+    if loss.balanced:
+        grams = {} if sources.style is None else loss.style_targets(sources.style.to(device))
+        chosen = _chose_data()
+        if encoder.photographs is not None and not chosen:
+            calibrate(loss, None, grams, "what the encoder knows of photographs")
+        else:
+            batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))
+            calibrate(loss, batches, grams, f"{cfg.calibration_photographs} pictures")
+
+    result = _run(cfg, sources, loss, device, target, saved)
+    _write(cfg, sources, result.image.cpu(), target)
+    state = _state_file(target)
+    if result.stopped == "interrupted":
+        result.save(state)
+        raise KeyboardInterrupt(
+            f"interrupted at iteration {result.iteration}; wrote the best picture to {target}; resume=true goes on"
+        )
+    state.unlink(missing_ok=True)
+    print(target)
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.mode not in MODES:
+        raise ConfigError(f"mode is {cfg.mode!r}; expected one of {', '.join(MODES)}")
+    wants_content, wants_style = MODES[cfg.mode]
+    if wants_content and (OmegaConf.is_missing(cfg, "content") or not cfg.content):
+        raise ConfigError(f"content is missing; mode={cfg.mode} takes a photograph: content=PHOTO")
+    if wants_style and (OmegaConf.is_missing(cfg.style, "image") or not cfg.style.image):
+        raise ConfigError(f"style.image is missing; mode={cfg.mode} takes a picture: style.image=PICTURE")
+    choices = {
+        "bounds": ("unit", "source"),
+        "preserve_color": ("none", "luminance", "match"),
+        "trace": (None, "csv", "tensorboard"),
+    }
+    for key, known in choices.items():
+        if cfg[key] not in known:
+            names = ", ".join(str(name or "null") for name in known)
+            raise ConfigError(f"{key} is {cfg[key]!r}; expected one of {names}")
+    for key in ("snapshots", "save_every"):
+        if cfg[key] is not None and (not isinstance(cfg[key], int) or cfg[key] < 1):
+            raise ConfigError(f"{key} is {cfg[key]!r}; expected a whole number of at least 1, or null")
+    if cfg.preserve_color != "none" and cfg.mode != "transfer":
+        raise ConfigError(f"preserve_color={cfg.preserve_color} goes with mode=transfer; found mode={cfg.mode}")
+    if cfg.mode == "texture" and cfg.start == "content":
+        raise ConfigError("mode=texture has no content to start from; use start=noise, gray, style or a file")
+    stages = len(cfg.sizes) if cfg.sizes is not None else 1
+    if OmegaConf.is_list(cfg.iterations) and len(cfg.iterations) != stages:
+        raise ConfigError(f"iterations has {len(cfg.iterations)} entries for {stages} sizes; expected as many")
+
+
+# --- pictures in ----------------------------------------------------------------------------------
+
+
+def _read(cfg: DictConfig) -> Sources:
+    from fststyle.images import MIN_SIDE, load_image
+
+    wants_content, wants_style = MODES[cfg.mode]
+    longest = [cfg.size] if cfg.sizes is None else list(cfg.sizes)
+    if any(not isinstance(size, int) or size < MIN_SIDE for size in longest):
+        raise ConfigError(f"the size is {longest}; expected whole numbers of at least {MIN_SIDE} pixels")
+    content = load_image(Path(cfg.content).expanduser(), longest[-1]) if wants_content else None
+    style = None
+    if wants_style:
+        size = cfg.style.size if cfg.style.size is not None else round(longest[-1] * cfg.style.scale)
+        style = load_image(Path(cfg.style.image).expanduser(), size)
+    if cfg.preserve_color == "match" and content is not None and style is not None:
+        from fststyle.color import match_color
+
+        style = match_color(style, content)
+    if cfg.shape is not None:
+        if cfg.sizes is not None or len(cfg.shape) != 2 or min(cfg.shape) < MIN_SIDE:
+            raise ConfigError(f"shape is {list(cfg.shape)}; expected [height, width] ≥ {MIN_SIDE}, without sizes")
+        return Sources(content, style, [(cfg.shape[0], cfg.shape[1])])
+    reference = content if content is not None else style
+    assert reference is not None
+    height, width = reference.shape[-2:]
+    factors = [size / max(height, width) for size in longest]
+    sizes = [(round(height * factor), round(width * factor)) for factor in factors]
+    if min(sizes[0]) < MIN_SIDE:
+        raise ConfigError(
+            f"the result would be {sizes[0][1]}×{sizes[0][0]} pixels; expected at least {MIN_SIDE}×{MIN_SIDE}"
+        )
+    return Sources(content, style, sizes)
+
+
+def _start(cfg: DictConfig, sources: Sources) -> Tensor:
+    from fststyle.images import load_image
+    from fststyle.optimization.recipes import resized, starting_image
+
+    size = sources.sizes[0]
+    if cfg.start in STARTS:
+        start = starting_image(cfg.start, size, sources.content, sources.style, cfg.noise, cfg.seed)
+        if cfg.start == "noise" and cfg.bounds == "source" and sources.style is not None:
+            start = start - 0.5 + sources.style.mean((2, 3), keepdim=True)  # around the source's mean colour
+        return start.clamp(0, 1)
+    if not Path(cfg.start).expanduser().is_file():
+        raise ConfigError(f"start is {cfg.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
+    return resized(load_image(Path(cfg.start).expanduser()), size)
+
+
+def _chose_data() -> bool:
+    """Whether the user named a source of photographs: then it is measured, whatever the encoder knows."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return any(word.startswith("data=") for word in HydraConfig.get().overrides.task)
+
+
+# --- the run --------------------------------------------------------------------------------------
+
+
+def _run(cfg: DictConfig, sources: Sources, loss: Any, device: Any, target: Path, saved: Any) -> Optimization:
+    from fststyle.optimization import NonFiniteError, recipes
+    from fststyle.optimization import optimize as lower
+
+    style = None if sources.style is None else sources.style.to(device)
+    counts = list(cfg.iterations) if OmegaConf.is_list(cfg.iterations) else [cfg.iterations] * len(sources.sizes)
+    first = 0 if saved is None else next(i for i, size in enumerate(sources.sizes) if size == saved.pixels.shape[-2:])
+    watch = _Watch(cfg, target, sum(counts[first:]))
+
+    def stage(start: Tensor, number: int) -> Optimization:
+        content = None if sources.content is None else recipes.resized(sources.content, sources.sizes[number])
+        content = None if content is None else content.to(device)
+        bounds: tuple[Any, Any] = (0.0, 1.0)
+        if cfg.bounds == "source":
+            source = style if style is not None else content
+            assert source is not None
+            bounds = (source.amin((2, 3), keepdim=True), source.amax((2, 3), keepdim=True))
+        resume = saved if number == first else None
+        watch.begin(resume)
+        return lower(
+            start.to(device),
+            _objective(cfg.mode, loss, content, style),
+            iterations=counts[number],
+            optimizer=cfg.optimizer,
+            learning_rate=cfg.learning_rate,
+            bounds=bounds,
+            history=cfg.history,
+            tolerance=cfg.tolerance,
+            callback=watch,
+            save=None if cfg.save_every is None else (_state_file(target), cfg.save_every),
+            resume=resume,
+        )
+
+    start = saved.pixels if saved is not None else _start(cfg, sources)
+    try:
+        with watch:
+            remaining = list(range(first, len(sources.sizes)))
+            return recipes.coarse_to_fine(
+                start, [sources.sizes[n] for n in remaining], lambda image, n: stage(image, remaining[n])
+            )
+    except NonFiniteError as error:
+        if math.isfinite(error.optimization.best):
+            _write(cfg, sources, error.optimization.image.cpu(), target)
+            raise NonFiniteError(f"{error} in {target}", error.optimization) from None
+        raise
+
+
+def _objective(mode: str, loss: Any, content: Tensor | None, style: Tensor | None) -> Objective:
+    from fststyle.optimization import recipes
+
+    if mode == "transfer":
+        assert content is not None
+        assert style is not None
+        return recipes.transfer(loss, content, style)
+    if mode == "content":
+        assert content is not None
+        return recipes.content_reconstruction(loss, content)
+    assert style is not None
+    return recipes.texture(loss, style)
+
+
+class _Watch:
+    """Progress bar, snapshots and trace of a run."""
+
+    def __init__(self, cfg: DictConfig, target: Path, iterations: int) -> None:
+        self.cfg, self.target = cfg, target
+        self.bar = tqdm(total=iterations, unit="it", disable=not sys.stderr.isatty())
+        self.table: Any = None
+        self.writer: Any = None
+        self.rows, self.offset = 0, 0
+
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        for open_one in (self.table, self.writer):
+            if open_one is not None:
+                open_one.close()
+
+    def begin(self, resume: Optimization | None) -> None:
+        """A stage begins, maybe in its middle."""
+        self.offset = self.rows
+        if resume is not None:
+            self.bar.update(resume.iteration)
+            if self.cfg.trace == "csv":
+                for row in resume.trace:
+                    self._tabulate(dict(row))
+            self.rows = resume.iteration
+
+    def __call__(self, progress: Progress) -> None:
+        self.rows += 1
+        self.bar.set_postfix_str(f"loss {progress.terms['total']:.4g}", refresh=False)
+        self.bar.update()
+        if self.cfg.trace == "csv":
+            self._tabulate({"iteration": progress.iteration, "seconds": progress.seconds, **progress.terms})
+        elif self.cfg.trace == "tensorboard":
+            self._plot(progress)
+        if self.cfg.snapshots and progress.iteration % self.cfg.snapshots == 0:
+            from fststyle.images import save_image
+
+            save_image(progress.image, self.target.with_name(f"{self.target.stem}_{self.rows:05d}.png"))
+
+    def _tabulate(self, row: dict[str, float]) -> None:
+        if self.table is None:
+            self.table = self.target.with_suffix(".csv").open("w", newline="", encoding="utf-8")
+            csv.writer(self.table).writerow(row)
+        csv.writer(self.table).writerow([row["iteration"] + self.offset, *list(row.values())[1:]])
+
+    def _plot(self, progress: Progress) -> None:
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.target.with_suffix(".tensorboard")))
+        for name, value in progress.terms.items():
+            self.writer.add_scalar(name, value, self.rows)
+
+
+# --- pictures out ---------------------------------------------------------------------------------
+
+
+def _target(cfg: DictConfig) -> Path:
+    """Where the result goes; refuses what cannot be written, before any work."""
+    from fststyle.images import check_ending, check_writable
+
+    if cfg.output is not None:
+        target = Path(cfg.output).expanduser()
+    else:
+        wants_content, wants_style = MODES[cfg.mode]
+        parts = [Path(cfg.content).stem] if wants_content else []
+        parts += [cfg.style.name] if wants_style else []
+        parts += [cfg.mode] if cfg.mode != "transfer" else []
+        target = Path("_".join(parts) + ".png")
+    check_ending(target)
+    check_writable(target.parent)
+    if target.exists() and not (cfg.overwrite or cfg.resume):
+        raise ConfigError(f"{target} exists already; replace it with overwrite=true, or write elsewhere: output=FILE")
+    return target
+
+
+def _state_file(target: Path) -> Path:
+    return target.with_name(f"{target.name}.state")
+
+
+def _saved(cfg: DictConfig, target: Path) -> Optimization | None:
+    if not cfg.resume:
+        return None
+    from fststyle.optimization import Optimization
+
+    return Optimization.load(_state_file(target))
+
+
+def _write(cfg: DictConfig, sources: Sources, image: Tensor, target: Path) -> None:
+    from fststyle.color import match_histogram, with_luminance
+    from fststyle.images import save_image
+    from fststyle.optimization.recipes import resized
+
+    reference = sources.style if cfg.mode in ("texture", "style") else sources.content
+    if cfg.match_histogram and reference is not None:
+        image = match_histogram(image, reference)
+    if cfg.preserve_color == "luminance" and sources.content is not None:
+        image = with_luminance(resized(sources.content, (image.shape[-2], image.shape[-1])), image)
+    save_image(image, target)

@@ -1,0 +1,108 @@
+"""What can be asked of pixels: each recipe turns pictures into an objective for ``optimize``.
+
+All of them are the same loss with other targets; which layers count, and how, is the loss's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fststyle.losses import PerceptualLoss
+from fststyle.optimization.optimize import Objective, Optimization
+
+
+def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str, Tensor]) -> Objective:
+    """The content of one picture in the style of another (Gatys, Ecker, Bethge 2016, eq. 7).
+
+    Args:
+        loss: weighs the two.
+        content: (1, 3, H, W).
+        style: a picture of any size, or style targets (Gram matrices), such as a checkpoint's.
+    """
+    features = loss.content_targets(content)
+    grams = style if isinstance(style, Mapping) else loss.style_targets(style)
+    return lambda image: loss(image, content=features, style=grams)
+
+
+def texture(loss: PerceptualLoss, source: Tensor) -> Objective:
+    """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015)."""
+    grams = loss.style_targets(source)
+    return lambda image: loss(image, style=grams)
+
+
+def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
+    """A picture with the source's features at the loss's content layers (Gatys 2016, Figure 1; Mahendran & Vedaldi)."""
+    features = loss.content_targets(source)
+    return lambda image: loss(image, content=features)
+
+
+# Style reconstruction (Gatys 2016, Figure 1) is texture synthesis with a growing set of layers.
+style_reconstruction = texture
+
+
+def starting_image(
+    kind: str,
+    size: tuple[int, int],
+    content: Tensor | None = None,
+    style: Tensor | None = None,
+    deviation: float = 0.25,
+    seed: int = 0,
+) -> Tensor:
+    """Where an optimisation starts: an image (1, 3, H, W) in [0, 1].
+
+    Args:
+        kind: ``noise``, ``gray``, ``content`` or ``style`` (Gatys 2016, Figure 6).
+        size: height and width in pixels; pictures are brought to it.
+        content, style: (1, 3, H', W'), for the kinds of that name.
+        deviation: of the noise, Gaussian around mid grey. Gatys' texture code uses 1/255.
+        seed: of the noise.
+
+    Raises:
+        ValueError: unknown kind, or the picture that it needs is missing.
+    """
+    if kind == "noise":
+        generator = torch.Generator().manual_seed(seed)
+        return (0.5 + deviation * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
+    if kind == "gray":
+        return torch.full((1, 3, *size), 0.5)
+    pictures = {"content": content, "style": style}
+    picture = pictures.get(kind)
+    if kind not in pictures or picture is None:
+        raise ValueError(f"start is {kind!r}; expected noise, gray, content, style or a picture file")
+    return resized(picture, size)
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image (1, 3, H, W) at another height and width, bicubic with antialiasing, in [0, 1]."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def coarse_to_fine(
+    start: Tensor,
+    sizes: Iterable[tuple[int, int]],
+    run: Callable[[Tensor, int], Optimization],
+) -> Optimization:
+    """Optimise at growing sizes, each from the enlarged result of the one before (Gatys et al. 2017).
+
+    Args:
+        start: the image for the first size; brought to it.
+        sizes: (height, width) each.
+        run: (image of that size, number of the stage) to the stage's result.
+
+    Returns:
+        The last stage's result; it is also returned when a stage was interrupted.
+    """
+    result: Optimization | None = None
+    for stage, size in enumerate(sizes):
+        result = run(resized(start if result is None else result.image, size), stage)
+        if result.stopped == "interrupted":
+            break
+    if result is None:
+        raise ValueError("coarse to fine takes at least one size; found none")
+    return result

@@ -1,0 +1,290 @@
+"""Fast against slow: a checkpoint's one pass beside the optimisation of its own loss.
+
+The objective is the checkpoint's: encoder, layers, weights, normalisers and style targets. The slow side
+starts from noise with pixels clamped to [0, 1], in the same precision, on the same machine (Johnson,
+Alahi, Fei-Fei 2016, Figure 5 and Table 1).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fststyle.images import load_image, read_picture, save_image, write_atomically
+from fststyle.inference import Stylizer
+from fststyle.losses import LossTerms, PerceptualLoss
+from fststyle.networks.checkpoint import Checkpoint
+from fststyle.optimization import Optimization, Progress, optimize
+from fststyle.optimization.recipes import starting_image, transfer
+from fststyle.report import page as html
+
+log = logging.getLogger(__name__)
+
+#: Iterations of the slow side that are shown as pictures and, from 100 on, timed in the table.
+SHOWN = (50, 100, 300, 500)
+
+
+@dataclass
+class Style:
+    """A checkpoint with the loss that it was trained with."""
+
+    checkpoint: Checkpoint
+    loss: PerceptualLoss
+    painting: np.ndarray | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.checkpoint.record["name"])
+
+
+def compare(
+    photos: Sequence[Path],
+    styles: Sequence[Style],
+    sizes: Sequence[int],
+    folder: Path,
+    iterations: int = 500,
+    until_crossed: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Measure every photograph in every style at every size, and write the report.
+
+    ``folder`` gets ``index.html``, ``report.json``, and the pictures as PNG. Each case that is done is
+    kept there, and one that was broken off goes on where it was, when the same folder is given again.
+
+    Args:
+        photos: picture files.
+        styles: checkpoints with their losses.
+        sizes: longer side in pixels.
+        folder: made if it is not there.
+        iterations: of the slow side.
+        until_crossed: stop it once it is as good as the one pass.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        seed: of the noise.
+
+    Returns:
+        One entry per case, as in ``report.json``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = [(photo, style, size) for size in sizes for style in styles for photo in photos]
+    measured: list[dict[str, Any]] = []
+    for number, (photo, style, size) in enumerate(cases, 1):
+        stem = f"{photo.stem}_{style.name}_{size}"
+        done = folder / f"{stem}.json"
+        wanted = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
+        kept = json.loads(done.read_text()) if done.is_file() else {}
+        if kept.get("settings") != wanted:
+            log.info("%d of %d: %s", number, len(cases), stem)
+            kept = {"settings": wanted, **measure(photo, style, size, folder / stem, device, **wanted)}
+            _write_json(done, kept)
+        else:
+            log.info("%d of %d: %s is done already", number, len(cases), stem)
+        measured.append(kept)
+        _write_json(folder / "report.json", {"machine": machine(), "cases": measured})
+        text = html.page("Fast against slow", report(measured, folder, {s.name: s.painting for s in styles}))
+        write_atomically(folder / "index.html", lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+    return measured
+
+
+def measure(
+    photo: Path,
+    style: Style,
+    size: int,
+    stem: Path,
+    device: str,
+    iterations: int,
+    until_crossed: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """One case: the one pass, then the slow side of the same objective."""
+    stylizer = Stylizer(style.checkpoint.network, style.checkpoint.record, device)
+    content = load_image(photo, size).to(stylizer.device)
+    loss = style.loss.to(stylizer.device)
+    grams = {layer: gram.to(stylizer.device) for layer, gram in style.checkpoint.style_targets.items()}
+    objective = transfer(loss, content, grams)
+    output, seconds = _timed_pass(stylizer, content)
+    save_image(content, stem.with_name(f"{stem.name}_photo.png"))
+    save_image(output, stem.with_name(f"{stem.name}_fast.png"))
+    with torch.no_grad():
+        fast, unstylised = summary(objective(output)), summary(objective(content))
+
+    def watch(progress: Progress) -> bool:
+        if progress.iteration in SHOWN:
+            save_image(progress.image, stem.with_name(f"{stem.name}_slow_{progress.iteration}.png"))
+        return not (until_crossed and progress.terms["total"] <= fast["total"])
+
+    state = stem.with_name(f"{stem.name}.state")
+    start = starting_image("noise", (content.shape[-2], content.shape[-1]), seed=seed).to(stylizer.device)
+    run = optimize(
+        start,
+        objective,
+        iterations,
+        callback=watch,
+        save=(state, 50),
+        resume=Optimization.load(state) if state.is_file() else None,
+    )
+    if run.stopped == "interrupted":
+        run.save(state)
+        raise KeyboardInterrupt(f"interrupted in {stem.name}; the same command goes on")
+    state.unlink(missing_ok=True)
+    save_image(run.image, stem.with_name(f"{stem.name}_slow.png"))
+    return {
+        "photo": photo.name,
+        "style": style.name,
+        "size": size,
+        "pixels": [content.shape[-1], content.shape[-2]],
+        "encoder": loss.encoder.name,
+        "network_parameters": sum(p.numel() for p in style.checkpoint.network.parameters()),
+        "fast": {**fast, "seconds": seconds},
+        "unstylised": unstylised,
+        "slow": {
+            "best": run.best,
+            "seconds": {str(n): run.trace[n - 1]["seconds"] for n in SHOWN if n <= len(run.trace)},
+            "total": [round(row["total"], 6) for row in run.trace],
+            "elapsed": [round(row["seconds"], 3) for row in run.trace],
+        },
+        "equals_iterations": crossing([row["total"] for row in run.trace], fast["total"]),
+        "iterations": len(run.trace),
+    }
+
+
+def _timed_pass(stylizer: Stylizer, content: Tensor, repeats: int = 5) -> tuple[Tensor, float]:
+    output, times = stylizer(content), []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        output = stylizer(content)
+        if output.is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return output, statistics.median(times)
+
+
+def summary(terms: LossTerms) -> dict[str, float]:
+    """Total, and content and style as the mean over their layers."""
+    kinds = {"content": terms.content, "style": terms.style}
+    means = {name: float(torch.stack([*v.values()]).mean()) for name, v in kinds.items() if v}
+    return {"total": float(terms.total), **means}
+
+
+def crossing(totals: Sequence[float], fast: float) -> int | None:
+    """The first iteration (from 1) whose total is as low as the one pass's; None if there is none."""
+    return next((number for number, total in enumerate(totals, 1) if total <= fast), None)
+
+
+def machine() -> dict[str, str]:
+    """What it was measured on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
+    return {"device": device, "threads": str(torch.get_num_threads()), "torch": torch.__version__}
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def report(cases: Sequence[Mapping[str, Any]], folder: Path, paintings: Mapping[str, np.ndarray | None]) -> list[str]:
+    """The parts of the page, from what was measured and the pictures in the folder."""
+    parts = [
+        html.paragraph(
+            "One pass of a trained network beside the optimisation that it replaces, from noise, by L-BFGS, of the "
+            "same objective: the loss that the network was trained with."
+        ),
+        html.paragraph(", ".join(f"{key}: {value}" for key, value in machine().items()), note=True),
+        html.heading("How many iterations one pass equals"),
+        html.grid(*equality_table(cases)),
+        html.heading("Seconds"),
+        html.grid(*speed_table(cases)),
+    ]
+    for case in cases:
+        stem = f"{Path(case['photo']).stem}_{case['style']}_{case['size']}"
+        parts.append(html.heading(f"{case['photo']} in the style of {case['style']}, {case['size']} px"))
+        figures = [html.picture(read_picture(folder / f"{stem}_photo.png").rgb, "photograph")]
+        caption = f"one pass: {case['fast']['seconds']:.3g} s, objective {case['fast']['total']:.3g}"
+        figures.append(html.picture(read_picture(folder / f"{stem}_fast.png").rgb, caption))
+        for count in SHOWN:
+            file = folder / f"{stem}_slow_{count}.png"
+            if count <= case["iterations"] and file.is_file():
+                caption = f"slow, {count} iterations: {case['slow']['elapsed'][count - 1]:.3g} s, "
+                caption += f"objective {min(case['slow']['total'][:count]):.3g}"
+                figures.append(html.picture(read_picture(file).rgb, caption))
+        painting = paintings.get(case["style"])
+        if painting is not None:
+            figures.append(html.picture(painting, "style"))
+        parts.append(html.row(figures))
+        best = np.minimum.accumulate(case["slow"]["total"]).tolist()
+        steps, elapsed = list(range(1, len(best) + 1)), case["slow"]["elapsed"]
+        level = [case["fast"]["total"]] * 2
+        parts.append(
+            html.row(
+                [
+                    html.curves(
+                        {"slow": (steps, best), "one pass": ([1, steps[-1]], level)}, "iterations", "objective"
+                    ),
+                    html.curves(
+                        {"slow": (elapsed, best), "one pass": ([0, elapsed[-1]], level)}, "seconds", "objective"
+                    ),
+                ]
+            )
+        )
+    return parts
+
+
+def equality_table(cases: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Per style and size: the number of iterations that one pass equals, per photograph and as median (Figure 5)."""
+    rows = []
+    for (style, size), group in _grouped(cases).items():
+        counts = [case["equals_iterations"] for case in group]
+        shown = ", ".join(_count(c, case["iterations"]) for c, case in zip(counts, group, strict=True))
+        known = [case["iterations"] + 1 if c is None else c for c, case in zip(counts, group, strict=True)]
+        median = statistics.median(known)
+        beyond = any(c is None and median >= known[i] for i, c in enumerate(counts))
+        rows.append([style, f"{size} px", shown, f"{'> ' if beyond else ''}{median:g}"])
+    return ["style", "size", "per photograph", "median"], rows
+
+
+def speed_table(cases: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Per style and size: seconds for 100, 300 and 500 iterations and for one pass, and the ratio (Table 1)."""
+    rows = []
+    for (style, size), group in _grouped(cases).items():
+        one = statistics.median(case["fast"]["seconds"] for case in group)
+        slow = {}
+        for count in SHOWN[1:]:
+            times = [case["slow"]["elapsed"][count - 1] for case in group if case["iterations"] >= count]
+            slow[count] = statistics.median(times) if times else None
+        longest = max((count for count, value in slow.items() if value is not None), default=None)
+        ratio = "" if longest is None else f"{slow[longest] / one:.0f}× ({longest})"  # type: ignore[operator]
+        seconds = ["" if value is None else f"{value:.3g}" for value in slow.values()]
+        rows.append([style, group[0]["encoder"], f"{size} px", *seconds, f"{one:.3g}", ratio])
+    return ["style", "encoder", "size", *(f"{count} iterations" for count in SHOWN[1:]), "one pass", "ratio"], rows
+
+
+def _grouped(cases: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], list[Mapping[str, Any]]]:
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for case in cases:
+        groups.setdefault((case["style"], case["size"]), []).append(case)
+    return groups
+
+
+def _count(crossed: int | None, limit: int) -> str:
+    return f"> {limit}" if crossed is None else str(crossed)
