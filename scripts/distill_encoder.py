@@ -3,8 +3,9 @@
     python scripts/distill_encoder.py --teacher vgg16                          --photographs FOLDER
     python scripts/distill_encoder.py --teacher vgg19 --weights SLIM_VGG19.safetensors --photographs FOLDER
 
-The student starts from random weights and learns to give, through a linear map per tap, the teacher's
-features, every filter of which is scaled to mean activation 1 (Gatys et al. 2015). It sees photographs,
+The student starts from random weights and learns to give the teacher's features, every filter of which is
+scaled to mean activation 1 (Gatys et al. 2015): filter by filter where both are equally wide, else through a
+learned linear map per tap. It sees photographs,
 generated pictures, either of them in other colours and under noise, and pictures on the way from one
 to another's style, which is where a loss network is used. Then its own filters are scaled to mean
 activation 1, and what photographs measure in it is written beside them, so that balanced weights need
@@ -75,7 +76,7 @@ class Teacher(nn.Module):
                 sums[key] = sums.get(key, 0) + value.mean((0, 2, 3))  # batches of one size, but for the last
         for key, value in sums.items():
             mean = value / len(photographs)
-            self.scales[key] = (1 / mean.clamp_min(1e-2 * float(mean.mean()))).view(1, -1, 1, 1)
+            self.scales[key] = (1 / mean.clamp_min(1e-3 * float(mean.mean()))).view(1, -1, 1, 1)
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -103,16 +104,13 @@ class Student(nn.Module):
             }
         )
         self.maps = nn.ModuleDict()
-        with torch.no_grad():
-            for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
-                layer = key.removeprefix("estimate/")
-                mapping = nn.Conv2d(WIDTHS[int(layer[4]) - 1], value.shape[1], 1)
-                # From the identity where the widths allow it: a well-conditioned map keeps Gram distances.
-                nn.init.dirac_(mapping.weight) if len(set(mapping.weight.shape[:2])) == 1 else nn.init.orthogonal_(
-                    mapping.weight
-                )
-                nn.init.zeros_(mapping.bias)
-                self.maps[key.replace("/", ":")] = mapping
+        for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
+            inputs = WIDTHS[int(key.removeprefix("estimate/")[4]) - 1]
+            if key in TAPS and value.shape[1] == inputs:
+                # As wide as the teacher: its filters one by one, so that Gram matrices are distances in one basis.
+                self.maps[key] = nn.Identity()
+            else:
+                self.maps[key.replace("/", ":")] = nn.Conv2d(inputs, value.shape[1], 1)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """The teacher's features as the student sees them."""
@@ -124,6 +122,29 @@ class Student(nn.Module):
             value = features[layer] if layer == name else sparse(features[layer], STRIDES[layer])
             seen[name.replace(":", "/")] = mapping(value)
         return seen
+
+    @torch.no_grad()
+    def revive(self, images: Tensor, teacher: Teacher, generator: torch.Generator) -> int:
+        """Let filters that never fire begin anew, unless the teacher's never do either; returns how many did."""
+        wanted = {key: value.float().mean((0, 2, 3)) for key, value in teacher(images).items()}
+        layers = [layer for layer in self.encoder.layers if layer.startswith("relu")]
+        revived = 0
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            dead = self.trained()(images, [layer])[layer].mean((0, 2, 3)) < 1e-3
+            if isinstance(dict(self.maps).get(layer), nn.Identity):
+                dead &= wanted[layer] > 0.05
+            if not bool(dead.any()):
+                continue
+            conv = layer.replace("relu", "conv")
+            weight, bias = self.weights[f"{conv}_weight"], self.weights[f"{conv}_bias"]
+            weight[dead] = torch.randn(weight[dead].shape, generator=generator) * (2 / weight[0].numel()) ** 0.5
+            bias[dead] = 0
+            mean = self.trained()(images, [layer])[layer].mean((0, 2, 3))[dead].clamp_min(1e-2)
+            weight[dead] /= mean.view(-1, 1, 1, 1)  # to mean activation 1, as all the teacher's
+            if following:  # what comes after begins to listen to them by itself, without a shock
+                self.weights[f"{following.replace('relu', 'conv')}_weight"][:, dead] = 0
+            revived += int(dead.sum())
+        return revived
 
     def trained(self) -> VGGEncoder:
         """An encoder of its own with the weights as they are now."""
@@ -201,9 +222,9 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=6000)
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--size", type=int, default=160)
-    options.add_argument("--rate", type=float, default=3e-3)
-    options.add_argument("--gram", type=float, default=0.1, help="weight of the relative Gram distance")
-    options.add_argument("--on-the-way", type=float, default=0.15, help="share of steps on pictures towards a style")
+    options.add_argument("--rate", type=float, default=2e-3)
+    options.add_argument("--gram", type=float, default=0.3, help="weight of the relative Gram distance")
+    options.add_argument("--on-the-way", type=float, default=0.1, help="share of steps on pictures towards a style")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--compile", action="store_true")
     options.add_argument("-o", "--output", type=Path, default=Path("checkpoints/encoders/vgg16_slim.safetensors"))
@@ -242,6 +263,9 @@ def main() -> None:
     for step, images in enumerate(pictures(chosen.photographs, chosen.size, chosen.batch, first, chosen.seed), first):
         if step >= chosen.steps:
             break
+        if step < chosen.steps // 2 and step % 200 == 0:
+            revived = student.revive(images, teacher, generator)
+            log.info("step %d: %d filters never fired and began anew", step, revived)
         images = vary(images, generator)
         if step > 500 and torch.rand((), generator=generator) < chosen.on_the_way:
             half = len(images) // 2
@@ -251,10 +275,14 @@ def main() -> None:
         loss = compiled(images.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         schedule.step()
+        if not torch.isfinite(norm):
+            log.warning("step %d: left out, its gradient is not finite", step + 1)
+            continue
+        optimizer.step()
         value = float(loss.detach())
-        shown = 0.98 * shown + 0.02 * value if step > first else value
+        shown = 0.98 * shown + 0.02 * value if shown else value
         if (step + 1) % 100 == 0:
             speed = (step + 1 - first) * chosen.batch / (time.perf_counter() - began)
             log.info("step %d: distance %.4f, %.1f images/s", step + 1, shown, speed)
@@ -291,7 +319,8 @@ def export(student: Student, teacher: Teacher, held: Photographs, chosen: argpar
         log.info("%-17s unexplained variance %.4f, Gram %.4f", key, *fidelity[key].values())
     photographs = Photographs(sources.folder(chosen.photographs), 256, seed=chosen.seed)
     encoder = student.trained()
-    encoder = normalize_activations(encoder, mean_activations(encoder, photographs.calibration_batches(512)))
+    # Filters that hardly ever fire stay quiet: scaled to mean 1 they would outweigh all others.
+    encoder = normalize_activations(encoder, mean_activations(encoder, photographs.calibration_batches(512)), 0.5)
     statistics = measure_photographs(encoder, photographs.calibration_batches(1024))
     record = {
         "kind": "encoder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,22 @@ def test_applying_a_style_loads_nothing_that_trains_one() -> None:
     trainers = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "datasets", "torchvision", "tensorboard"}
     ours = {"losses", "training", "optimization", "networks.vgg", "networks.pretrained", "report", "cli"}
     assert not loaded & {*trainers, *(f"fststyle.{name}" for name in ours)}
+
+
+def test_the_arithmetic_of_losses_stands_in_one_place() -> None:
+    """One PerceptualLoss serves training and every mode: nobody else multiplies features."""
+    package = ROOT / "fststyle"
+    callers = {
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if "gram_matrix(" in path.read_text()
+    }
+    assert callers == {"losses.py"}
+    source = (package / "losses.py").read_text()
+    assert source.count("gram_matrix(") == 4  # its definition, targets, terms, and what photographs measure
+    for path in package.rglob("*.py"):
+        if path.name != "losses.py":
+            assert not {"mse_loss(", "l1_loss(", "content_loss(", "style_loss("} & set(
+                re.findall(r"\w+\(", path.read_text())
+            ), path
 
 
 def test_the_public_names_are_there() -> None:

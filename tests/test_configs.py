@@ -45,16 +45,16 @@ HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
 def compose(option: str) -> DictConfig:
     """The whole configuration with one option chosen, as a run would see it."""
     group, name = option.split("/")
-    choice = f"+{option.replace('/', '=')}" if group not in defaults() else f"{group}={name}"
-    words = [choice, *GIVEN["style"], *GIVEN.get(option, ())]
+    command = "train" if group in defaults("train") else "optimize"
+    words = [f"{group}={name}", *GIVEN["style"], *GIVEN.get(option, ())]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("train", [word for word in words if word])
+        return hydra.compose(command, words)
 
 
 @cache
-def defaults() -> dict[str, str | None]:
+def defaults(command: str) -> dict[str, str | None]:
     """Group to the option that it has when nothing is said."""
-    entries = OmegaConf.load(CONF / "train.yaml").defaults
+    entries = OmegaConf.load(CONF / f"{command}.yaml").defaults
     found = {str(k): v for entry in entries if OmegaConf.is_dict(entry) for k, v in entry.items()}
     return {group: option for group, option in found.items() if not group.startswith("override ")}
 
@@ -77,18 +77,21 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 def test_every_group_has_a_default_that_exists() -> None:
-    assert set(defaults()) == set(GROUPS)
-    for group, option in defaults().items():
-        assert option is None or f"{group}/{option}" in OPTIONS
+    assert {*defaults("train"), *defaults("optimize")} == set(GROUPS)
+    for command in ("train", "optimize"):
+        for group, option in defaults(command).items():
+            assert option is None or f"{group}/{option}" in OPTIONS
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_key_is_a_parameter_of_what_its_config_builds(option: str) -> None:
     config = compose(option)
-    assert not OmegaConf.missing_keys(config)
-    OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    optimizes = option.startswith(("mode/", "preset/"))
+    assert set(OmegaConf.missing_keys(config)) <= ({"content"} if optimizes else set())
+    OmegaConf.to_container(config, resolve=True, throw_on_missing=not optimizes)
     found = dict(targets(config))
-    assert set(found) >= {"encoder", "loss", "network", "data", "data.source", "task", "trainer"}
+    assert set(found) >= {"encoder", "loss", "data", "data.source"}
+    assert optimizes or set(found) >= {"network", "task", "trainer"}
     for path, node in found.items():
         parameters = inspect.signature(get_method(node._target_)).parameters
         for key in node:
@@ -144,12 +147,13 @@ def test_a_style_is_a_picture_a_size_and_a_weight(option: str) -> None:
 @pytest.mark.parametrize("option", named("encoder"))
 def test_encoders_are_built(option: str) -> None:
     config = compose(option).encoder
-    if option != "encoder/random":
+    if option not in ("encoder/random", "encoder/slim"):
         assert config.weights == DEFAULT_WEIGHTS[config.architecture]
-    encoder = instantiate(config, weights="random", widths=[2, 2, 2, 2, 2])
+    encoder = instantiate(config, weights="random", widths=[2, 2, 2, 2, 2], normalize=None)
     assert isinstance(encoder, VGGEncoder)
-    assert encoder.architecture == ("vgg19" if option == "encoder/vgg19" else "vgg16")
-    assert encoder.pooling == "max"
+    assert encoder.architecture == ("vgg19" if option.startswith("encoder/vgg19") else "vgg16")
+    assert encoder.pooling == ("average" if option == "encoder/vgg19_gatys" else "max")
+    assert config.normalize == ("data" if option == "encoder/vgg19_gatys" else None)
 
 
 @pytest.mark.parametrize("architecture", ["vgg16", "vgg19"])
@@ -255,3 +259,43 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
         *("batch", "zeros", "transposed", 40, "tanh"),
     )
     assert config.average is None
+
+
+# --- the slow mode ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "ratio", "start"),
+    [
+        ("gatys", 1e-3, "noise"),
+        ("gatys_3c", 8e-4, "noise"),
+        ("gatys_3d", 5e-3, "noise"),
+        ("gatys_3e", 5e-4, "noise"),
+        ("photorealistic", 1e-2, "content"),
+    ],
+)
+def test_the_presets_of_gatys_have_the_papers_ratios(preset: str, ratio: float, start: str) -> None:
+    config = compose(f"preset/{preset}")
+    assert config.loss.content_weight / config.loss.style_weight == pytest.approx(ratio)
+    assert list(config.loss.content_layers.items()) == [("relu4_2", 1.0)]
+    assert dict(config.loss.style_layers) == {f"relu{block}_1": 0.2 for block in range(1, 6)}
+    assert (config.loss.content, config.loss.gram, config.loss.style) == ("half_sum", "hw", "quarter")
+    assert (config.encoder.architecture, config.encoder.pooling, config.encoder.normalize) == (
+        *("vgg19", "average", "data"),
+    )
+    assert (config.start, config.optimizer, config.iterations, config.style.size) == (start, "lbfgs", 500, None)
+
+
+def test_the_preset_of_gatys_later_code() -> None:
+    config = compose("preset/gatys-code")
+    assert (list(config.sizes), list(config.iterations), config.start) == ([512, 800], [500, 200], "content")
+    assert (config.encoder.architecture, config.encoder.pooling, config.encoder.normalize) == ("vgg19", "max", None)
+    assert config.loss.style_weight * config.loss.style_layers.relu1_1 == pytest.approx(1e3 / 64**2)
+
+
+def test_the_texture_mode_is_the_papers() -> None:
+    config = compose("mode/texture")
+    assert (config.start, config.noise, config.bounds, config.iterations, config.size) == (
+        *("noise", pytest.approx(1 / 255), "source", 2000, 256),
+    )
+    assert list(config.loss.style_layers) == ["relu1_1", "pool1", "pool2", "pool3", "pool4"]

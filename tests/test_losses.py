@@ -16,7 +16,15 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from fststyle.images import to_image
-from fststyle.losses import PerceptualLoss, content_loss, gram_matrix, pixel_loss, style_loss, total_variation
+from fststyle.losses import (
+    PerceptualLoss,
+    content_loss,
+    gram_matrix,
+    measure_photographs,
+    pixel_loss,
+    style_loss,
+    total_variation,
+)
 from fststyle.networks.pretrained import load_encoder, random_weights
 from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
 from fststyle.resources import resource
@@ -461,14 +469,39 @@ def johnson_lua(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
     return johnson_content(f["relu3_3"], p["relu3_3"]) + 5 * style + 1e-6 * sum(map(squares, steps(y)))
 
 
+def gatys_styles(f: Features, s: Features, layers: Iterable[str]) -> list[Tensor]:
+    """Equation 4 of Gatys et al. 2016, the same as equation 3 of 2015; Gram matrices as they are, not divided."""
+    terms = []
+    for layer in layers:
+        n, m = f[layer].shape
+        terms.append(squares(f[layer] @ f[layer].T - s[layer] @ s[layer].T) / (4 * n**2 * m**2))
+    return terms
+
+
 def gatys(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
-    """Gatys et al. 2016, equations 1 to 7, alpha / beta = 1e-3; Gram matrices as they are, not divided."""
-    total = squares(f["conv4_2"] - p["conv4_2"]) / 2
+    """Gatys et al. 2016, equations 1 to 7, alpha / beta = 1e-3, w = 1/5."""
+    style = gatys_styles(f, s, [f"relu{block}_1" for block in range(1, 6)])
+    return squares(f["relu4_2"] - p["relu4_2"]) / 2 + 1000 * 0.2 * sum(style)
+
+
+def gatys_code(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """Their later code: nn.MSELoss of features and of Gram matrices over H·W, the latter times 1000 / N²."""
+    total = (f["relu4_2"] - p["relu4_2"]).square().mean()
     for block in range(1, 6):
-        a, b = f[f"conv{block}_1"], s[f"conv{block}_1"]
-        n, m = a.shape
-        total = total + 1000 * 0.2 * squares(a @ a.T - b @ b.T) / (4 * n**2 * m**2)
+        a, b = f[f"relu{block}_1"], s[f"relu{block}_1"]
+        channels = (64, 128, 256, 512, 512)[block - 1]
+        total = total + 1e3 / channels**2 * ((a @ a.T - b @ b.T) / a.shape[1]).square().mean()
     return total
+
+
+def texture(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """Gatys et al. 2015: the first layer and four poolings, each weighing 1."""
+    return sum(gatys_styles(f, s, ["relu1_1", "pool1", "pool2", "pool3", "pool4"]), torch.zeros(()))
+
+
+def content(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
+    """Feature reconstruction alone."""
+    return johnson_content(f["relu2_2"], p["relu2_2"])
 
 
 def tutorial(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
@@ -479,7 +512,15 @@ def tutorial(f: Features, p: Features, s: Features, y: Tensor) -> Tensor:
     return content + 1e6 * style + 1e-6 * sum(step.abs().sum() for step in steps(y))
 
 
-PRESETS = {"johnson": johnson, "johnson-lua": johnson_lua, "gatys": gatys, "tutorial": tutorial}
+PRESETS = {
+    "johnson": johnson,
+    "johnson-lua": johnson_lua,
+    "gatys": gatys,
+    "gatys-code": gatys_code,
+    "texture": texture,
+    "content": content,
+    "tutorial": tutorial,
+}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -488,18 +529,24 @@ def test_a_preset_computes_its_published_formula(name: str, images: Tensor, pain
     content, output = images[:1].double(), (0.6 * images[1:2]).double()
     painting = painting[..., :48].double()  # of the output's size, where Gatys' two ways to divide agree
     loss = build(name, encoder)
-    layers = [layer for layer in encoder.layers if not layer.startswith("pool")]
-    f, p, s = ({k: flat(v) for k, v in encoder(x, layers).items()} for x in (output, content, painting))
+    f, p, s = ({k: flat(v) for k, v in encoder(x, encoder.layers).items()} for x in (output, content, painting))
     targets = {"content": loss.content_targets(content), "style": loss.style_targets(painting)}
     # Each part alone first: in the sum one of them can be too small to be seen.
     tv, with_content = PRESETS[name](f, f, f, output), PRESETS[name](f, p, f, output)
     with_style, total = PRESETS[name](f, f, s, output), PRESETS[name](f, p, s, output)
-    assert min(with_content, with_style) > tv
+    assert max(with_content, with_style) > tv
     close = partial(torch.testing.assert_close, rtol=1e-9, atol=0)
     close(loss(output).total, tv)
     close(loss(output, content=targets["content"]).total, with_content)
     close(loss(output, style=targets["style"]).total, with_style)
     close(loss(output, **targets).total, total)
+
+
+def test_the_texture_model_has_as_many_free_parameters_as_the_paper_says() -> None:
+    """Gatys et al. 2015, § 5: about 177k, those of five symmetric Gram matrices."""
+    loss = build("texture", VGGEncoder(random_weights("vgg19"), "vgg19"))
+    grams = loss.style_targets(torch.rand(1, 3, 32, 32))
+    assert sum(gram.shape[-1] * (gram.shape[-1] + 1) // 2 for gram in grams.values()) == 176_640
 
 
 def test_every_preset_is_tested() -> None:
@@ -664,3 +711,57 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         assert judge(again, images, painting)["total"].item() == pytest.approx(
             judge(loss, images, painting)["total"].item(), rel=1e-6
         )
+
+
+# --- what an encoder knows of photographs ---------------------------------------------------------
+
+
+def knowing(encoder: VGGEncoder, photographs: list[Tensor]) -> VGGEncoder:
+    measured = measure_photographs(encoder, photographs)
+    return VGGEncoder(encoder.weights(), encoder.architecture, photographs=measured)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"gram": "chw", "style": "mean"}, {"gram": "hw", "style": "quarter"}, {"gram": "chw", "style": "sum"}],
+    ids=str,
+)
+def test_what_the_encoder_knows_balances_as_the_photographs_do(
+    settings: dict[str, Any], encoder: VGGEncoder, painting: Tensor
+) -> None:
+    photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    settings |= {"balanced": True, "tv": "l1", "tv_reduction": "mean", "tv_weight": 1.0, "pixel_weight": 1.0}
+    loss = PerceptualLoss(encoder, **settings)
+    style = loss.style_targets(painting)
+    measured = loss.calibrate(photographs, style)
+    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
+    assert known.keys() == measured.keys()
+    for name, value in measured.items():
+        assert known[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_an_encoder_that_knows_no_photographs_says_so(encoder: VGGEncoder) -> None:
+    with pytest.raises(ValueError, match="carries no measurements of photographs"):
+        PerceptualLoss(encoder, balanced=True).calibrate(None, {})
+
+
+@pytest.mark.parametrize("settings", [{"content": "half_sum"}, {"tv_reduction": "sum"}, {"gram": "none"}], ids=str)
+def test_conventions_that_depend_on_the_size_need_photographs(settings: dict[str, Any], encoder: VGGEncoder) -> None:
+    known = knowing(encoder, [torch.rand(2, 3, 32, 32)])
+    loss = PerceptualLoss(known, balanced=True, **{"tv_reduction": "mean", **settings})
+    with pytest.raises(ValueError, match="only as means"):
+        loss.calibrate(None, {})
+
+
+def test_measuring_takes_photographs(encoder: VGGEncoder) -> None:
+    with pytest.raises(ValueError, match="no photographs"):
+        measure_photographs(encoder, [torch.rand(1, 3, 32, 32)])
+
+
+def test_a_loss_is_rebuilt_from_its_record(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    loss = PerceptualLoss(encoder, balanced=True, content_layers={"relu2_2": 0.6, "relu3_3": 1}, tv_weight=0.1)
+    style = loss.style_targets(painting)
+    loss.calibrate([images], style)
+    again = PerceptualLoss.from_record(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
+    terms = [each(images, content=each.content_targets(images.flip(0)), style=style).total for each in (loss, again)]
+    torch.testing.assert_close(terms[0], terms[1], rtol=1e-6, atol=0)

@@ -81,14 +81,29 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     return tmp_path
 
 
+#: What makes a documented optimisation small; here the command's own words come first.
+FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", "data.size=32", "overwrite=true"]
+
+
 @pytest.mark.parametrize(
-    "line", [line for line in shell_lines() if line.startswith("fststyle") and "train" not in line]
+    "line",
+    [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in ("train", "optimize")],
 )
 def test_a_documented_command_runs(line: str, workplace: Path) -> None:
     missing = [name for name in ("starry_night", "wave") if name in line and name not in shipped("style")]
     if missing:
         pytest.skip(f"{missing[0]} is not among the shipped styles")
-    assert main(shlex.split(line)[1:]) == 0
+    small = ["--size", "48", "--iterations", "3"] if line.split()[1] == "compare" else []
+    assert main([*shlex.split(line)[1:], *small]) == 0
+
+
+@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle optimize")])
+def test_a_documented_optimisation_runs(line: str, workplace: Path) -> None:
+    words = shlex.split(line)[2:]
+    if "preset=gatys" in words:  # the full VGG-19 would be a download
+        words += ["encoder.weights=random", "+encoder.widths=[4,4,4,4,4]"]
+    assert main(["optimize", *words, *FEW]) == 0
+    assert (workplace / "as_in_2016.png").is_file() == ("preset=gatys" in words)
 
 
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle train")])
@@ -114,6 +129,8 @@ def test_a_training_option_runs(recipe: str, workplace: Path, monkeypatch: pytes
 
         save_file({key: value.float() for key, value in weights.items()}, "vgg.safetensors")
         small = [word for word in SMALL if not word.startswith("encoder")] + ["network.border=8"]
+    elif "encoder=slim" in words:
+        small = [word for word in SMALL if not word.startswith("encoder")]
     else:
         small = SMALL
     if "style.image=painting.jpg" not in words:

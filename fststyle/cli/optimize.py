@@ -41,8 +41,8 @@ class Sources:
 
 def optimize(cfg: DictConfig) -> None:
     """One run: everything is read and checked first, then optimised, then written."""
-    check_missing(cfg, ignored=("content", "style.image"))
     _check(cfg)
+    check_missing(cfg, ignored=("content", "style.image"))
     set_threads(cfg)
     from hydra.utils import instantiate
 
@@ -56,7 +56,7 @@ def optimize(cfg: DictConfig) -> None:
     encoder = build_encoder(cfg, data)
     changes: dict[str, Any] = {}
     if cfg.layers is not None:
-        changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": list(cfg.layers)}
+        changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": dict.fromkeys(cfg.layers, 1.0)}
     loss = build_loss(cfg, encoder, **changes).to(device)
     if loss.balanced:
         grams = {} if sources.style is None else loss.style_targets(sources.style.to(device))
@@ -96,6 +96,8 @@ def _check(cfg: DictConfig) -> None:
         if cfg[key] not in known:
             names = ", ".join(str(name or "null") for name in known)
             raise ConfigError(f"{key} is {cfg[key]!r}; expected one of {names}")
+    if not isinstance(cfg.start, str):
+        raise ConfigError(f"start is {cfg.start}; expected one of {', '.join(STARTS)}, or a picture file")
     for key in ("snapshots", "save_every"):
         if cfg[key] is not None and (not isinstance(cfg[key], int) or cfg[key] < 1):
             raise ConfigError(f"{key} is {cfg[key]!r}; expected a whole number of at least 1, or null")

@@ -33,10 +33,12 @@ def build_encoder(cfg: DictConfig, data: Any) -> Any:
 
 
 def build_loss(cfg: DictConfig, encoder: Any, **changes: Any) -> Any:
-    """The configured loss, its style weight times the style's own factor."""
+    """The configured loss, its style weight times the style's own factor; ``changes`` replace what is configured."""
     from hydra.utils import instantiate
 
-    return instantiate(cfg.loss, encoder=encoder, style_weight=cfg.loss.style_weight * cfg.style.weight, **changes)
+    settings = {key: value for key, value in cfg.loss.items() if key not in changes}
+    style_weight = cfg.loss.style_weight * cfg.style.weight
+    return instantiate(settings, encoder=encoder, **{"style_weight": style_weight, **changes})
 
 
 def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str) -> None:

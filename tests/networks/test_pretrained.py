@@ -24,18 +24,23 @@ from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, VGG19_Weights
 
 from fststyle.images import to_image
+from fststyle.losses import measure_photographs
 from fststyle.networks import pretrained
+from fststyle.networks.checkpoint import read_record, shipped
 from fststyle.networks.pretrained import (
     DEFAULT_WEIGHTS,
     PUBLISHED,
     Published,
     WeightsError,
+    encoder_of,
     fetch,
+    file_sha256,
     load_encoder,
     photographs_for_normalizing,
     random_weights,
+    save_encoder,
 )
-from fststyle.networks.vgg import VGGEncoder
+from fststyle.networks.vgg import VGGEncoder, mean_activations
 
 WIDTHS = (4, 6, 8, 10, 12)
 #: Where the convolutions stand in torchvision's ``features``.
@@ -280,6 +285,7 @@ def assert_advises(error: WeightsError, published: Published, hub: Path) -> None
     message = str(error)
     assert f"fetch {published.url} on a machine with internet into {hub}" in message
     assert "encoder.weights=FILE" in message
+    assert message.endswith("encoder=slim")
     assert "\n" not in message
 
 
@@ -450,7 +456,7 @@ def assert_refused(path: Path, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("vgg16", "caffe"), "vgg16 has no weights 'caffe'; expected features, imagenet, random, or a file"),
+        (("vgg16", "caffe"), "vgg16 has no weights 'caffe'; expected features, imagenet, slim, random, or a file"),
         (("vgg19", "features"), "vgg19 has no weights 'features'; expected imagenet, random, or a file"),
         (("vgg11",), "architecture is 'vgg11'; expected one of vgg16, vgg19"),
     ],
@@ -602,3 +608,100 @@ def test_a_folder_without_pictures_is_refused_by_name(weights_file: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: has no pictures in it"):
         load_encoder("vgg16", weights_file, normalize=tmp_path / "empty")
+
+
+# --- the small encoder that ships -----------------------------------------------------------------
+
+
+@pytest.fixture
+def slim() -> VGGEncoder:
+    return load_encoder("vgg16", "slim")
+
+
+def test_the_slim_encoder_is_small_and_reaches_what_losses_tap(slim: VGGEncoder) -> None:
+    path = shipped("encoder")["vgg16_slim"]
+    assert path.stat().st_size <= 2_000_000
+    assert slim.name == "vgg16-slim"
+    assert slim.digest == file_sha256(path)
+    widths = {layer: value.shape[1] for layer, value in slim(torch.rand(1, 3, 32, 32), slim.layers).items()}
+    taps = {"relu1_2": 16, "relu2_2": 32, "relu3_1": 64, "relu3_3": 64, "relu4_3": 128}
+    assert taps.items() <= widths.items()
+    assert slim.padding == "zeros"
+
+
+def test_the_slim_encoder_tells_where_it_comes_from() -> None:
+    record = read_record(shipped("encoder")["vgg16_slim"])
+    assert record["kind"] == "encoder"
+    assert "Copyright (c) 2020 Huan Wang" in record["teacher"]["notice"]
+    assert "shall be included in all" in record["teacher"]["notice"]
+    assert len(record["teacher"]["sha256"]) == 64
+    assert "distill_encoder.py" in record["command"]
+
+
+def test_the_slim_encoder_knows_photographs(slim: VGGEncoder, data: Path) -> None:
+    """Activations of mean 1, but for filters that hardly ever fire; and what it knows is what photographs measure."""
+    images = [image[..., :256, :256] for image in photographs_for_normalizing(data / "photos/preview", 12, 256)]
+    means = mean_activations(slim, images)
+    for conv, mean in means.items():
+        firing = mean[mean > 0.5]
+        assert len(firing) >= len(mean) / 4, conv
+        assert firing.mean().item() == pytest.approx(1, abs=0.25), conv
+    known = slim.photographs
+    assert known is not None
+    measured = measure_photographs(slim, [torch.cat(images)])
+    for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"):
+        assert measured.content[layer] == pytest.approx(known.content[layer], rel=0.5)
+        assert measured.gram_energies[layer] == pytest.approx(known.gram_energies[layer], rel=0.8)
+
+
+def test_a_change_of_pooling_or_padding_forgets_the_photographs() -> None:
+    assert load_encoder("vgg16", "slim").photographs is not None
+    assert load_encoder("vgg16", "slim", pooling="average").photographs is None
+    assert load_encoder("vgg16", "slim", padding="reflect").photographs is None
+
+
+def test_an_encoder_is_saved_and_loaded(tmp_path: Path, encoder: VGGEncoder) -> None:
+    known = measure_photographs(encoder, [torch.rand(3, 3, 32, 32)])
+    save_encoder(tmp_path / "small.safetensors", encoder, {"kind": "encoder", "name": "small"}, known)
+    again = load_encoder("vgg16", tmp_path / "small.safetensors")
+    assert again.name == "small"
+    for key, value in encoder.weights().items():
+        torch.testing.assert_close(again.weights()[key], value, rtol=1e-3, atol=1e-6)
+    assert again.photographs is not None
+    assert again.photographs.content == known.content
+    torch.testing.assert_close(again.photographs.grams["relu3_3"], known.grams["relu3_3"])
+    assert (again.photographs.count, again.photographs.size) == (3, 32)
+
+
+def test_unknown_weights_name_the_slim_ones_too() -> None:
+    with pytest.raises(WeightsError, match="vgg16 has no weights 'caffe'; expected features, imagenet, slim, random"):
+        load_encoder("vgg16", "caffe")
+    with pytest.raises(WeightsError, match="vgg19 has no weights 'slim'; expected imagenet, random, or a file"):
+        load_encoder("vgg19", "slim")
+
+
+# --- the encoder of a checkpoint ------------------------------------------------------------------
+
+
+def told(encoder: VGGEncoder, **changes: Any) -> dict[str, Any]:
+    record = {key: getattr(encoder, key) for key in ("name", "architecture", "pooling", "padding")}
+    return {"name": "rain", "encoder": {**record, "sha256": encoder.digest, **changes}}
+
+
+def test_a_checkpoints_encoder_is_found_by_its_name(slim: VGGEncoder) -> None:
+    found = encoder_of(told(slim))
+    assert (found.name, found.digest) == (slim.name, slim.digest)
+
+
+def test_a_checkpoints_encoder_of_another_file_is_refused(slim: VGGEncoder) -> None:
+    with pytest.raises(WeightsError, match="rain was trained with 0000"):
+        encoder_of(told(slim, sha256="0" * 64))
+
+
+def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:
+    with pytest.raises(WeightsError, match="rain was trained with mine, which does not come with fststyle"):
+        encoder_of(told(slim, name="mine"))
+    with pytest.raises(WeightsError, match="filters scaled on photographs; give their folder: --normalize FOLDER"):
+        encoder_of(told(slim, name="vgg16-slim+normalized"))
+    scaled = encoder_of(told(slim, name="vgg16-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
+    assert scaled.name == "vgg16-slim+normalized"

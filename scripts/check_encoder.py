@@ -1,0 +1,196 @@
+"""What the small encoder and balanced weights promise, measured.
+
+    python scripts/check_encoder.py calibration --photographs FOLDER [--encoder slim --encoder FILE …]
+    python scripts/check_encoder.py slow --teacher FILE --photographs FOLDER --photo P … --painting P …
+    python scripts/check_encoder.py step
+
+``calibration``: balanced terms on 200 photographs other than the 256 that they were calibrated on: 1 each.
+``slow``: the style term, as the teacher sees it, that optimisation driven by the small encoder reaches,
+over what it reaches driven by the teacher itself in as many evaluations.
+``step``: seconds of a training step by encoder, in turn, and the share of it that the loss network takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fststyle.images import find_pictures, load_image
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.pretrained import load_encoder
+from fststyle.networks.transform import TransformNet
+from fststyle.networks.vgg import VGGEncoder
+from fststyle.optimization import optimize
+from fststyle.optimization.recipes import starting_image, transfer
+from fststyle.training import sources
+from fststyle.training.data import Photographs
+from fststyle.training.tasks import StyleTask
+
+BALANCED = {"balanced": True, "style_weight": 2.5, "tv_weight": 0.15, "style": "mean", "tv": "l1"}
+
+
+def balanced(encoder: VGGEncoder, **changes: object) -> PerceptualLoss:
+    """The loss of ``loss=balanced``."""
+    return PerceptualLoss(encoder, **{**BALANCED, "tv_reduction": "mean", **changes})  # type: ignore[arg-type]
+
+
+def named(name: str, photographs: str) -> VGGEncoder:
+    """``slim``, ``random`` (a full VGG-16), or a VGG-19 file whose filters are scaled on photographs."""
+    if name in ("slim", "random"):
+        return load_encoder("vgg16", name)
+    return load_encoder("vgg19", name, normalize=photographs)
+
+
+def calibration(chosen: argparse.Namespace) -> dict[str, object]:
+    """Terms of 200 photographs after calibration on 256 others."""
+    painting = load_image(chosen.painting[0], 512)
+    measured: dict[str, object] = {}
+    for name in chosen.encoder:
+        encoder = named(name, chosen.photographs)
+        for size in chosen.size:
+            loss = balanced(encoder, content_layers=["relu2_2", "relu3_3"])
+            photographs = Photographs(sources.folder(chosen.photographs), size, 8, workers=1)
+            style = loss.style_targets(painting)
+            batches = photographs.calibration_batches(456)
+            loss.calibrate((next(batches) for _ in range(32)), style)
+            sums: dict[str, float] = {}
+            with torch.no_grad():
+                for batch in batches:
+                    terms = loss(batch, content=loss.content_targets(batch.roll(1, 0)), style=style).scalars()
+                    sums = {k: sums.get(k, 0.0) + float(v) * len(batch) / 200 for k, v in terms.items() if k != "total"}
+            known = {}
+            if encoder.photographs is not None:
+                boxed = balanced(encoder, content_layers=["relu2_2", "relu3_3"])
+                boxed.calibrate(None, style)
+                known = {k: round(boxed.normalizers[k] / loss.normalizers[k], 3) for k in sums}
+            measured[f"{encoder.name} {size}"] = {
+                **{k: round(v, 3) for k, v in sums.items()},
+                **({"what the encoder knows, over what was measured": known} if known else {}),
+            }
+            print(f"{encoder.name} {size} px: {measured[f'{encoder.name} {size}']}", flush=True)
+    return measured
+
+
+def slow(chosen: argparse.Namespace) -> dict[str, object]:
+    """Style term by the teacher's judgement: driven by the small encoder over driven by the teacher."""
+    teacher, student = named(chosen.teacher, chosen.photographs), named("slim", chosen.photographs)
+    batches = list(Photographs(sources.folder(chosen.photographs), 256, 8, workers=1).calibration_batches(128))
+    ratios = {}
+    for painting in chosen.painting:
+        losses, targets = {}, {}
+        for name, encoder in (("teacher", teacher), ("slim", student)):
+            losses[name] = balanced(encoder)
+            targets[name] = losses[name].style_targets(load_image(painting, 384))
+            losses[name].calibrate(batches, targets[name])
+        for photo in chosen.photo:
+            content = load_image(photo, 256)
+            reached = {}
+            for name, loss in losses.items():
+                objective = transfer(loss, content, targets[name])
+                start = starting_image("content", (content.shape[-2], content.shape[-1]), content)
+                image = optimize(start, objective, chosen.evaluations).image
+                with torch.no_grad():
+                    judged = transfer(losses["teacher"], content, targets["teacher"])(image)
+                    unstylised = transfer(losses["teacher"], content, targets["teacher"])(content)
+                shares = [float(v / unstylised.style[k]) for k, v in judged.style.items()]
+                content_terms = [float(v) for v in judged.content.values()]
+                reached[name] = (statistics.mean(shares), statistics.mean(content_terms))
+            ratio = reached["slim"][0] / reached["teacher"][0]
+            ratios[f"{Path(painting).stem} {Path(photo).stem}"] = round(ratio, 3)
+            print(
+                f"{Path(painting).stem} {Path(photo).stem}: style {reached['teacher'][0]:.4f} driven by the teacher, "
+                f"{reached['slim'][0]:.4f} by slim: {ratio:.2f}×; content {reached['teacher'][1]:.3f}, "
+                f"{reached['slim'][1]:.3f}",
+                flush=True,
+            )
+    return {"ratios": ratios, "median": statistics.median(ratios.values()), "largest": max(ratios.values())}
+
+
+def step(chosen: argparse.Namespace) -> dict[str, object]:
+    """Seconds of a training step with the small encoder and with a full VGG-16, in turn."""
+    images = torch.rand(chosen.batch, 3, 256, 256)
+    steps: dict[str, Callable[[], object]] = {}
+    for name in ("slim", "random"):
+        for precision in ("float32", "bfloat16"):
+            loss = balanced(named(name, ""))
+            style = loss.style_targets(images[:1])
+            loss.normalizers = {f"content/{k}": 1.0 for k in loss.content_layers}
+            loss.normalizers |= {f"style/{k}": 1.0 for k in loss.style_layers} | {"tv": 1.0}
+            label = f"{'slim' if name == 'slim' else 'VGG-16'} {precision}"
+            steps[label] = _one_step(StyleTask(TransformNet(), loss, style), images, precision)
+            steps[f"{label}, network alone"] = _one_step(_NetworkAlone(), images, precision)
+    times: dict[str, list[float]] = {label: [] for label in steps}
+    for repeat in range(chosen.repeats + 1):
+        for label, run in steps.items():
+            began = time.perf_counter()
+            run()
+            if repeat:
+                times[label].append(time.perf_counter() - began)
+    medians = {label: round(statistics.median(values), 4) for label, values in times.items()}
+    ratios = {}
+    for precision in ("float32", "bfloat16"):
+        whole = medians[f"slim {precision}"]
+        ratios[precision] = {
+            "full VGG-16 over slim": round(medians[f"VGG-16 {precision}"] / whole, 2),
+            "share of the loss network, slim": round(1 - medians[f"slim {precision}, network alone"] / whole, 3),
+        }
+    return {"seconds": medians, "ratios": ratios}
+
+
+class _NetworkAlone:
+    """A step without a loss network: the output's own square is lowered."""
+
+    def __init__(self) -> None:
+        self.network = TransformNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def total(self, images: Tensor) -> Tensor:
+        return F.mse_loss(self.network(images), images)
+
+
+def _one_step(task: StyleTask | _NetworkAlone, images: Tensor, precision: str) -> Callable[[], object]:
+    optimizer = torch.optim.Adam(task.network.parameters(), fused=True)
+
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            total = task.judge(images).total if isinstance(task, StyleTask) else task.total(images)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return run
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("check", choices=("calibration", "slow", "step"))
+    options.add_argument("--photographs", default="photographs", metavar="FOLDER")
+    options.add_argument("--photo", action="append")
+    options.add_argument("--painting", action="append")
+    options.add_argument("--encoder", action="append")
+    options.add_argument("--teacher")
+    options.add_argument("--size", type=int, action="append")
+    options.add_argument("--evaluations", type=int, default=120)
+    options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--json", type=Path, help="write the figures there")
+    chosen = options.parse_args()
+    chosen.size = chosen.size or [256, 512]
+    if chosen.check == "slow" and chosen.photo is None:
+        chosen.photo = [str(path) for path in find_pictures(chosen.photographs)[:4]]
+    figures = {"calibration": calibration, "slow": slow, "step": step}[chosen.check](chosen)
+    print(json.dumps(figures, indent=1))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
