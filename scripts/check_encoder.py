@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import find_pictures, load_image
@@ -54,6 +54,12 @@ def calibration(chosen: argparse.Namespace) -> dict[str, object]:
     """Terms of 200 photographs after calibration on 256 others."""
     painting = load_image(chosen.painting[0], 512)
     measured: dict[str, object] = {}
+    with torch.autocast("cpu", torch.bfloat16, enabled=chosen.precision == ["bfloat16"]):
+        _calibrations(chosen, painting, measured)
+    return measured
+
+
+def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[str, object]) -> None:
     for name in chosen.encoder:
         encoder = named(name, chosen.photographs)
         for size in chosen.size:
@@ -77,7 +83,6 @@ def calibration(chosen: argparse.Namespace) -> dict[str, object]:
                 **({"what the encoder knows, over what was measured": known} if known else {}),
             }
             print(f"{encoder.name} {size} px: {measured[f'{encoder.name} {size}']}", flush=True)
-    return measured
 
 
 def slow(chosen: argparse.Namespace) -> dict[str, object]:
@@ -120,14 +125,22 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
     images = torch.rand(chosen.batch, 3, 256, 256)
     steps: dict[str, Callable[[], object]] = {}
     for name in ("slim", "random"):
-        for precision in ("float32", "bfloat16"):
+        for precision in chosen.precision:
             loss = balanced(named(name, ""))
             style = loss.style_targets(images[:1])
             loss.normalizers = {f"content/{k}": 1.0 for k in loss.content_layers}
             loss.normalizers |= {f"style/{k}": 1.0 for k in loss.style_layers} | {"tv": 1.0}
             label = f"{'slim' if name == 'slim' else 'VGG-16'} {precision}"
-            steps[label] = _one_step(StyleTask(TransformNet(), loss, style), images, precision)
-            steps[f"{label}, network alone"] = _one_step(_NetworkAlone(), images, precision)
+            task = StyleTask(TransformNet(), loss, style, compile=chosen.compile)
+            steps[label] = _one_step(lambda x, task=task: task._judge(x).total, task.network, images, precision)  # type: ignore[misc]
+            alone = TransformNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            run: Callable[[Tensor], Tensor] = torch.compile(alone) if chosen.compile else alone
+            steps[f"{label}, network alone"] = _one_step(
+                lambda x, run=run: F.mse_loss(run(x).float(), x),  # type: ignore[misc]
+                alone,
+                images,
+                precision,
+            )
     times: dict[str, list[float]] = {label: [] for label in steps}
     for repeat in range(chosen.repeats + 1):
         for label, run in steps.items():
@@ -137,7 +150,7 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
                 times[label].append(time.perf_counter() - began)
     medians = {label: round(statistics.median(values), 4) for label, values in times.items()}
     ratios = {}
-    for precision in ("float32", "bfloat16"):
+    for precision in chosen.precision:
         whole = medians[f"slim {precision}"]
         ratios[precision] = {
             "full VGG-16 over slim": round(medians[f"VGG-16 {precision}"] / whole, 2),
@@ -146,22 +159,15 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
     return {"seconds": medians, "ratios": ratios}
 
 
-class _NetworkAlone:
-    """A step without a loss network: the output's own square is lowered."""
-
-    def __init__(self) -> None:
-        self.network = TransformNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def total(self, images: Tensor) -> Tensor:
-        return F.mse_loss(self.network(images), images)
-
-
-def _one_step(task: StyleTask | _NetworkAlone, images: Tensor, precision: str) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(task.network.parameters(), fused=True)
+def _one_step(
+    judge: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor, precision: str
+) -> Callable[[], object]:
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
+    images = images.contiguous(memory_format=torch.channels_last)
 
     def run() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            total = task.judge(images).total if isinstance(task, StyleTask) else task.total(images)
+            total = judge(images)
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -181,6 +187,8 @@ def main() -> None:
     options.add_argument("--evaluations", type=int, default=120)
     options.add_argument("--batch", type=int, default=4)
     options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
+    options.add_argument("--compile", action="store_true", help="of step: compiled, as long runs are")
     options.add_argument("--json", type=Path, help="write the figures there")
     chosen = options.parse_args()
     chosen.size = chosen.size or [256, 512]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fststyle import PerceptualLoss, Stylizer, load_encoder
+from fststyle import PerceptualLoss, Stylizer
 from fststyle.images import to_image
 from fststyle.networks.checkpoint import load_checkpoint, shipped
+from fststyle.networks.pretrained import encoder_of
 from fststyle.resources import resource
 from fststyle.training.data import centre_crop
 
@@ -33,7 +33,8 @@ def test_a_shipped_file_has_the_manifests_hash_and_size_and_is_small(name: str) 
     data = (resource("checkpoints") / name).read_bytes()
     assert hashlib.sha256(data).hexdigest() == MANIFEST[name]["sha256"]
     assert len(data) == MANIFEST[name]["bytes"] <= 4.2e6
-    assert MANIFEST[name]["command"].startswith("fststyle train ")
+    made_by = "python scripts/distill_encoder.py " if name.startswith("encoders/") else "fststyle train "
+    assert MANIFEST[name]["command"].startswith(made_by)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -50,19 +51,10 @@ def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, as
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_shipped_style_measures_in_its_own_loss_what_the_manifest_promises(
-    style: str, data: Path, tmp_path: Path
-) -> None:
-    """The record rebuilds the loss, but for the encoder's file: no painting is needed."""
+def test_a_shipped_style_measures_in_its_own_loss_what_the_manifest_promises(style: str, data: Path) -> None:
+    """The checkpoint rebuilds the loss: neither the painting nor a download is needed."""
     checkpoint = load_checkpoint(shipped("style")[style])
-    record = checkpoint.record
-    weights = tmp_path / "vgg19_slim.safetensors"  # a copy: means are cached beside it
-    shutil.copyfile(data / "weights" / weights.name, weights)
-    assert hashlib.sha256(weights.read_bytes()).hexdigest() == record["encoder"]["sha256"]
-    encoder = load_encoder(record["encoder"]["architecture"], weights, normalize=data / "photos" / "train")
-    settings = {key: value for key, value in record["loss"].items() if key != "normalizers"}
-    loss = PerceptualLoss(encoder, **settings)
-    loss.normalizers = record["loss"]["normalizers"]
+    loss = PerceptualLoss.from_record(encoder_of(checkpoint.record), checkpoint.record)
     style_terms, content_terms = [], []
     with torch.inference_mode():
         for file in sorted((data / "photos" / "preview").glob("*.jpg"))[:6]:

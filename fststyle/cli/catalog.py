@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fststyle.networks.checkpoint import find_checkpoint, read_record, shipped
+from fststyle.networks.checkpoint import KINDS, find_checkpoint, read_record, shipped
 
 
 def styles() -> int:
@@ -21,7 +21,8 @@ def styles() -> int:
 
 def info(name_or_path: str, as_json: bool = False) -> int:
     """Print a checkpoint's record."""
-    path = find_checkpoint(name_or_path, "style")
+    kind = next((kind for kind in KINDS if name_or_path in shipped(kind)), "style")
+    path = find_checkpoint(name_or_path, kind)
     record = read_record(path)
     if as_json:
         print(json.dumps(record, indent=2, ensure_ascii=False))

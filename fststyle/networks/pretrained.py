@@ -112,13 +112,13 @@ def load_encoder(
     weights = str(weights or DEFAULT_WEIGHTS[architecture])
     path: Path | None = None
     photographs: PhotographStatistics | None = None
+    boxed = shipped("encoder").get(f"{architecture}_{weights}")
     if weights == "random":
         log.warning("the encoder %s has random weights: the pictures will not look like the style", architecture)
         tensors = random_weights(architecture, seed, widths)
         name, digest = f"{architecture}-random-{seed}", ""
     else:
         published = PUBLISHED.get((architecture, weights))
-        boxed = shipped("encoder").get(f"{architecture}_{weights}")
         if published is None and boxed is None and not _looks_like_path(weights):
             names = [w for a, w in PUBLISHED if a == architecture]
             names += [name.removeprefix(f"{architecture}_") for name in shipped("encoder") if architecture in name]
@@ -133,7 +133,8 @@ def load_encoder(
         if (pooling, padding) == ("max", made_with):
             photographs = _read_statistics(path)
     encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest, photographs)  # type: ignore[arg-type]
-    return encoder if normalize is None else _normalize(encoder, normalize, path)
+    # What comes with the package lies where nothing should be added to it.
+    return encoder if normalize is None else _normalize(encoder, normalize, None if boxed else path)
 
 
 def encoder_of(

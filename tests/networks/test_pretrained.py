@@ -705,3 +705,5 @@ def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:
         encoder_of(told(slim, name="vgg16-slim+normalized"))
     scaled = encoder_of(told(slim, name="vgg16-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
     assert scaled.name == "vgg16-slim+normalized"
+    there = {path.name for path in shipped("encoder")["vgg16_slim"].parent.iterdir()}
+    assert not {name for name in there if "means" in name}, "a cache was left among what ships"
