@@ -86,7 +86,10 @@ def compare(
         kept = json.loads(done.read_text()) if done.is_file() else {}
         if kept.get("settings") != wanted:
             log.info("%d of %d: %s", number, len(cases), stem)
-            kept = {"settings": wanted, **measure(photo, style, size, folder / stem, device, **wanted)}
+            kept = {
+                "settings": wanted,
+                **measure(photo, style, size, folder / stem, device, iterations, until_crossed, seed),
+            }
             _write_json(done, kept)
         else:
             log.info("%d of %d: %s is done already", number, len(cases), stem)

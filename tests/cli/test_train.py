@@ -357,7 +357,7 @@ BAD_WORDS = [
     ("style.image=text.jpg", "text.jpg: is not a picture"),
     ("data.source.path=none", "the data set is empty: none: is not a folder"),
     ("data.source.path=empty", "the data set is empty: empty: has no pictures in it"),
-    ("encoder.weights=vgg", "vgg16 has no weights 'vgg'; expected features, imagenet, random, or a file"),
+    ("encoder.weights=vgg", "vgg16 has no weights 'vgg'; expected features, imagenet, slim, random, or a file"),
     ("network.width=wide", "network"),
     ("init_from=nothing", "unknown style 'nothing'"),
     ("resume=last", "no such file; resume=last needs a run"),

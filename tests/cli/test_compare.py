@@ -1,0 +1,84 @@
+"""``fststyle compare`` as a user meets it; what it measures is tested in tests/report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fststyle.cli import main
+from fststyle.images import read_picture, save_image
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
+    monkeypatch.chdir(tmp_path)
+    save_image(astronaut[::8, ::8].copy(), "photo.png")
+    save_image(astronaut[::8, ::8].copy(), "photo.jpg")
+    save_image(astronaut[200:320:2, :120:2].copy(), "painting.png")
+    return tmp_path
+
+
+SMALL = ("--size", "48", "--iterations", "2")
+
+
+def test_the_report_shows_the_painting_where_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "photo.png", "--style", "wave", "--style-image", "painting.png", *SMALL, "-o", "a/b"]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith("a/b/index.html\n")
+    assert "wave\t48 px" in told
+    assert (Path("a/b/index.html").read_text()).count("<img") == 3  # photograph, one pass, painting
+
+
+@pytest.mark.parametrize("figure", ["reconstructions", "ratios", "content-layers", "starts", "features"])
+def test_every_figure_is_one_command(figure: str) -> None:
+    words = ["compare", "photo.png", "--figure", figure, "--style-image", "painting.png", "--encoder", "slim"]
+    assert main([*words, *SMALL, "-o", "out"]) == 0
+    assert Path(f"out/{figure}.html").is_file()
+    assert read_picture(f"out/{figure}_0_0.png").rgb.ndim == 3
+
+
+def test_chosen_feature_maps() -> None:
+    words = ["compare", "photo.png", "--figure", "features", "--style-image", "painting.png", "--encoder", "slim"]
+    assert main([*words, "--layers", "relu2_1", "relu4_1", "--channels", "0", "5", *SMALL, "-o", "out"]) == 0
+    assert sorted(path.name for path in Path("out").glob("*.png")) == [
+        f"features_{row}_{column}.png" for row in (0, 1) for column in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["photo.png"], "--style is missing; give a shipped style or a checkpoint, or --figure NAME"),
+        (["none.png", "--style", "wave"], "none.png: no such file"),
+        (["photo.png", "--style", "zebra"], "unknown style 'zebra'; expected a checkpoint file or one of starry_night"),
+        (["photo.png", "photo.jpg", "--style", "wave"], "two photographs have one name; compare them separately"),
+        (["photo.png", "--style", "wave", "--iterations", "0"], "iterations is 0; expected at least 1"),
+        (
+            ["photo.png", "--style", "wave", "--style-image", "painting.png", "--style-image", "photo.jpg"],
+            "found 2 --style-image for 1 --style; expected one for each",
+        ),
+        (["photo.png", "--figure", "starts"], "--style-image is missing; a figure takes one painting"),
+        (["photo.png", "painting.png", "--figure", "starts"], "found 2 photographs; a figure takes one"),
+        (
+            ["photo.png", "--style", "wave", "--encoder", "missing.safetensors"],
+            "missing.safetensors: no such file; expected encoder weights",
+        ),
+        (
+            [
+                *("photo.png", "--figure", "features", "--style-image", "painting.png", "--encoder", "slim"),
+                *("--channels", "99"),
+            ],
+            "relu1_1 has 16 channels; found 99 among the chosen ones",
+        ),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *words]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("fststyle: error: ")
+    assert message in told
