@@ -78,12 +78,12 @@ def _figure(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
     content, style = load_image(photos[0], size), load_image(options.style_image[0], size)
     encoder = _encoder(options)
     setting = Setting(content, style, encoder, _losses(encoder, style, options), options.iterations, options.seed)
-    folder.mkdir(parents=True, exist_ok=True)
     parts = [html.paragraph(f"{options.iterations} iterations each, encoder {encoder.name}", note=True)]
     chosen: dict[str, Any] = {}
     if options.figure == "features":
         chosen = {"layers": options.layers or (), "channels": options.channels or tuple(range(8))}
     for number, row in enumerate(tqdm(FIGURES[options.figure](setting, **chosen), unit="row")):
+        folder.mkdir(parents=True, exist_ok=True)  # not before there is something to keep
         for column, (_, pixels) in enumerate(row):
             save_image(pixels, folder / f"{options.figure}_{number}_{column}.png")
         parts.append(html.row([html.picture(pixels, caption) for caption, pixels in row]))

@@ -40,7 +40,11 @@ def train(cfg: DictConfig) -> None:
 
     data = instantiate(cfg.data)
     loss = build_loss(cfg, build_encoder(cfg, data))
-    network = start.network.train() if start else instantiate(cfg.network)
+    network = instantiate(cfg.network)
+    if start:
+        if start.network.config != network.config:
+            log.info("the network is that of %s, whatever network= says: %s", cfg.init_from, start.network.config)
+        network = start.network.train()
     style_targets = loss.style_targets(style)
     if state is None:
         count = cfg.calibration_photographs

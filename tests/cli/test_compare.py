@@ -82,3 +82,4 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert told.startswith("fststyle: error: ")
     assert message in told
+    assert not Path("compare").exists()
