@@ -46,12 +46,12 @@ def optimize(cfg: DictConfig) -> None:
     set_threads(cfg)
     from hydra.utils import instantiate
 
-    from fststyle.inference.stylizer import choose_device
+    from fststyle.inference.backends import choose_device
 
     device = choose_device(cfg.device)
     sources = _read(cfg)
     target = _target(cfg)
-    saved = _saved(cfg, target)
+    first, saved = _saved(cfg, target, sources.sizes)
     data = instantiate(cfg.data)
     encoder = build_encoder(cfg, data)
     changes: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def optimize(cfg: DictConfig) -> None:
             batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))
             calibrate(loss, batches, grams, f"{cfg.calibration_photographs} pictures")
 
-    result = _run(cfg, sources, loss, device, target, saved)
+    result = _run(cfg, sources, loss, device, target, first, saved)
     _write(cfg, sources, result.image.cpu(), target)
     state = _state_file(target)
     if result.stopped == "interrupted":
@@ -96,8 +96,8 @@ def _check(cfg: DictConfig) -> None:
         if cfg[key] not in known:
             names = ", ".join(str(name or "null") for name in known)
             raise ConfigError(f"{key} is {cfg[key]!r}; expected one of {names}")
-    if not isinstance(cfg.start, str):
-        raise ConfigError(f"start is {cfg.start}; expected one of {', '.join(STARTS)}, or a picture file")
+    if not isinstance(cfg.start, str) or not (cfg.start in STARTS or Path(cfg.start).expanduser().is_file()):
+        raise ConfigError(f"start is {cfg.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
     for key in ("snapshots", "save_every"):
         if cfg[key] is not None and (not isinstance(cfg[key], int) or cfg[key] < 1):
             raise ConfigError(f"{key} is {cfg[key]!r}; expected a whole number of at least 1, or null")
@@ -151,12 +151,8 @@ def _start(cfg: DictConfig, sources: Sources) -> Tensor:
 
     size = sources.sizes[0]
     if cfg.start in STARTS:
-        start = starting_image(cfg.start, size, sources.content, sources.style, cfg.noise, cfg.seed)
-        if cfg.start == "noise" and cfg.bounds == "source" and sources.style is not None:
-            start = start - 0.5 + sources.style.mean((2, 3), keepdim=True)  # around the source's mean colour
-        return start.clamp(0, 1)
-    if not Path(cfg.start).expanduser().is_file():
-        raise ConfigError(f"start is {cfg.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
+        around = sources.style if cfg.bounds == "source" else None
+        return starting_image(cfg.start, size, sources.content, sources.style, cfg.noise, cfg.seed, around)
     return resized(load_image(Path(cfg.start).expanduser()), size)
 
 
@@ -170,14 +166,22 @@ def _chose_data() -> bool:
 # --- the run --------------------------------------------------------------------------------------
 
 
-def _run(cfg: DictConfig, sources: Sources, loss: Any, device: Any, target: Path, saved: Any) -> Optimization:
+def _run(
+    cfg: DictConfig,
+    sources: Sources,
+    loss: Any,
+    device: Any,
+    target: Path,
+    first: int,
+    saved: Optimization | None,
+) -> Optimization:
+    """Optimise at every size from the ``first`` on, there from the ``saved`` state if there is one."""
     from fststyle.optimization import NonFiniteError, recipes
     from fststyle.optimization import optimize as lower
 
     style = None if sources.style is None else sources.style.to(device)
     counts = list(cfg.iterations) if OmegaConf.is_list(cfg.iterations) else [cfg.iterations] * len(sources.sizes)
-    first = 0 if saved is None else next(i for i, size in enumerate(sources.sizes) if size == saved.pixels.shape[-2:])
-    watch = _Watch(cfg, target, sum(counts[first:]))
+    watch = _Watch(cfg, target, counts)
 
     def stage(start: Tensor, number: int) -> Optimization:
         content = None if sources.content is None else recipes.resized(sources.content, sources.sizes[number])
@@ -186,9 +190,9 @@ def _run(cfg: DictConfig, sources: Sources, loss: Any, device: Any, target: Path
         if cfg.bounds == "source":
             source = style if style is not None else content
             assert source is not None
-            bounds = (source.amin((2, 3), keepdim=True), source.amax((2, 3), keepdim=True))
+            bounds = recipes.pixel_range(source)
         resume = saved if number == first else None
-        watch.begin(resume)
+        watch.begin(number, resume)
         return lower(
             start.to(device),
             _objective(cfg.mode, loss, content, style),
@@ -234,12 +238,12 @@ def _objective(mode: str, loss: Any, content: Tensor | None, style: Tensor | Non
 class _Watch:
     """Progress bar, snapshots and trace of a run."""
 
-    def __init__(self, cfg: DictConfig, target: Path, iterations: int) -> None:
-        self.cfg, self.target = cfg, target
-        self.bar = tqdm(total=iterations, unit="it", disable=not sys.stderr.isatty())
+    def __init__(self, cfg: DictConfig, target: Path, counts: list[int]) -> None:
+        self.cfg, self.target, self.counts = cfg, target, counts
+        self.bar = tqdm(total=sum(counts), unit="it", disable=not sys.stderr.isatty())
         self.table: Any = None
         self.writer: Any = None
-        self.rows, self.offset = 0, 0
+        self.stage, self.rows, self.offset = 0, 0, 0
 
     def __enter__(self) -> _Watch:
         return self
@@ -250,15 +254,29 @@ class _Watch:
             if open_one is not None:
                 open_one.close()
 
-    def begin(self, resume: Optimization | None) -> None:
-        """A stage begins, maybe in its middle."""
-        self.offset = self.rows
-        if resume is not None:
-            self.bar.update(resume.iteration)
-            if self.cfg.trace == "csv":
-                for row in resume.trace:
-                    self._tabulate(dict(row))
-            self.rows = resume.iteration
+    def begin(self, stage: int, resume: Optimization | None) -> None:
+        """A stage begins, maybe in its middle, after others that an earlier run did."""
+        self.stage = stage
+        if resume is None:
+            self.offset = self.rows
+            return
+        earlier = self._earlier_rows() if self.cfg.trace == "csv" else []
+        self.offset = len(earlier) or sum(self.counts[:stage])
+        self.rows = self.offset + resume.iteration
+        self.bar.update(self.rows)
+        if self.cfg.trace == "csv":
+            for row in earlier:
+                self._write(row)
+            for kept in resume.trace:
+                self._tabulate(dict(kept))
+
+    def _earlier_rows(self) -> list[dict[str, Any]]:
+        """The table's rows of the stages before this one, as the run that was interrupted wrote them."""
+        path = self.target.with_suffix(".csv")
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if int(row.get("stage") or 0) < self.stage]
 
     def __call__(self, progress: Progress) -> None:
         self.rows += 1
@@ -274,10 +292,13 @@ class _Watch:
             save_image(progress.image, self.target.with_name(f"{self.target.stem}_{self.rows:05d}.png"))
 
     def _tabulate(self, row: dict[str, float]) -> None:
+        self._write({"stage": self.stage, **row, "iteration": row["iteration"] + self.offset})
+
+    def _write(self, row: dict[str, Any]) -> None:
         if self.table is None:
             self.table = self.target.with_suffix(".csv").open("w", newline="", encoding="utf-8")
             csv.writer(self.table).writerow(row)
-        csv.writer(self.table).writerow([row["iteration"] + self.offset, *list(row.values())[1:]])
+        csv.writer(self.table).writerow(row.values())
 
     def _plot(self, progress: Progress) -> None:
         if self.writer is None:
@@ -314,22 +335,32 @@ def _state_file(target: Path) -> Path:
     return target.with_name(f"{target.name}.state")
 
 
-def _saved(cfg: DictConfig, target: Path) -> Optimization | None:
+def _saved(cfg: DictConfig, target: Path, sizes: list[tuple[int, int]]) -> tuple[int, Optimization | None]:
+    """The state to go on from, if that is asked for, and which of the sizes it belongs to."""
     if not cfg.resume:
-        return None
+        return 0, None
     from fststyle.optimization import Optimization
+    from fststyle.optimization.recipes import size_of
 
-    return Optimization.load(_state_file(target))
+    saved = Optimization.load(_state_file(target))
+    height, width = size_of(saved.pixels)
+    if (height, width) not in sizes:
+        found = ", ".join(f"{w}×{h}" for h, w in sizes)
+        raise ConfigError(
+            f"{_state_file(target)} holds {width}×{height} pixels, this run makes {found}; resume takes the settings "
+            "it had, or start anew without resume=true"
+        )
+    return sizes.index((height, width)), saved
 
 
 def _write(cfg: DictConfig, sources: Sources, image: Tensor, target: Path) -> None:
     from fststyle.color import match_histogram, with_luminance
     from fststyle.images import save_image
-    from fststyle.optimization.recipes import resized
+    from fststyle.optimization.recipes import resized, size_of
 
     reference = sources.style if cfg.mode in ("texture", "style") else sources.content
     if cfg.match_histogram and reference is not None:
         image = match_histogram(image, reference)
     if cfg.preserve_color == "luminance" and sources.content is not None:
-        image = with_luminance(resized(sources.content, (image.shape[-2], image.shape[-1])), image)
+        image = with_luminance(resized(sources.content, size_of(image)), image)
     save_image(image, target)

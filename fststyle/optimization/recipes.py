@@ -51,6 +51,7 @@ def starting_image(
     style: Tensor | None = None,
     deviation: float = 0.25,
     seed: int = 0,
+    around: Tensor | None = None,
 ) -> Tensor:
     """Where an optimisation starts: an image (1, 3, H, W) in [0, 1].
 
@@ -58,15 +59,17 @@ def starting_image(
         kind: ``noise``, ``gray``, ``content`` or ``style`` (Gatys 2016, Figure 6).
         size: height and width in pixels; pictures are brought to it.
         content, style: (1, 3, H', W'), for the kinds of that name.
-        deviation: of the noise, Gaussian around mid grey. Gatys' texture code uses 1/255.
+        deviation: of the noise, which is Gaussian. Gatys' texture code uses 1/255.
         seed: of the noise.
+        around: a picture (1, 3, H', W') whose mean colour the noise has; mid grey without one.
 
     Raises:
         ValueError: unknown kind, or the picture that it needs is missing.
     """
     if kind == "noise":
         generator = torch.Generator().manual_seed(seed)
-        return (0.5 + deviation * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
+        mean = 0.5 if around is None else around.mean((2, 3), keepdim=True)
+        return (mean + deviation * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
     if kind == "gray":
         return torch.full((1, 3, *size), 0.5)
     pictures = {"content": content, "style": style}
@@ -76,9 +79,19 @@ def starting_image(
     return resized(picture, size)
 
 
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Height and width of an image (…, H, W)."""
+    return image.shape[-2], image.shape[-1]
+
+
+def pixel_range(source: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest value of each channel of (1, 3, H, W), (1, 3, 1, 1) each: bounds of Gatys' textures."""
+    return source.amin((2, 3), keepdim=True), source.amax((2, 3), keepdim=True)
+
+
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     """An image (1, 3, H, W) at another height and width, bicubic with antialiasing, in [0, 1]."""
-    if tuple(image.shape[-2:]) == tuple(size):
+    if size_of(image) == tuple(size):
         return image
     return F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
 

@@ -141,6 +141,33 @@ def test_ctrl_c_keeps_the_best_picture_and_the_run_goes_on(
     assert not Path("part.png.state").exists()
 
 
+def test_a_run_of_several_sizes_resumes_in_the_right_one_and_keeps_its_whole_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.set_num_threads(1)
+    sizes = ("sizes=[32,48]", "iterations=[3,6]", "trace=csv")
+    assert optimize(*TRANSFER, *sizes, "output=whole.png") == 0
+    with monkeypatch.context() as patch:
+        interrupting(patch, 5)
+        assert optimize(*TRANSFER, *sizes, "output=part.png") == 1
+    assert optimize(*TRANSFER, *sizes, "output=part.png", "resume=true") == 0
+    assert Path("part.png").read_bytes() == Path("whole.png").read_bytes()
+    kept, whole = (list(csv.DictReader(open(f"{name}.csv"))) for name in ("part", "whole"))  # noqa: SIM115
+    columns = ("stage", "iteration", "total")
+    assert [[row[k] for k in columns] for row in kept] == [[row[k] for k in columns] for row in whole]
+
+
+def test_a_state_of_another_size_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, 2)
+        assert optimize(*TRANSFER, "size=48", "output=part.png") == 1
+    capsys.readouterr()
+    assert optimize(*TRANSFER, "size=32", "output=part.png", "resume=true") == 2
+    assert "part.png.state holds 48×" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
