@@ -24,23 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.cli.parts import preset_loss
 from fststyle.images import find_pictures, load_image
-from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
-from fststyle.optimization.recipes import starting_image, transfer
+from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.training import sources
 from fststyle.training.data import Photographs
 from fststyle.training.tasks import StyleTask
-
-BALANCED = {"balanced": True, "style_weight": 2.5, "tv_weight": 0.15, "style": "mean", "tv": "l1"}
-
-
-def balanced(encoder: VGGEncoder, **changes: object) -> PerceptualLoss:
-    """The loss of ``loss=balanced``."""
-    return PerceptualLoss(encoder, **{**BALANCED, "tv_reduction": "mean", **changes})  # type: ignore[arg-type]
 
 
 def named(name: str, photographs: str) -> VGGEncoder:
@@ -63,7 +56,7 @@ def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[s
     for name in chosen.encoder:
         encoder = named(name, chosen.photographs)
         for size in chosen.size:
-            loss = balanced(encoder, content_layers=["relu2_2", "relu3_3"])
+            loss = preset_loss(encoder)
             photographs = Photographs(sources.folder(chosen.photographs), size, 8, workers=1)
             style = loss.style_targets(painting)
             batches = photographs.calibration_batches(456)
@@ -75,7 +68,7 @@ def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[s
                     sums = {k: sums.get(k, 0.0) + float(v) * len(batch) / 200 for k, v in terms.items() if k != "total"}
             known = {}
             if encoder.photographs is not None:
-                boxed = balanced(encoder, content_layers=["relu2_2", "relu3_3"])
+                boxed = preset_loss(encoder)
                 boxed.calibrate(None, style)
                 known = {k: round(boxed.normalizers[k] / loss.normalizers[k], 3) for k in sums}
             measured[f"{encoder.name} {size}"] = {
@@ -93,7 +86,7 @@ def slow(chosen: argparse.Namespace) -> dict[str, object]:
     for painting in chosen.painting:
         losses, targets = {}, {}
         for name, encoder in (("teacher", teacher), ("slim", student)):
-            losses[name] = balanced(encoder)
+            losses[name] = preset_loss(encoder)
             targets[name] = losses[name].style_targets(load_image(painting, 384))
             losses[name].calibrate(batches, targets[name])
         for photo in chosen.photo:
@@ -101,7 +94,7 @@ def slow(chosen: argparse.Namespace) -> dict[str, object]:
             reached = {}
             for name, loss in losses.items():
                 objective = transfer(loss, content, targets[name])
-                start = starting_image("content", (content.shape[-2], content.shape[-1]), content)
+                start = starting_image("content", size_of(content), content)
                 image = optimize(start, objective, chosen.evaluations).image
                 with torch.no_grad():
                     judged = transfer(losses["teacher"], content, targets["teacher"])(image)
@@ -126,13 +119,13 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
     steps: dict[str, Callable[[], object]] = {}
     for name in ("slim", "random"):
         for precision in chosen.precision:
-            loss = balanced(named(name, ""))
+            loss = preset_loss(named(name, ""))
             style = loss.style_targets(images[:1])
             loss.normalizers = {f"content/{k}": 1.0 for k in loss.content_layers}
             loss.normalizers |= {f"style/{k}": 1.0 for k in loss.style_layers} | {"tv": 1.0}
             label = f"{'slim' if name == 'slim' else 'VGG-16'} {precision}"
             task = StyleTask(TransformNet(), loss, style, compile=chosen.compile)
-            steps[label] = _one_step(lambda x, task=task: task._judge(x).total, task.network, images, precision)  # type: ignore[misc]
+            steps[label] = _one_step(lambda x, task=task: task.objective(x).total, task.network, images, precision)  # type: ignore[misc]
             alone = TransformNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             run: Callable[[Tensor], Tensor] = torch.compile(alone) if chosen.compile else alone
             steps[f"{label}, network alone"] = _one_step(

@@ -29,28 +29,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fststyle.cli.parts import preset_loss
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
 from fststyle.losses import PerceptualLoss, style_loss
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.optimization import optimize
-from fststyle.optimization.recipes import content_reconstruction, starting_image, texture, transfer
+from fststyle.optimization.recipes import (
+    content_reconstruction,
+    pixel_range,
+    size_of,
+    starting_image,
+    texture,
+    transfer,
+)
 from fststyle.report.figures import psnr
 
-BALANCED: dict[str, Any] = {"balanced": True, "style_weight": 2.5, "tv_weight": 0.15, "style": "mean", "tv": "l1"}
 
-
-def balanced(painting: Tensor, **changes: Any) -> PerceptualLoss:
+def balanced(painting: Tensor) -> PerceptualLoss:
     """The loss of ``loss=balanced`` over the slim encoder, balanced by what that knows of photographs."""
-    settings = {**BALANCED, "tv_reduction": "mean", "content_layers": {"relu2_2": 0.6, "relu3_3": 1.0}, **changes}
-    loss = PerceptualLoss(load_encoder("vgg16", "slim"), **settings)
+    loss: PerceptualLoss = preset_loss(load_encoder("vgg16", "slim"))
     loss.calibrate(None, loss.style_targets(painting))
     return loss
 
 
-def size_of(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
+def keep(image: Tensor, chosen: argparse.Namespace, name: str) -> None:
+    """Write a picture, if a folder was given for them."""
+    if chosen.output:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        save_image(image, chosen.output / f"{name}.png")
 
 
 def scipy(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -125,9 +133,7 @@ def transfers(chosen: argparse.Namespace) -> dict[str, Any]:
                 name = f"{Path(painting_file).stem} {Path(chosen.photo[number]).stem} from {kind}"
                 measured[name] = {"style": round(style, 4), "content": round(kept, 4)}
                 print(f"{name}: style {style:.4f}, content {kept:.3f}, {run.seconds:.0f} s", flush=True)
-                if chosen.output:
-                    chosen.output.mkdir(parents=True, exist_ok=True)
-                    save_image(run.image, chosen.output / f"{name.replace(' ', '_')}.png")
+                keep(run.image, chosen, name.replace(" ", "_"))
     return measured
 
 
@@ -140,9 +146,8 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
         encoder = load_encoder("vgg16", "slim", pooling="average")
         loss = PerceptualLoss(encoder, [], layers, content_weight=0, style_weight=1.0, gram="hw", style="quarter")
         objective = texture(loss, source)
-        start = starting_image("noise", size_of(source), deviation=1 / 255) - 0.5 + source.mean((2, 3), keepdim=True)
-        bounds = (source.amin((2, 3), keepdim=True), source.amax((2, 3), keepdim=True))
-        run = optimize(start.clamp(0, 1), objective, chosen.iterations, bounds=bounds)
+        start = starting_image("noise", size_of(source), deviation=1 / 255, around=source)
+        run = optimize(start, objective, chosen.iterations, bounds=pixel_range(source))
         half = source.shape[-1] // 2
         first, second = (loss.style_targets(part) for part in (source[..., :half], source[..., half:]))
         wanted, reached = loss.style_targets(source), loss.style_targets(run.image)
@@ -152,9 +157,7 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
             for layer in wanted
         }
         print(f"{name}: {measured[name]}, {run.seconds:.0f} s", flush=True)
-        if chosen.output:
-            chosen.output.mkdir(parents=True, exist_ok=True)
-            save_image(run.image, chosen.output / f"texture_{name}.png")
+        keep(run.image, chosen, f"texture_{name}")
     return measured
 
 

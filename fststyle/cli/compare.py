@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from fststyle.cli.stylize import expand
-from fststyle.images import ImageError, check_writable, find_pictures, load_image, read_picture, save_image
+from fststyle.images import ImageError, check_writable, existing_part, load_image, read_picture, save_image
 
 if TYPE_CHECKING:
+    from fststyle.losses import PerceptualLoss
     from fststyle.networks.vgg import VGGEncoder
 
 
@@ -19,8 +20,7 @@ def run(options: argparse.Namespace) -> int:
     """The report, or one of the figures."""
     photos = list(expand(options.photos))
     folder = Path(options.output).expanduser()
-    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    check_writable(existing)
+    check_writable(existing_part(folder))
     if options.iterations < 1:
         raise ValueError(f"iterations is {options.iterations}; expected at least 1")
     return _figure(options, photos, folder) if options.figure else _report(options, photos, folder)
@@ -105,7 +105,7 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
     """Balanced losses over one encoder, calibrated on what it knows of photographs, or on a folder of them."""
     import torch
 
-    from fststyle.losses import PerceptualLoss
+    from fststyle.cli.parts import preset_loss
 
     if encoder.photographs is None and options.photographs is None:
         raise ValueError(
@@ -118,12 +118,9 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
 
         images = list(photographs_for_normalizing(options.photographs, 64, 256))
         photographs = torch.cat([image[:, :, :256, :256] for image in images])
-        find_pictures(options.photographs)
 
     def loss(**changes: Any) -> PerceptualLoss:
-        settings: dict[str, Any] = {"style_weight": 2.5, "tv_weight": 0.15}
-        settings |= {"tv": "l1", "tv_reduction": "mean", "style": "mean", **changes}
-        made = PerceptualLoss(encoder, balanced=True, **settings)
+        made: PerceptualLoss = preset_loss(encoder, **changes)
         made.calibrate(None if photographs is None else [photographs], made.style_targets(style))
         return made
 

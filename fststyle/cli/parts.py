@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.cli.compose import ConfigError
+from fststyle.resources import resource
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +35,23 @@ def build_encoder(cfg: DictConfig, data: Any) -> Any:
 
 def build_loss(cfg: DictConfig, encoder: Any, **changes: Any) -> Any:
     """The configured loss, its style weight times the style's own factor; ``changes`` replace what is configured."""
+    style_weight = cfg.loss.style_weight * cfg.style.weight
+    return _loss(cfg.loss, encoder, {"style_weight": style_weight, **changes})
+
+
+def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
+    """The loss that ``loss=PRESET`` stands for, where there is no composed configuration."""
+    import hydra
+
+    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        return _loss(hydra.compose(overrides=[f"+loss={preset}"]).loss, encoder, changes)
+
+
+def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     from hydra.utils import instantiate
 
-    settings = {key: value for key, value in cfg.loss.items() if key not in changes}
-    style_weight = cfg.loss.style_weight * cfg.style.weight
-    return instantiate(settings, encoder=encoder, **{"style_weight": style_weight, **changes})
+    kept = {key: value for key, value in settings.items() if key not in changes}
+    return instantiate(kept, encoder=encoder, **changes)
 
 
 def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str) -> None:

@@ -7,6 +7,7 @@ Alahi, Fei-Fei 2016, Figure 5 and Table 1).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -26,7 +27,7 @@ from fststyle.inference import Stylizer
 from fststyle.losses import LossTerms, PerceptualLoss
 from fststyle.networks.checkpoint import Checkpoint
 from fststyle.optimization import Optimization, Progress, optimize
-from fststyle.optimization.recipes import starting_image, transfer
+from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.report import page as html
 
 log = logging.getLogger(__name__)
@@ -79,25 +80,42 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     cases = [(photo, style, size) for size in sizes for style in styles for photo in photos]
     measured: list[dict[str, Any]] = []
-    for number, (photo, style, size) in enumerate(cases, 1):
-        stem = f"{photo.stem}_{style.name}_{size}"
-        done = folder / f"{stem}.json"
-        wanted = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
-        kept = json.loads(done.read_text()) if done.is_file() else {}
-        if kept.get("settings") != wanted:
-            log.info("%d of %d: %s", number, len(cases), stem)
-            kept = {
-                "settings": wanted,
-                **measure(photo, style, size, folder / stem, device, iterations, until_crossed, seed),
-            }
-            _write_json(done, kept)
-        else:
-            log.info("%d of %d: %s is done already", number, len(cases), stem)
-        measured.append(kept)
-        _write_json(folder / "report.json", {"machine": machine(), "cases": measured})
-        text = html.page("Fast against slow", report(measured, folder, {s.name: s.painting for s in styles}))
-        write_atomically(folder / "index.html", lambda file, text=text: file.write(text.encode()))  # type: ignore[misc]
+    try:
+        for number, (photo, style, size) in enumerate(cases, 1):
+            stem = _stem(photo.name, style.name, size)
+            done = folder / f"{stem}.json"
+            wanted = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
+            wanted["checkpoint"] = fingerprint(style)
+            kept = json.loads(done.read_text()) if done.is_file() else {}
+            if kept.get("settings") != wanted:
+                log.info("%d of %d: %s", number, len(cases), stem)
+                kept = {
+                    "settings": wanted,
+                    **measure(photo, style, size, folder / stem, device, iterations, until_crossed, seed),
+                }
+                write_json(done, kept)
+            else:
+                log.info("%d of %d: %s is done already", number, len(cases), stem)
+            measured.append(kept)
+    finally:
+        if measured:
+            write_json(folder / "report.json", {"machine": machine(), "cases": measured})
+            page = html.page("Fast against slow", report(measured, folder, {s.name: s.painting for s in styles}))
+            write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
     return measured
+
+
+def fingerprint(style: Style) -> str:
+    """Short hash of a checkpoint's network: a retrained style is measured anew."""
+    digest = hashlib.sha256()
+    for name, value in sorted(style.checkpoint.network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _stem(photo: str, style: str, size: int) -> str:
+    """What a case's files begin with."""
+    return f"{Path(photo).stem}_{style}_{size}"
 
 
 def measure(
@@ -128,7 +146,7 @@ def measure(
         return not (until_crossed and progress.terms["total"] <= fast["total"])
 
     state = stem.with_name(f"{stem.name}.state")
-    start = starting_image("noise", (content.shape[-2], content.shape[-1]), seed=seed).to(stylizer.device)
+    start = starting_image("noise", size_of(content), seed=seed).to(stylizer.device)
     run = optimize(
         start,
         objective,
@@ -153,7 +171,6 @@ def measure(
         "unstylised": unstylised,
         "slow": {
             "best": run.best,
-            "seconds": {str(n): run.trace[n - 1]["seconds"] for n in SHOWN if n <= len(run.trace)},
             "total": [round(row["total"], 6) for row in run.trace],
             "elapsed": [round(row["seconds"], 3) for row in run.trace],
         },
@@ -199,7 +216,8 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON beside its name, then into place."""
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
 
 
@@ -220,7 +238,7 @@ def report(cases: Sequence[Mapping[str, Any]], folder: Path, paintings: Mapping[
         html.grid(*speed_table(cases)),
     ]
     for case in cases:
-        stem = f"{Path(case['photo']).stem}_{case['style']}_{case['size']}"
+        stem = _stem(case["photo"], case["style"], case["size"])
         parts.append(html.heading(f"{case['photo']} in the style of {case['style']}, {case['size']} px"))
         figures = [html.picture(read_picture(folder / f"{stem}_photo.png").rgb, "photograph")]
         caption = f"one pass: {case['fast']['seconds']:.3g} s, objective {case['fast']['total']:.3g}"

@@ -16,7 +16,13 @@ from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
-from fststyle.optimization.recipes import content_reconstruction, starting_image, style_reconstruction, transfer
+from fststyle.optimization.recipes import (
+    content_reconstruction,
+    size_of,
+    starting_image,
+    style_reconstruction,
+    transfer,
+)
 
 #: A caption and its picture, uint8 (H, W, 3).
 Captioned = tuple[str, np.ndarray]
@@ -39,7 +45,7 @@ class Setting:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the photograph."""
-        return self.content.shape[-2], self.content.shape[-1]
+        return size_of(self.content)
 
     def start(self, kind: str = "noise", seed: int | None = None) -> Tensor:
         """Where a picture starts."""
