@@ -230,9 +230,9 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return np.ascontiguousarray(levels.byte().permute(1, 2, 0).cpu().numpy())
 
 
-def check_size(image: Tensor, smallest: int = MIN_SIDE) -> None:
+def check_size(image: Tensor | np.ndarray, smallest: int = MIN_SIDE) -> None:
     """Raise ``ValueError`` unless ``image`` is (B, 3, H, W) with H, W ≥ ``smallest``."""
-    if image.dim() != 4 or image.shape[1] != 3:
+    if len(image.shape) != 4 or image.shape[1] != 3:
         raise ValueError(f"found an image of shape {tuple(image.shape)}; expected (B, 3, H, W)")
     if min(image.shape[-2:]) < smallest:
         height, width = image.shape[-2:]
@@ -301,6 +301,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def existing_part(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(part for part in [path, *path.absolute().parents] if part.exists())
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -1,7 +1,8 @@
-"""Where the files beside the code are: ``conf/`` and ``checkpoints/``, in a wheel or a source tree."""
+"""Where files lie: ``conf/`` and ``checkpoints/`` beside the code, in a wheel or a source tree, and what is cached."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -17,3 +18,10 @@ def resource(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"the folder {name}/ is missing from the installation at {_PACKAGE}; reinstall fststyle")
+
+
+def cache_folder(name: str) -> Path:
+    """Where what can be made again is kept between runs: ``FSTSTYLE_CACHE``, else the user's cache folder."""
+    own = os.environ.get("FSTSTYLE_CACHE")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(own).expanduser() if own else user / "fststyle") / name

@@ -74,6 +74,18 @@ def parser() -> argparse.ArgumentParser:
     stylize.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
     stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
     stylize.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    stylize.add_argument(
+        "--backend",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="default: openvino on a CPU, if installed",
+    )
+    stylize.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default: the fastest that the hardware has",
+    )
     stylize.set_defaults(run=_stylize)
 
     compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
@@ -98,6 +110,13 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--seed", type=int, default=0, help="of the noise")
     compare.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     compare.set_defaults(run=_compare)
+
+    export = commands.add_parser("export", help="write a style as ONNX, OpenVINO or PyTorch file for other programs")
+    export.add_argument("style", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    export.add_argument("--format", required=True, choices=("onnx", "openvino", "pt2"))
+    export.add_argument("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
+    export.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+    export.set_defaults(run=_export)
 
     styles = commands.add_parser("styles", help="list the styles that came with the installation")
     styles.set_defaults(run=_styles)
@@ -128,6 +147,12 @@ def _stylize(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from fststyle.cli.compare import run
+
+    return run(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from fststyle.cli.export import run
 
     return run(options)
 

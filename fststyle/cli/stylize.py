@@ -16,10 +16,10 @@ from fststyle.images import (
     ImageError,
     check_ending,
     check_writable,
+    existing_part,
     find_pictures,
     read_picture,
     save_image,
-    to_image,
 )
 
 #: Endings that results keep from their inputs; others become PNG.
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     from fststyle.inference import Stylizer
 
-    stylizer = Stylizer.from_checkpoint(options.style, options.device)
+    stylizer = Stylizer.from_checkpoint(options.style, options.device, options.backend, options.precision)
     for folder in {target.parent for target in targets}:
         if options.output and not folder.exists():
             continue  # made when the first picture is done, so that a refusal leaves nothing behind
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         for source, target in zip(inputs, targets, strict=True):
             try:
                 picture = read_picture(source, options.size)
-                output = stylizer(to_image(picture.rgb), median=options.median)
+                output = stylizer.pixels(picture.rgb, median=options.median)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 save_image(output, target, picture.alpha)
                 tqdm.write(str(target))
@@ -101,8 +101,7 @@ def plan(inputs: list[Path], output: str | None, style: str) -> list[Path]:
         if as_file:
             check_ending(out)
         targets = [out] if as_file else [out / name for name in names]
-        existing = next(p for p in [out.parent if as_file else out, *out.absolute().parents] if p.exists())
-        check_writable(existing)
+        check_writable(existing_part(out.parent if as_file else out))
     for target, count in Counter(targets).items():
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; stylise them separately")

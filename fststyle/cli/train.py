@@ -40,11 +40,12 @@ def train(cfg: DictConfig) -> None:
 
     data = instantiate(cfg.data)
     loss = build_loss(cfg, build_encoder(cfg, data))
-    network = instantiate(cfg.network)
     if start:
-        if start.network.config != network.config:
+        if any(start.network.config.get(key) != value for key, value in cfg.network.items() if key != "_target_"):
             log.info("the network is that of %s, whatever network= says: %s", cfg.init_from, start.network.config)
         network = start.network.train()
+    else:
+        network = instantiate(cfg.network)
     style_targets = loss.style_targets(style)
     if state is None:
         count = cfg.calibration_photographs
@@ -91,7 +92,7 @@ def _run_folder(cfg: DictConfig) -> Path:
 
 def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
     """Refuse a folder that cannot be used; return the state to go on from, if the run is to be resumed."""
-    from fststyle.images import check_writable
+    from fststyle.images import check_writable, existing_part
 
     last = folder / "last.ckpt"
     if cfg.resume:
@@ -104,7 +105,7 @@ def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
             f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
             "or write elsewhere with output=FOLDER"
         )
-    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    existing = existing_part(folder)
     if not existing.is_dir():
         raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
     check_writable(existing)

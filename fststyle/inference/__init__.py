@@ -1,5 +1,6 @@
 """Apply a checkpoint in one pass. What is here carries nothing that trains one."""
 
-from fststyle.inference.stylizer import DeviceError, Stylizer
+from fststyle.inference.backends import DeviceError
+from fststyle.inference.stylizer import Stylizer
 
 __all__ = ["DeviceError", "Stylizer"]

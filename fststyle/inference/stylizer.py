@@ -3,49 +3,91 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
 
 from fststyle.images import check_size
-from fststyle.networks.blocks import reflection_pad
-from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
+from fststyle.inference.backends import DeviceError, OpenVINOBackend, TorchBackend, choose_device, openvino_installed
+from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-class DeviceError(ValueError):
-    """A device that this machine does not have."""
+BACKENDS = ("auto", "torch", "openvino")
 
 
 class Stylizer:
-    """``stylizer(image) -> image``, of the same size.
+    """``stylizer(image) -> image``, of the same size; ``stylizer.pixels(rgb) -> rgb`` without tensors.
 
     Args:
-        network: image in, image out; put into evaluation mode.
+        network: image in, image out; put into evaluation mode and run by PyTorch.
         record: the checkpoint's, for those who ask.
         device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
         DeviceError: ``cuda`` on a machine without.
     """
 
-    def __init__(self, network: nn.Module, record: dict[str, Any] | None = None, device: str = "auto") -> None:
-        self.device = choose_device(device)
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backend: Any
+
+    def __init__(
+        self,
+        network: nn.Module,
+        record: dict[str, Any] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.backend = TorchBackend(network, device, precision)
         self.record = record or {}
 
     @classmethod
-    def from_checkpoint(cls, name_or_path: str | os.PathLike[str], device: str = "auto") -> Stylizer:
+    def from_checkpoint(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        device: str = "auto",
+        backend: str = "auto",
+        precision: str = "auto",
+    ) -> Stylizer:
         """Load a shipped style by name, or a checkpoint file.
+
+        Args:
+            name_or_path: ``fststyle styles`` lists the names.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            backend: ``torch``, ``openvino`` (on the CPU; PyTorch is not even imported), or ``auto``:
+                OpenVINO where it is installed and there is no GPU to use.
+            precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; see the backends.
 
         Raises:
             CheckpointError: unknown name (the message lists the known ones), no or no sound checkpoint.
+            DeviceError: what this machine or installation does not have.
         """
-        chosen = choose_device(device)
-        checkpoint = load_checkpoint(find_checkpoint(name_or_path, "style"), "style")
-        return cls(checkpoint.network, checkpoint.record, chosen.type)
+        if backend not in BACKENDS:
+            raise DeviceError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
+        if backend == "openvino" and device == "cuda":
+            raise DeviceError("openvino runs on the CPU; use --backend torch with --device cuda")
+        if device not in ("auto", "cpu"):
+            choose_device(device)  # a device that is not there is told before any file is read
+        path = find_checkpoint(name_or_path, "style")
+        record = check_kind(path, "style")
+        if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
+            stylizer = cls.__new__(cls)
+            stylizer.record = record
+            stylizer.backend = OpenVINOBackend(path, precision)
+            return stylizer
+        return cls(load_checkpoint(path, "style").network, record, device, precision)
 
-    @torch.inference_mode()
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        import torch
+
+        return getattr(self.backend, "device", torch.device("cpu"))
+
     def __call__(self, image: Tensor, median: bool = False) -> Tensor:
         """Stylise.
 
@@ -57,14 +99,46 @@ class Stylizer:
             float32 (B, 3, H, W) in [0, 1], on the image's device.
 
         Raises:
-            ValueError: another shape, or a smaller picture.
+            ValueError: another shape, a smaller picture, or not floating point.
         """
+        import torch
+
         check_size(image)
-        inputs = image.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)
-        output: Tensor = self.network(inputs).clamp(0, 1)
+        if not image.is_floating_point():
+            raise ValueError(f"found an image of {image.dtype}; expected floating point in [0, 1], as load_image gives")
+        if self.backend.name == "torch":
+            output: Tensor = self.backend(image)
+        else:
+            output = torch.from_numpy(self.backend(image.detach().float().cpu().numpy()))
         if median:
             output = median_filter(output)
         return output.to(image.device)
+
+    def pixels(self, rgb: np.ndarray, median: bool = False) -> np.ndarray:
+        """Stylise a decoded picture, uint8 (H, W, 3), and round the result likewise.
+
+        Raises:
+            ValueError: a smaller picture.
+        """
+        if self.backend.name == "torch" or median:
+            from fststyle.images import to_image, to_pixels
+
+            return to_pixels(self(to_image(rgb), median))
+        image = np.multiply(rgb.transpose(2, 0, 1)[None], np.float32(1 / 255), dtype=np.float32)
+        check_size(image)
+        levels = self.backend(image)[0].transpose(1, 2, 0) * np.float32(255)
+        return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8))
+
+
+def _openvino_is_better(device: str, precision: str) -> bool:
+    """Whether ``auto`` means OpenVINO: it is installed, and no GPU is there or wanted. Without importing torch."""
+    wanted = device == "cpu" or (device == "auto" and not has_gpu())
+    return wanted and openvino_installed() and precision != "float16"
+
+
+def has_gpu() -> bool:
+    """Whether this machine looks as if PyTorch would find a GPU."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
 def median_filter(image: Tensor) -> Tensor:
@@ -73,22 +147,11 @@ def median_filter(image: Tensor) -> Tensor:
     Args:
         image: (B, C, H, W).
     """
+    import torch
+
+    from fststyle.networks.blocks import reflection_pad
+
     height, width = image.shape[-2:]
     padded = reflection_pad(image, 1, 1, 1, 1)
     shifted = [padded[:, :, y : y + height, x : x + width] for y in range(3) for x in range(3)]
     return torch.stack(shifted).median(dim=0).values
-
-
-def choose_device(device: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a device.
-
-    Raises:
-        DeviceError: unknown, or not on this machine.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device is {device!r}; expected one of auto, cpu, cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device was found on this machine; use --device cpu or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)

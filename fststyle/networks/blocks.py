@@ -26,7 +26,34 @@ def reflection_pad(image: Tensor, left: int, right: int, top: int, bottom: int) 
     Returns:
         (B, C, top + H + bottom, left + W + right).
     """
+    if torch.compiler.is_exporting():  # one operation that every runtime knows; pads below the size only
+        return F.pad(image, (left, right, top, bottom), mode="reflect")
     return _reflect(_reflect(image, top, bottom, dim=2), left, right, dim=3)
+
+
+def fill_up(image: Tensor, multiple: int, border: int = 0) -> Tensor:
+    """Pad by reflection: ``border`` on every side, and right and bottom up to a multiple of ``multiple`` pixels.
+
+    Args:
+        image: (B, C, H, W).
+
+    Returns:
+        (B, C, H' + 2 · border, W' + 2 · border) with H', W' the multiples.
+    """
+    b, (height, width) = border, image.shape[-2:]
+    if torch.compiler.is_exporting():  # runtimes want pads that do not depend on the size: too far, then cut
+        padded = reflection_pad(image, b, b + multiple - 1, b, b + multiple - 1)
+        bottom, right = (2 * b + (side + multiple - 1) // multiple * multiple for side in (height, width))
+        return cut(padded, bottom, right)
+    return reflection_pad(image, b, b + -width % multiple, b, b + -height % multiple)
+
+
+def cut(image: Tensor, height: int, width: int) -> Tensor:
+    """The upper left part of an image (B, C, H, W)."""
+    if torch.compiler.is_exporting():  # a slice would tie the graph to sizes at which it is as contiguous as now
+        rows, columns = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
+        return image.index_select(2, rows).index_select(3, columns)
+    return image[:, :, :height, :width]
 
 
 def _reflect(x: Tensor, before: int, after: int, dim: int) -> Tensor:
@@ -59,6 +86,10 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # in the form that runtimes know as one operation
+            centred = x - x.mean((2, 3), keepdim=True)
+            deviation = torch.sqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
+            return centred / deviation * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         variance, mean = torch.var_mean(precise, dim=(2, 3), correction=0, keepdim=True)
         scale = self.weight.view(1, -1, 1, 1).to(precise.dtype) * torch.rsqrt(variance + self.eps)

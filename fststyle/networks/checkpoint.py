@@ -140,6 +140,18 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, length
 
 
+def check_kind(path: str | os.PathLike[str], kind: str | None) -> dict[str, Any]:
+    """The record of a checkpoint, which must be of that kind, if one is given.
+
+    Raises:
+        CheckpointError: as ``read_record``; another kind.
+    """
+    record = read_record(path)
+    if kind is not None and record["kind"] != kind:
+        raise CheckpointError(f"{path}: is a checkpoint of kind {record['kind']!r}; expected kind {kind!r}")
+    return record
+
+
 def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
     """Load a checkpoint and rebuild its network, without any config and without unpickling.
 
@@ -150,9 +162,7 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
     Raises:
         CheckpointError: as ``read_record``; another kind; tensors that do not fit the network.
     """
-    record = read_record(path)
-    if kind is not None and record["kind"] != kind:
-        raise CheckpointError(f"{path}: is a checkpoint of kind {record['kind']!r}; expected kind {kind!r}")
+    record = check_kind(path, kind)
     from safetensors.torch import load_file
 
     try:

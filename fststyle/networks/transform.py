@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fststyle.images import check_size
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, reflection_pad
+from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, cut, fill_up
 
 # Mean of ImageNet's RGB values, from which the Caffe VGG networks and Johnson's code subtract.
 IMAGENET_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -100,10 +100,8 @@ class TransformNet(nn.Module):
         check_size(image)
         height, width = image.shape[-2:]
         # Two strides of 2: sides that 4 does not divide are filled up by reflection and cropped after.
-        right, bottom = -width % 4, -height % 4
-        b = self.border
-        x = reflection_pad(image - self.mean, b, b + right, b, b + bottom)
-        x = self.decode(self.transform(self.encode(x)))[:, :, :height, :width]
+        x = fill_up(image - self.mean, 4, self.border)
+        x = cut(self.decode(self.transform(self.encode(x))), height, width)
         if self.output == "sigmoid":
             return torch.sigmoid(x)
         if self.output == "tanh":

@@ -416,7 +416,7 @@ def test_a_failure_during_the_work_is_one_line_and_code_1(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Stylizer, "__call__", fail)
+    monkeypatch.setattr(Stylizer, "pixels", fail)
     before = contents(here)
     assert stylize("a.png") == 1
     line = capsys.readouterr().err

@@ -11,7 +11,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from fststyle.inference import DeviceError, Stylizer
-from fststyle.inference.stylizer import choose_device, median_filter
+from fststyle.inference.backends import choose_device
+from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
 from fststyle.networks.checkpoint import CheckpointError, save_checkpoint
 from fststyle.networks.transform import TransformNet
@@ -156,7 +157,7 @@ def test_a_stylizer_comes_from_a_file(tmp_path: Path, network: TransformNet) -> 
     save_checkpoint(path, network, RECORD, dtype="float32")
     image = torch.rand(1, 3, 20, 20)
     for name in (path, str(path)):
-        stylizer = Stylizer.from_checkpoint(name, "cpu")
+        stylizer = Stylizer.from_checkpoint(name, "cpu", "torch")
         assert stylizer.record["name"] == "wave"
         assert torch.allclose(stylizer(image), Stylizer(network, device="cpu")(image), atol=1e-6)
 

@@ -1,0 +1,30 @@
+"""``fststyle export``: a style for other programs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fststyle.images import ImageError
+from fststyle.networks.checkpoint import check_kind, find_checkpoint
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check where it goes, export, tell the files."""
+    path = find_checkpoint(options.style, "style")
+    name = check_kind(path, "style")["name"]
+    from fststyle.inference.export import FORMATS, export
+    from fststyle.networks.checkpoint import load_checkpoint
+
+    endings = FORMATS[options.format]
+    target = Path(options.output or ".").expanduser()
+    if target.is_dir() or not target.suffix:
+        target = target / f"{name}{endings[0]}"
+    if target.suffix != endings[0]:
+        raise ImageError(f"{target}: a file of format {options.format} ends in {endings[0]}")
+    existing = [str(file) for file in map(target.with_suffix, endings) if file.exists()]
+    if existing and not options.overwrite:
+        raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
+    for file in export(load_checkpoint(path, "style").network, target, options.format):
+        print(file)
+    return 0

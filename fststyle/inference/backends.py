@@ -1,0 +1,184 @@
+"""Where a network runs: PyTorch, on any device, or OpenVINO on the CPU.
+
+OpenVINO is several times faster there and starts without importing PyTorch. A checkpoint is converted
+for it once, by PyTorch; what comes of it lies in the user's cache folder under the checkpoint's hash,
+and so does what OpenVINO compiles of that for this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fststyle.resources import cache_folder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+#: A size that was met so many times is worth a compilation, on a GPU.
+WORTH_COMPILING = 4
+#: To be raised when networks are converted in another way: what is cached is then converted anew.
+REVISION = 1
+
+
+class DeviceError(ValueError):
+    """A device, backend or precision that this machine or installation does not have."""
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` to a device.
+
+    Raises:
+        DeviceError: unknown, or not on this machine.
+    """
+    import torch
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device is {device!r}; expected one of auto, cpu, cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device was found on this machine; use --device cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+class TorchBackend:
+    """A network, on a device, in a precision.
+
+    Args:
+        network: image in, image out; put into evaluation mode.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        precision: ``float32``; ``bfloat16`` or ``float16``, by autocast, so that norms keep float32
+            moments; ``auto``: float16 on a GPU, float32 elsewhere.
+
+    Raises:
+        DeviceError: ``cuda`` on a machine without; an unknown precision.
+    """
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, device: str = "auto", precision: str = "auto") -> None:
+        import torch
+
+        self.device = choose_device(device)
+        if precision == "auto":
+            precision = "float16" if self.device.type == "cuda" else "float32"
+        if precision not in ("float32", "bfloat16", "float16"):
+            raise DeviceError(f"precision is {precision!r}; expected one of auto, float32, bfloat16, float16")
+        self.precision = precision
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiled: nn.Module | None = None
+        self._met: Counter[torch.Size] = Counter()
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """An image, on any device, to its result in [0, 1], float32, on this backend's device."""
+        import torch
+
+        inputs = image.to(self.device, torch.float32, memory_format=torch.channels_last)
+        low = self.precision != "float32"
+        dtype = getattr(torch, self.precision) if low else None
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=low):
+            output: Tensor = self._for(inputs.shape)(inputs)
+        return output.float().clamp(0, 1)
+
+    def _for(self, shape: torch.Size) -> nn.Module:
+        """The compiled network for a size that came often, on a GPU; else the network."""
+        import torch
+
+        if self.device.type != "cuda":
+            return self.network
+        self._met[shape] += 1
+        if self._met[shape] < WORTH_COMPILING:
+            return self.network
+        if self._compiled is None:
+            self._compiled = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
+        assert self._compiled is not None
+        return self._compiled
+
+
+def openvino_installed() -> bool:
+    """Whether OpenVINO can be used."""
+    return find_spec("openvino") is not None
+
+
+class OpenVINOBackend:
+    """A checkpoint's network on the CPU, for pictures of any size.
+
+    Args:
+        path: the checkpoint.
+        precision: ``float32``; ``bfloat16``, for CPUs that have it; ``auto``: bfloat16 where the CPU
+            multiplies matrices in it.
+
+    Raises:
+        DeviceError: not installed; an unknown precision; a network that it cannot run.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: Path, precision: str = "auto") -> None:
+        if not openvino_installed():
+            raise DeviceError("openvino is not installed; pip install 'fststyle[openvino]', or use --backend torch")
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise DeviceError(f"precision is {precision!r}; with openvino expected one of auto, float32, bfloat16")
+        import openvino as ov
+
+        folder = _converted(path)
+        core = ov.Core()
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        if precision == "auto":
+            capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            precision = "bfloat16" if capable else "float32"
+        hints["INFERENCE_PRECISION_HINT"] = {"bfloat16": "bf16", "float32": "f32"}[precision]
+        if os.access(folder, os.W_OK):
+            hints["CACHE_DIR"] = str(folder / "compiled")
+        self.precision = precision
+        try:
+            self._run = core.compile_model(str(folder / "network.xml"), "CPU", hints)
+        except RuntimeError as error:  # cut off or from another version
+            log.warning("%s cannot be read, so it is made anew (%s)", folder, str(error).strip().splitlines()[-1])
+            shutil.rmtree(folder, ignore_errors=True)
+            self._run = core.compile_model(str(_converted(path) / "network.xml"), "CPU", hints)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Images, float32 (B, 3, H, W) in [0, 1], to their results in [0, 1]."""
+        return self._run(np.ascontiguousarray(images, dtype=np.float32))[0]
+
+
+def _converted(path: Path) -> Path:
+    """The folder that holds a checkpoint as ``network.xml`` and ``network.bin``; made, if it is not there yet."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
+    folder = cache_folder("openvino") / f"{digest}-{version('openvino')}-{REVISION}"
+    if (folder / "network.xml").is_file():
+        return folder
+    log.info("converting %s for OpenVINO, once", path.name)
+    from fststyle.inference.export import to_openvino
+    from fststyle.networks.checkpoint import load_checkpoint
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    except OSError:  # no cache on this machine: for this process alone
+        part = folder = Path(tempfile.mkdtemp(prefix="fststyle-"))
+    import openvino as ov
+
+    network = load_checkpoint(path).network
+    ov.save_model(to_openvino(network), part / "network.xml", compress_to_fp16=False)
+    if part != folder:
+        try:
+            part.rename(folder)
+        except OSError:  # another process was first
+            shutil.rmtree(part, ignore_errors=True)
+    return folder

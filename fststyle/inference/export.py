@@ -1,0 +1,192 @@
+"""A style for other programs: ONNX, OpenVINO or PyTorch's own format, pictures in and pictures out.
+
+The exported graph takes and gives decoded pictures, uint8 (B, H, W, 3), any batch, any height and width
+from 16 on: what a program has in its hands. Every file is compared with PyTorch before it gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fststyle.images import MIN_SIDE, check_writable
+
+#: Format to the endings of the files it consists of, the first of which is loaded.
+FORMATS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "pt2": (".pt2",)}
+#: What must be installed for a format, beyond fststyle.
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "pt2": ()}
+#: Height and width that a file is tried at before it is called done: none of them the one it was traced at.
+TRIED = ((1, 16, 16), (2, 47, 66), (1, 130, 93))
+#: How far a result may lie from PyTorch's, in levels of 255.
+TOLERANCE = 1
+
+
+class ExportError(RuntimeError):
+    """A file that was written, tried, and found to differ; it was removed."""
+
+
+class Pixels(nn.Module):
+    """A network between decoded pictures: uint8 (B, H, W, 3) in and out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        image = pixels.permute(0, 3, 1, 2).float() / 255
+        output = self.network(image).clamp(0, 1) * 255
+        return output.round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+class Image(nn.Module):
+    """A network between images, its result clamped to [0, 1]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).clamp(0, 1)
+
+
+def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
+    """Write a network as ``kind`` and compare the file with PyTorch.
+
+    Args:
+        network: image in, image of the same size out.
+        path: the file to write, with the format's first ending.
+        kind: ``onnx``, ``openvino`` (an ``.xml`` and a ``.bin``) or ``pt2`` (``torch.export.load`` reads it).
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: unknown format, or what it needs is not installed; ImageError: the folder cannot be written.
+        ExportError: the file's results differ by more than ``TOLERANCE`` levels.
+    """
+    if kind not in FORMATS:
+        raise ValueError(f"format is {kind!r}; expected one of {', '.join(FORMATS)}")
+    missing = [name for name in NEEDS[kind] if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{kind} needs {', '.join(missing)}; pip install 'fststyle[{kind}]'")
+    check_writable(path.parent)
+    network = network.eval().cpu()
+    pixels = torch.zeros(2, 40, 52, 3, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        with _quiet():
+            _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)
+        run = _READERS[kind](part)
+        for batch, height, width in TRIED:
+            _compare(network, run, (batch, height, width), path)
+        files = [path.with_suffix(ending) for ending in FORMATS[kind]]
+        for file in files:
+            os.chmod(part.with_suffix(file.suffix), 0o644)
+            os.replace(part.with_suffix(file.suffix), file)
+    return files
+
+
+def to_openvino(network: nn.Module) -> Any:
+    """A network between images as OpenVINO's model, dynamic batch, height and width; what ``Stylizer`` runs."""
+    import openvino as ov
+
+    with _quiet():
+        return ov.convert_model(torch_export(Image(network.eval().cpu()), torch.zeros(2, 3, 40, 52), (2, 3)))
+
+
+def torch_export(module: nn.Module, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
+    """The graph of a module, of any batch, and of any height and width, which are the ``sides`` of its input."""
+    dynamic = torch.export.Dim.DYNAMIC
+    smallest = {side: torch.export.Dim(name, min=MIN_SIDE) for side, name in zip(sides, ("h", "w"), strict=True)}
+    with torch.no_grad():
+        try:
+            return torch.export.export(module, (example,), dynamic_shapes=({0: dynamic, **smallest},))
+        except Exception:  # where a size is bounded otherwise, torch finds the bounds itself
+            return torch.export.export(
+                module, (example,), dynamic_shapes=({0: dynamic, **dict.fromkeys(sides, dynamic)},)
+            )
+
+
+def _compare(
+    network: nn.Module, run: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int], path: Path
+) -> None:
+    noise = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        wanted = Pixels(network)(torch.from_numpy(noise)).numpy()
+    found = run(noise)
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise ExportError(
+            f"{path}: gives {found.dtype} {found.shape}, PyTorch {wanted.dtype} {wanted.shape}; not written"
+        )
+    difference = int(np.abs(found.astype(int) - wanted.astype(int)).max())
+    if difference > TOLERANCE:
+        raise ExportError(
+            f"{path}: differs from PyTorch by {difference} of 255 at {shape[2]}×{shape[1]} pixels; expected at most "
+            f"{TOLERANCE}; not written"
+        )
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, opset_version=18, verbose=False)
+
+
+def _write_openvino(program: torch.export.ExportedProgram, path: Path) -> None:
+    import openvino as ov
+
+    ov.save_model(ov.convert_model(program), path, compress_to_fp16=False)
+
+
+def _read_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})[0]  # type: ignore[no-any-return]
+
+
+def _read_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import openvino as ov
+
+    model = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda pixels: model(pixels)[0]  # type: ignore[no-any-return]
+
+
+def _read_pt2(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    module = torch.export.load(path).module()
+    return lambda pixels: module(torch.from_numpy(pixels)).detach().numpy()
+
+
+_WRITERS: dict[str, Callable[[Any, Path], Any]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "pt2": torch.export.save,
+}
+_READERS = {"onnx": _read_onnx, "openvino": _read_openvino, "pt2": _read_pt2}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep exporters from telling the user of their own progress."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

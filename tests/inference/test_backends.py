@@ -1,0 +1,163 @@
+"""Backends: the same pictures from each, and OpenVINO without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fststyle.images import save_image
+from fststyle.inference import DeviceError, Stylizer, backends
+from fststyle.inference.backends import OpenVINOBackend, TorchBackend
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.transform import TransformNet
+
+openvino = pytest.mark.skipif(not backends.openvino_installed(), reason="openvino is not installed")
+SIZES = [(16, 16), (48, 64), (47, 66), (65, 33)]
+VARIANTS = [
+    {},
+    {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"},
+    {"padding": "zeros", "norm": "none", "output": "linear"},
+]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FSTSTYLE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def saved(tmp_path: Path, **options: object) -> Path:
+    torch.manual_seed(3)
+    network = TransformNet(width=8, residual_blocks=1, **options)  # type: ignore[arg-type]
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, network, {"kind": "style", "name": "small"}, dtype="float32")
+    return path
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@openvino
+@pytest.mark.parametrize("variant", range(len(VARIANTS)))
+def test_openvino_gives_the_pictures_of_torch_at_every_size(tmp_path: Path, variant: int) -> None:
+    path = saved(tmp_path, **VARIANTS[variant])
+    ours, theirs = (Stylizer.from_checkpoint(path, "cpu", name, "float32") for name in ("openvino", "torch"))
+    assert (ours.backend.name, theirs.backend.name) == ("openvino", "torch")
+    for size in SIZES:
+        a, b = ours.pixels(picture(*size)), theirs.pixels(picture(*size))
+        assert a.dtype == np.uint8
+        assert a.shape == b.shape == (*size, 3)
+        assert np.abs(a.astype(int) - b.astype(int)).max() <= 1
+        image = torch.rand(2, 3, *size)
+        torch.testing.assert_close(ours(image), theirs(image), atol=2e-4, rtol=0)
+
+
+@openvino
+def test_a_picture_comes_from_openvino_without_torch_once_it_is_converted(tmp_path: Path, empty_cache: Path) -> None:
+    path = saved(tmp_path)
+    Stylizer.from_checkpoint(path, backend="openvino")
+    save_image(picture(32, 40), tmp_path / "photo.png")
+    arguments = ["stylize", str(tmp_path / "photo.png"), "--style", str(path), "--backend", "openvino"]
+    code = f"import sys; from fststyle.cli import main; assert main({arguments!r}) == 0; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "openvino" in loaded
+    assert "torch" not in loaded
+    assert (tmp_path / "photo_small.png").is_file()
+    assert [entry.name for entry in (empty_cache / "openvino").iterdir() if entry.name.startswith(".")] == []
+
+
+@openvino
+def test_another_checkpoint_of_the_same_name_is_converted_anew(tmp_path: Path, empty_cache: Path) -> None:
+    first = Stylizer.from_checkpoint(saved(tmp_path), backend="openvino").pixels(picture(32, 32))
+    second = Stylizer.from_checkpoint(saved(tmp_path, output="tanh"), backend="openvino").pixels(picture(32, 32))
+    assert len(list((empty_cache / "openvino").iterdir())) == 2
+    assert (first != second).any()
+
+
+@openvino
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("FSTSTYLE_CACHE", str(tmp_path / "file"))
+    output = Stylizer.from_checkpoint(saved(tmp_path), backend="openvino").pixels(picture(32, 32))
+    assert output.shape == (32, 32, 3)
+
+
+@openvino
+def test_a_damaged_cache_is_made_anew(tmp_path: Path, empty_cache: Path) -> None:
+    path = saved(tmp_path)
+    wanted = Stylizer.from_checkpoint(path, backend="openvino").pixels(picture(32, 32))
+    (folder,) = (empty_cache / "openvino").iterdir()
+    (folder / "network.bin").write_bytes(b"cut")
+    for compiled in (folder / "compiled").glob("*"):
+        compiled.unlink()
+    np.testing.assert_array_equal(Stylizer.from_checkpoint(path, backend="openvino").pixels(picture(32, 32)), wanted)
+
+
+@openvino
+def test_the_median_filter_works_with_openvino(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    ours, theirs = (Stylizer.from_checkpoint(path, "cpu", name, "float32") for name in ("openvino", "torch"))
+    a, b = (stylizer.pixels(picture(32, 48), median=True).astype(int) for stylizer in (ours, theirs))
+    assert np.abs(a - b).max() <= 1
+
+
+def test_auto_is_openvino_on_a_cpu_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, made = saved(tmp_path), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("fststyle.inference.stylizer.OpenVINOBackend", lambda *a: made.append(a) or TorchBackend)
+    for installed, gpu, device, precision, wanted in (
+        (True, False, "auto", "auto", 1),
+        (True, False, "cpu", "float32", 1),
+        (True, True, "cpu", "auto", 1),
+        (True, True, "auto", "auto", 0),
+        (True, False, "auto", "float16", 0),
+        (False, False, "auto", "auto", 0),
+    ):
+        monkeypatch.setattr("fststyle.inference.stylizer.openvino_installed", lambda value=installed: value)
+        monkeypatch.setattr("fststyle.inference.stylizer.has_gpu", lambda value=gpu: value)
+        made.clear()
+        Stylizer.from_checkpoint(path, device, "auto", precision)
+        assert len(made) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "tpu"}, "backend is 'tpu'; expected one of auto, torch, openvino"),
+        ({"backend": "openvino", "device": "cuda"}, "openvino runs on the CPU"),
+        ({"backend": "torch", "precision": "int4"}, "precision is 'int4'; expected one of auto, float32"),
+        pytest.param(
+            {"backend": "openvino", "precision": "float16"},
+            "with openvino expected one of auto, float32",
+            marks=openvino,
+        ),
+    ],
+)
+def test_what_is_not_there_is_refused(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        Stylizer.from_checkpoint(saved(tmp_path), **options)
+
+
+def test_openvino_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "openvino_installed", lambda: False)
+    with pytest.raises(DeviceError, match=r"pip install 'fststyle\[openvino\]'"):
+        OpenVINOBackend(saved(tmp_path))
+
+
+def test_low_precision_in_torch_stays_close(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    low, full = (Stylizer.from_checkpoint(path, "cpu", "torch", kind) for kind in ("bfloat16", "float32"))
+    image = torch.rand(1, 3, 48, 64)
+    assert low(image).dtype == torch.float32
+    assert 0 < float((low(image) - full(image)).abs().mean()) < 0.02
+
+
+def test_whole_numbers_are_refused_as_images(network: TransformNet) -> None:
+    with pytest.raises(ValueError, match=r"torch.uint8; expected floating point in \[0, 1\]"):
+        Stylizer(network, device="cpu")(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

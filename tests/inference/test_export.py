@@ -1,0 +1,91 @@
+"""Exported files: pictures in and out, any size, and none that differs from PyTorch."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fststyle.cli import main
+from fststyle.inference import export as exports
+from fststyle.inference.export import FORMATS, NEEDS, ExportError, Pixels, export
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.transform import TransformNet
+
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.skipif(any(find_spec(n) is None for n in NEEDS[kind]), reason="not installed"))
+    for kind in FORMATS
+]
+
+
+def small(**options: object) -> TransformNet:
+    torch.manual_seed(5)
+    return TransformNet(width=4, residual_blocks=1, **options).eval()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"}])
+def test_a_file_gives_the_pictures_of_the_network(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
+    network = small(**options)
+    files = export(network, tmp_path / f"small{FORMATS[kind][0]}", kind)
+    assert [file.name for file in files] == [f"small{ending}" for ending in FORMATS[kind]]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(file.name for file in files)
+    run = exports._READERS[kind](files[0])
+    for shape in ((1, 40, 40, 3), (3, 21, 35, 3), (1, 99, 18, 3)):
+        pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        with torch.no_grad():
+            wanted = Pixels(network)(torch.from_numpy(pixels)).numpy()
+        assert np.abs(run(pixels).astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(exports._READERS, "pt2", lambda path: lambda pixels: np.zeros_like(pixels))
+    with pytest.raises(ExportError, match="differs from PyTorch by"):
+        export(small(), tmp_path / "small.pt2", "pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def checkpoint(tmp_path: Path) -> str:
+    path = tmp_path / "small.safetensors"
+    save_checkpoint(path, small(), {"kind": "style", "name": "tiny"})
+    return str(path)
+
+
+def test_the_command_names_the_file_after_the_style(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = checkpoint(tmp_path)
+    assert main(["export", path, "--format", "pt2"]) == 0
+    assert capsys.readouterr().out == "tiny.pt2\n"
+    assert main(["export", path, "--format", "pt2"]) == 2
+    assert "tiny.pt2 exists already; replace it with --overwrite" in capsys.readouterr().err
+    assert main(["export", path, "--format", "pt2", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--format", "onnx", "-o", "a.pt2"), "a.pt2: a file of format onnx ends in .onnx"),
+        (("--format", "pt2", "-o", "no/such/a.pt2"), "no such folder to write to"),
+    ],
+)
+def test_bad_targets_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", checkpoint(tmp_path), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"onnx needs onnx, onnxscript, onnxruntime; pip install 'fststyle\[onnx\]'"):
+        export(small(), tmp_path / "a.onnx", "onnx")
