@@ -344,7 +344,7 @@ class PerceptualLoss(nn.Module):
         if photographs is None:
             self.normalizers = self._known_normalizers(style)
             return self.normalizers
-        self.normalizers = dict.fromkeys(self._term_names(), 1.0)
+        self.normalizers = dict.fromkeys(self.term_names, 1.0)
         sums: dict[str, float] = {}
         count = 0
         for batch in photographs:
@@ -358,7 +358,7 @@ class PerceptualLoss(nn.Module):
         self.normalizers = {}
         if not count:
             raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
-        normalizers = {name: sums[name] / count for name in self._term_names() if name in sums}
+        normalizers = {name: sums[name] / count for name in self.term_names if name in sums}
         for name, value in normalizers.items():
             if not value > 0 or not math.isfinite(value):
                 raise ValueError(
@@ -389,7 +389,9 @@ class PerceptualLoss(nn.Module):
             normalizers[f"style/{layer}"] = float(style_loss(mean, target, self.style)) * (1 + share)
         return normalizers | {"tv": known.tv[self.tv], "pixel": known.pixel}
 
-    def _term_names(self) -> list[str]:
+    @property
+    def term_names(self) -> list[str]:
+        """Every term that can be balanced, as ``LossTerms.scalars`` names it."""
         names = [f"content/{layer}" for layer in self.content_layers]
         return [*names, *(f"style/{layer}" for layer in self.style_layers), "tv", "pixel"]
 

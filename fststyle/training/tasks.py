@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import math
+import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from fststyle.losses import LossTerms, PerceptualLoss
+
+log = logging.getLogger(__name__)
+
+
+#: Steps from which compiling, about a minute, is repaid, by device.
+COMPILE_FROM = {"cpu": 300, "cuda": 3000}
+
+
+def _has_compiler(device: str) -> bool:
+    """Whether torch.compile finds what it needs; warns if it does not."""
+    if device == "cuda":
+        found, missing = importlib.util.find_spec("triton") is not None, "triton"
+    else:
+        found = bool(os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("cl"))
+        missing = "C++ compiler"
+    if not found:
+        log.warning("no %s was found, so the run is not compiled and takes longer", missing)
+    return found
 
 
 class StyleTask(pl.LightningModule):
@@ -28,7 +51,9 @@ class StyleTask(pl.LightningModule):
         schedule: ``none``, or ``cosine`` to zero over ``steps``.
         warmup: steps over which the learning rate rises linearly from zero.
         steps: length of the run, for the schedule.
-        compile: run network and loss through ``torch.compile``; worth its minute in long runs.
+        compile: run network and loss through ``torch.compile``: true, false, or ``auto``, where the run
+            has steps enough to repay the minute that it takes. Without a compiler, or where it fails,
+            the run goes on without, with a warning.
     """
 
     def __init__(
@@ -40,20 +65,23 @@ class StyleTask(pl.LightningModule):
         schedule: str = "none",
         warmup: int = 0,
         steps: int = 40_000,
-        compile: bool = False,
+        compile: bool | str = "auto",
     ) -> None:
         super().__init__()
         if schedule not in ("none", "cosine"):
             raise ValueError(f"schedule is {schedule!r}; expected none or cosine")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+        if compile not in (True, False, "auto"):
+            raise ValueError(f"compile is {compile!r}; expected true, false or auto")
         if steps < 1 or warmup < 0:
             raise ValueError(f"steps is {steps}, warmup {warmup}; expected at least 1 and 0")
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
         self.learning_rate, self.schedule, self.warmup, self.steps = learning_rate, schedule, warmup, steps
-        self._judge = torch.compile(self.judge) if compile else self.judge
+        self.compile_when = compile
+        self._compiled: Callable[[Tensor], LossTerms] | None = None
         self._clock: tuple[float, int] | None = None
 
     def judge(self, photographs: Tensor, network: nn.Module | None = None) -> LossTerms:
@@ -63,11 +91,30 @@ class StyleTask(pl.LightningModule):
         output = (network or self.network)(photographs)
         return self.loss(output, content=content, style=self.style_targets)
 
+    def objective(self, photographs: Tensor) -> LossTerms:
+        """``judge``, compiled where that pays."""
+        if self._compiled is None:
+            worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(photographs.device.type))
+            self._compiled = (
+                torch.compile(self.judge) if worth and _has_compiler(photographs.device.type) else self.judge
+            )
+            if self._compiled is not self.judge:
+                try:
+                    return self._compiled(photographs)
+                except TorchDynamoException as error:
+                    log.warning("torch.compile failed, so the run goes on without: %s", str(error).splitlines()[0])
+                    self._compiled = self.judge
+        return self._compiled(photographs)
+
+    def _repays(self, device: str) -> bool:
+        # By the run's whole length, so that one that is resumed computes as the one that was interrupted.
+        return self.steps >= COMPILE_FROM.get(device, COMPILE_FROM["cpu"])
+
     def on_fit_start(self) -> None:
         self.style_targets = {layer: gram.to(self.device) for layer, gram in self.style_targets.items()}
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        terms = self._judge(batch["image"])
+        terms = self.objective(batch["image"])
         step, every = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
             self._log_terms("train", terms, len(batch["image"]))

@@ -1,0 +1,362 @@
+"""How fast training and inference are, against a plain implementation and against the machine's limit.
+
+    python scripts/benchmark.py step inference memory cli slow loading train -o FOLDER
+
+Everything in one run, in turn, as medians. ``reference`` is scripts/reference.py, what the literature's
+code does; the machine's limit is the speed at which torch multiplies two 4096×4096 matrices here and
+now; operations are counted by torch (convolutions and matrix products), not guessed.
+
+``step``: a training step, by encoder and precision. ``inference``: one pass, by size, backend and precision.
+``memory``: peak memory of a process that does one pass. ``cli``: the command from its start to the written
+file. ``slow``: an evaluation of the slow mode's objective and gradient. ``loading``: photographs alone.
+``train``: ``fststyle train`` as a whole. Writes benchmark.json and benchmark.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fststyle import TransformNet, save_image
+from fststyle.cli.parts import preset_loss
+from fststyle.inference import Stylizer
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.pretrained import load_encoder
+from fststyle.report import page as html
+from fststyle.report.compare import machine, write_json
+from fststyle.training.tasks import StyleTask
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from reference import Reference, Step  # noqa: E402
+
+Row = dict[str, Any]
+
+
+def in_turn(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each, run one after the other, again and again, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def matmul_peak(dtype: torch.dtype, device: str, side: int = 4096) -> float:
+    """Operations per second of a matrix product, the best of several."""
+    a = torch.randn(side, side, device=device).to(dtype)
+    return 2 * side**3 / min(in_turn({str(n): lambda: a @ a for n in range(3)}, 3).values())
+
+
+def operations(run: Callable[[], object]) -> int:
+    """Multiplications and additions of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def rows(medians: Mapping[str, float], work: int, peaks: Mapping[str, float], images: int = 1) -> list[Row]:
+    """What each took; ``reference`` first, ``work`` its operations, the peak that of the precision in its name."""
+    found = []
+    for name, seconds in medians.items():
+        peak = peaks["bfloat16" if "bfloat16" in name else "float16" if "float16" in name else "float32"]
+        row = {"what": name, "seconds": round(seconds, 4), "times": round(medians["reference"] / seconds, 2)}
+        found.append({**row, "images/s": round(images / seconds, 2), "of peak": round(work / seconds / peak, 3)})
+    return found
+
+
+def peaks(chosen: argparse.Namespace) -> dict[str, float]:
+    """The machine's limit by precision."""
+    kinds = ("float32", "bfloat16", "float16") if chosen.device == "cuda" else ("float32", "bfloat16")
+    return {kind: matmul_peak(getattr(torch, kind), chosen.device) for kind in kinds}
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def step(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """A training step: batch 4 at 256 px, full width."""
+    device, size = chosen.device, 256
+    images = torch.rand(chosen.batch, 3, size, size, device=device)
+    reference = Step(Reference().to(device).train(), images[:1].cpu())
+    reference.taps.to(device)
+    reference.style = [value.to(device) for value in reference.style]
+    runs: dict[str, Callable[[], object]] = {"reference": lambda: reference(images)}
+    work = {"reference": operations(runs["reference"])}
+    for encoder in chosen.encoder:
+        for precision in chosen.precision:
+            name = f"{'VGG-16' if encoder == 'random' else encoder} {precision}"
+            runs[name] = training_step(encoder, precision, images, compile=not chosen.eager)
+            work[name] = operations(training_step(encoder, "float32", images, compile=False))
+    medians = in_turn(runs, chosen.repeats)
+    limit = peaks(chosen)
+    table = [
+        rows({"reference": medians["reference"], k: v}, work[k], limit, chosen.batch)[-1] for k, v in medians.items()
+    ]
+    return {f"training step, batch {chosen.batch}, {size} px": table}
+
+
+def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -> Callable[[], object]:
+    """What ``fststyle train`` does with a batch, but for Lightning around it."""
+    loss = preset_loss(load_encoder("vgg16", encoder)).to(images.device)
+    style = loss.style_targets(images[:1])
+    loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
+    task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile)
+    optimizer = torch.optim.Adam(task.network.parameters(), task.learning_rate, fused=True)
+    low = None if precision == "float32" else getattr(torch, precision)
+
+    def run() -> None:
+        with torch.autocast(images.device.type, low, enabled=low is not None):
+            total = task.objective(images).total
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return run
+
+
+def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """``fststyle train`` with its data, logging and state, against the step alone."""
+    precision = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+    found = []
+    images = torch.rand(chosen.batch, 3, 256, 256, device=chosen.device)
+    for encoder in chosen.encoder:
+        for kind in chosen.precision:
+            alone = in_turn(
+                {"reference": training_step(encoder, kind, images, compile=not chosen.eager)}, chosen.repeats
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                painting = Path(folder) / "painting.png"
+                save_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8), painting)
+                words = ["train", f"style.image={painting}", f"encoder={encoder}", f"output={folder}/run"]
+                data = (
+                    ["data=folder", f"data.source.path={chosen.photographs}"]
+                    if chosen.photographs
+                    else ["data=generated"]
+                )
+                more = [
+                    f"steps={chosen.steps}",
+                    f"trainer.precision={precision[kind]}",
+                    f"data.batch_size={chosen.batch}",
+                ]
+                compiled = f"task.compile={'false' if chosen.eager else 'true'}"
+                subprocess.run([sys.executable, "-m", "fststyle", *words, *data, *more, compiled], check=True)
+                table = np.genfromtxt(f"{folder}/run/csv/metrics.csv", delimiter=",", names=True)
+            speeds = table["trainimages_per_second"]
+            whole = chosen.batch / float(np.median(speeds[~np.isnan(speeds)][1:]))
+            found.append(
+                {
+                    "what": f"{encoder} {kind}",
+                    "step alone, seconds": round(alone["reference"], 4),
+                    "whole, seconds per step": round(whole, 4),
+                    "share": round(alone["reference"] / whole, 3),
+                }
+            )
+    return {"fststyle train as a whole": found}
+
+
+def loading(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """Photographs per second, decoded, cropped and batched, against decoding them whole."""
+    from PIL import Image
+
+    from fststyle.images import find_pictures
+    from fststyle.training import sources
+    from fststyle.training.data import Photographs
+
+    files = find_pictures(chosen.photographs)[:256]
+
+    def plain() -> None:
+        for file in files:
+            Image.open(file).convert("RGB").resize((256, 256), Image.Resampling.BILINEAR)
+
+    def ours(workers: int) -> Callable[[], None]:
+        batches = Photographs(sources.folder(chosen.photographs), 256, 4, workers=workers).batches_from(0)
+
+        def run() -> None:
+            for _ in range(len(files) // 4):
+                next(batches)
+
+        return run
+
+    runs = {"reference": plain, **{f"ours, {count} workers": ours(count) for count in (0, 1, 2)}}
+    medians = in_turn(runs, max(1, chosen.repeats // 3))
+    speeds = [{"what": name, "photographs/s": round(len(files) / value)} for name, value in medians.items()]
+    return {"loading photographs, 256 px": speeds}
+
+
+# --- inference ------------------------------------------------------------------------------------
+
+
+def variants(chosen: argparse.Namespace) -> list[tuple[str, str]]:
+    """Backends and precisions of one pass."""
+    known = [("torch", precision) for precision in chosen.precision]
+    if chosen.device == "cuda":
+        return [("torch", "float32"), ("torch", "float16")]
+    return [*known, *(("openvino", precision) for precision in chosen.precision)]
+
+
+def inference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """One pass of the network of full width."""
+    tables: dict[str, list[Row]] = {}
+    limit = peaks(chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        path, network = _checkpoint(Path(folder))
+        reference = Reference().take(network.state_dict()).eval().to(chosen.device)
+        stylizers = {f"{b} {p}": Stylizer.from_checkpoint(path, chosen.device, b, p) for b, p in variants(chosen)}
+        for size in chosen.size:
+            image = torch.rand(1, 3, size, size, device=chosen.device)
+
+            @torch.inference_mode()
+            def plain(image: Tensor = image) -> Tensor:
+                return reference(image)  # type: ignore[no-any-return]
+
+            runs: dict[str, Callable[[], object]] = {"reference": plain}
+            runs |= {name: lambda s=s, image=image: s(image) for name, s in stylizers.items()}  # type: ignore[misc]
+            for run in runs.values():
+                for _ in range(4 if chosen.device == "cuda" else 1):
+                    run()
+            tables[f"one pass, {size} px"] = rows(in_turn(runs, chosen.repeats), operations(plain), limit)
+    return tables
+
+
+def memory(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """Peak memory of one process per backend, at the largest size."""
+    size, found = max(chosen.size), []
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = _checkpoint(Path(folder))
+        for backend, precision in [("reference", "float32"), *variants(chosen)]:
+            command = [sys.executable, __file__, "one", "--variant", backend, precision, str(path), "--size", str(size)]
+            peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 2**20
+            found.append({"what": f"{backend} {precision}", "GiB": round(peak, 3)})
+    for row in found:
+        row["share of reference"] = round(row["GiB"] / found[0]["GiB"], 3)
+    return {f"peak memory, {size} px": found}
+
+
+def one(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """One pass in this process, and the most memory that it took, in KiB: for ``memory``."""
+    backend, precision, path = chosen.variant
+    rgb = np.random.default_rng(0).integers(0, 256, (chosen.size[0], chosen.size[0], 3), dtype=np.uint8)
+    if backend == "reference":
+        from fststyle.images import to_image, to_pixels
+        from fststyle.networks.checkpoint import load_checkpoint
+
+        network = Reference().take(load_checkpoint(path).network.state_dict()).eval()
+        with torch.inference_mode():
+            to_pixels(network(to_image(rgb)))
+    else:
+        Stylizer.from_checkpoint(path, "cpu", backend, precision).pixels(rgb)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return {}
+
+
+def cli(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """The command line, cold: from the start of the process to the written file, at 512 px."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = _checkpoint(Path(folder))
+        photo, out = Path(folder) / "photo.png", Path(folder) / "out.png"
+        save_image(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8), photo)
+        environment = {**os.environ, "FSTSTYLE_CACHE": f"{folder}/cache"}
+
+        def command(*words: str) -> Callable[[], object]:
+            return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True, env=environment)
+
+        ours = ("-m", "fststyle", "stylize", str(photo), "--style", str(path), "-o", str(out), "--backend")
+        runs = {"reference": command(str(HERE / "reference.py"), str(photo), str(out), "--style", str(path))}
+        runs |= {f"fststyle, {backend}": command(*ours, backend) for backend in dict(variants(chosen))}
+        first = {}
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            first[name] = time.perf_counter() - began
+        medians = in_turn(runs, chosen.repeats)
+    return {
+        "command line, 512 px, cold": [
+            {
+                "what": k,
+                "seconds": round(v, 3),
+                "times": round(medians["reference"] / v, 2),
+                "first": round(first[k], 2),
+            }
+            for k, v in medians.items()
+        ]
+    }
+
+
+def _checkpoint(folder: Path) -> tuple[Path, TransformNet]:
+    torch.manual_seed(0)
+    network, path = TransformNet(), folder / "full.safetensors"
+    save_checkpoint(path, network, {"kind": "style", "name": "full", "style": {"image": "none"}}, dtype="float32")
+    return path, network
+
+
+CASES = {"step": step, "train": train, "loading": loading, "inference": inference, "memory": memory, "cli": cli}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("cases", nargs="+", choices=(*CASES, "one"))
+    options.add_argument("--size", type=int, nargs="+", default=[512, 1024, 2048], help="of inference")
+    options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--encoder", nargs="+", choices=("random", "slim"), default=["random", "slim"])
+    options.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
+    options.add_argument("--eager", action="store_true", help="training without torch.compile")
+    options.add_argument("--photographs", metavar="FOLDER", help="of loading and train")
+    options.add_argument("--steps", type=int, default=100, help="of train")
+    options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--variant", nargs=3, help=argparse.SUPPRESS)
+    options.add_argument("-o", "--output", type=Path, metavar="FOLDER")
+    chosen = options.parse_args()
+    tables: dict[str, list[Row]] = {}
+    for case in chosen.cases:
+        for title, table in ({"one": one} | CASES)[case](chosen).items():
+            tables[title] = table
+            head = list(table[0])
+            print(
+                f"\n{title}\n" + "\n".join("\t".join(map(str, line)) for line in [head, *(r.values() for r in table)])
+            )
+    if chosen.output:
+        write(chosen.output, tables)
+
+
+def write(folder: Path, tables: dict[str, list[Row]]) -> None:
+    """The tables as JSON and as a page with a plot."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "benchmark.json", {"machine": machine(), "tables": tables})
+    parts = [html.paragraph(", ".join(f"{k}: {v}" for k, v in machine().items()), note=True)]
+    for title, table in tables.items():
+        head = list(table[0])
+        parts += [html.heading(title), html.grid(head, [[str(row[key]) for key in head] for row in table])]
+    passes = {int(title.split()[2]): table for title, table in tables.items() if title.startswith("one pass")}
+    if passes:
+        names = [row["what"] for row in next(iter(passes.values()))]
+        pixels = [size**2 / 1e6 for size in passes]
+        series = {
+            n: (pixels, [next(r["seconds"] for r in t if r["what"] == n) for t in passes.values()]) for n in names
+        }
+        parts += [html.heading("Seconds against size"), html.curves(series, "megapixels", "seconds")]
+    (folder / "benchmark.html").write_text(html.page("Benchmark", parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
