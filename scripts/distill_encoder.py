@@ -28,12 +28,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from fststyle.losses import gram_matrix, measure_photographs
 from fststyle.networks.pretrained import load_encoder, random_weights, save_encoder
-from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
+from fststyle.networks.vgg import VGGEncoder, layer_names, mean_activations, normalize_activations
 from fststyle.training import sources
 from fststyle.training.data import Photographs
 
@@ -96,23 +95,26 @@ class Teacher(nn.Module):
 
 
 class Student(nn.Module):
-    """Learnable weights that run through ``VGGEncoder`` itself, and a linear map per tap to the teacher's features.
+    """Learnable weights of an encoder, and a linear map per tap to the teacher's features.
 
-    A filter is learned as its kernel and its answer where all of its inputs are 1, their mean: so a step
-    that changes the kernel leaves the filter's level alone, and learning goes several times faster.
+    A filter is learned as its answer to the mean patch of its inputs, and as a kernel for whitened patches:
+    neighbouring pixels and filters are so correlated that plain kernels take ever longer to learn the fine
+    differences that edge detectors live on.
     """
 
-    def __init__(self, teacher: Teacher, seed: int) -> None:
+    def __init__(self, teacher: Teacher, photographs: list[Tensor], seed: int) -> None:
         super().__init__()
         weights = random_weights("vgg16", seed, WIDTHS)
         keys = list(weights)
         kept = {key: weights[key] for key in keys[: keys.index(f"{DEEPEST}.bias") + 1]}
         self.encoder = VGGEncoder(kept, "vgg16", name="vgg16-slim")
         self.kernels, self.levels = nn.ParameterDict(), nn.ParameterDict()
-        for conv in (layer for layer in self.encoder.layers if layer.startswith("conv")):
-            kernel = kept[f"{conv}.weight"]
-            self.kernels[conv] = nn.Parameter(kernel.clone())
-            self.levels[conv] = nn.Parameter(kept[f"{conv}.bias"] + self.at_mean(conv))
+        for conv, (mean, whitening) in patches(self.encoder, teacher, photographs).items():
+            kernel = kept[f"{conv}.weight"].flatten(1)
+            self.register_buffer(f"{conv}_mean", mean)
+            self.register_buffer(f"{conv}_whitening", whitening)
+            self.kernels[conv] = nn.Parameter(torch.linalg.solve(whitening.T, kernel.T).T.contiguous())
+            self.levels[conv] = nn.Parameter(kernel @ mean)
         self.maps = nn.ModuleDict()
         for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
             inputs = width(key.removeprefix("estimate/"))
@@ -122,24 +124,37 @@ class Student(nn.Module):
             else:
                 self.maps[key.replace("/", ":")] = nn.Conv2d(inputs, value.shape[1], 1)
 
-    def at_mean(self, conv: str) -> Tensor:
-        """What the kernels alone answer where every input is at its mean: 0 for the picture, 1 for features."""
-        return self.kernels[conv].sum((1, 2, 3)) * (conv != "conv1_1")
-
     def weights(self) -> dict[str, Tensor]:
         """The encoder's weights as they are now, by the names of its buffers."""
-        kernels = {f"{conv}_weight": kernel for conv, kernel in self.kernels.items()}
-        return kernels | {f"{conv}_bias": level - self.at_mean(conv) for conv, level in self.levels.items()}
+        weights = {}
+        for conv, whitened in self.kernels.items():
+            kernel = whitened @ getattr(self, f"{conv}_whitening")
+            weights[f"{conv}_weight"] = kernel.unflatten(1, (-1, 3, 3))
+            weights[f"{conv}_bias"] = self.levels[conv] - kernel @ getattr(self, f"{conv}_mean")
+        return weights
 
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """The teacher's features as the student sees them, before rectification."""
-        layers = {name: name.removeprefix("estimate:") for name in self.maps}
-        own = {name: layer.replace("relu", "conv") for name, layer in layers.items() if self.alike(name)}
-        features = functional_call(self.encoder, self.weights(), (image, {*(layers | own).values()}))
-        seen = {}
-        for name, mapping in self.maps.items():
-            value = features[own.get(name, layers[name])]
-            seen[name.replace(":", "/")] = mapping(sparse(value, STRIDES[layers[name]]) if ":" in name else value)
+    def forward(self, image: Tensor, given: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The teacher's features as the student sees them, before rectification.
+
+        ``given``: the teacher's features, which each layer is handed instead of what the student's layer
+        before it makes of the image, as far as both networks compute alike. So every layer learns by
+        itself and at once; else the first ones learn nothing while those behind them are still random.
+        """
+        weights, seen = self.weights(), {}
+        x = self.encoder._convolve("preprocess", image)
+        for layer in self.encoder.layers:
+            if layer.startswith("conv"):
+                x = F.conv2d(x, weights[f"{layer}_weight"], weights[f"{layer}_bias"], padding=1)
+            elif layer.startswith("pool"):
+                x = F.max_pool2d(x, 2)
+            else:
+                before, x = x, F.relu(x)
+                for name in (name for name in (layer, f"estimate:{layer}") if name in self.maps):
+                    value = before if self.alike(name) else x
+                    wanted = sparse(value, STRIDES[layer]) if ":" in name else value
+                    seen[name.replace(":", "/")] = self.maps[name](wanted)
+                if given and self.alike(layer) and ALIKE.get(layer, 1.0) == 1.0:
+                    x = given[layer]
         return seen
 
     def alike(self, layer: str) -> bool:
@@ -149,31 +164,54 @@ class Student(nn.Module):
     @torch.no_grad()
     def revive(self, images: Tensor, generator: torch.Generator) -> int:
         """Let filters that never fire begin anew, where no filter of the teacher calls them; returns how many did."""
-        layers = [layer for layer in self.encoder.layers if layer.startswith("relu")]
         revived = 0
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        for layer in (layer for layer in self.encoder.layers if layer.startswith("relu")):
             dead = self.trained()(images, [layer])[layer].mean((0, 2, 3)) < 1e-3
             if self.alike(layer) or not bool(dead.any()):
                 continue
             conv = layer.replace("relu", "conv")
-            kernel, level = self.kernels[conv], self.levels[conv]
-            kernel[dead] = torch.randn(kernel[dead].shape, generator=generator) * (2 / kernel[0].numel()) ** 0.5
-            level[dead] = self.at_mean(conv)[dead]
-            mean = self.trained()(images, [layer])[layer].mean((0, 2, 3))[dead].clamp_min(1e-2)
-            kernel[dead] /= mean.view(-1, 1, 1, 1)  # to mean activation 1, as all the teacher's
-            level[dead] /= mean
-            if following:  # what comes after begins to listen to them by itself, without a shock
-                after = following.replace("relu", "conv")
-                self.levels[after] -= self.kernels[after][:, dead].sum((1, 2, 3))
-                self.kernels[after][:, dead] = 0
+            kernel = self.kernels[conv]
+            kernel[dead] = torch.randn(kernel[dead].shape, generator=generator) * kernel.shape[1] ** -0.5
+            self.levels[conv][dead] = 1  # fires, at its mean input
             revived += int(dead.sum())
         return revived
 
+    @torch.no_grad()
     def trained(self) -> VGGEncoder:
         """An encoder of its own with the weights as they are now."""
         weights = self.encoder.weights()
         weights |= {key.replace("_weight", ".weight").replace("_bias", ".bias"): v for key, v in self.weights().items()}
         return VGGEncoder(weights, "vgg16", name="vgg16-slim")
+
+
+@torch.no_grad()
+def patches(encoder: VGGEncoder, teacher: Teacher, photographs: list[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and whitening of the 3×3 patches that each of the student's convolutions will see, as its teacher has them.
+
+    Where the teacher has no such features, the mean is 1 and nothing is whitened.
+    """
+    found = {}
+    image = torch.cat(photographs)[:96]
+    features = {"": encoder._convolve("preprocess", image), **teacher(image)}
+    before = ""
+    for conv in (name for name in layer_names("vgg16") if name.startswith("conv")):
+        channels = width(before) if before else 3
+        seen = features.get(before)
+        if before and before[4] != conv[4] and seen is not None:
+            seen = F.max_pool2d(seen, 2)
+        if seen is None:
+            found[conv] = torch.ones(9 * channels), torch.eye(9 * channels)
+        else:
+            flat = F.unfold(seen, 3, stride=1 + seen.shape[-1] // 40).transpose(0, 1).flatten(1).double()
+            mean = flat.mean(1, keepdim=True)
+            values, vectors = torch.linalg.eigh((flat - mean) @ (flat - mean).T / flat.shape[1])
+            # What hardly varies is not blown up: the student's features are not yet its teacher's.
+            scale = values.clamp_min((1e-3 if channels == 3 else 1e-2) * float(values.mean())).rsqrt()
+            found[conv] = mean[:, 0].float(), (vectors * scale @ vectors.T).float()
+        before = conv.replace("conv", "relu")
+        if conv == DEEPEST:
+            break
+    return found
 
 
 def distance(seen: dict[str, Tensor], target: dict[str, Tensor], gram_weight: float) -> Tensor:
@@ -250,7 +288,8 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=6000)
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--size", type=int, default=160)
-    options.add_argument("--rate", type=float, default=2e-3)
+    options.add_argument("--local", type=int, default=600, help="first steps, in which each layer learns by itself")
+    options.add_argument("--rate", type=float, default=1e-3, help="tenfold while each layer learns by itself")
     options.add_argument("--gram", type=float, default=0.3, help="weight of the relative Gram distance")
     options.add_argument("--on-the-way", type=float, default=0.1, help="share of steps on pictures towards a style")
     options.add_argument("--seed", type=int, default=0)
@@ -266,11 +305,14 @@ def main() -> None:
     source = load_encoder(chosen.teacher, chosen.weights)
     path = Path(chosen.weights) if chosen.weights and Path(chosen.weights).is_file() else None
     teacher = Teacher(source, path, sample)
-    student = Student(teacher, chosen.seed)
+    student = Student(teacher, sample, chosen.seed)
     optimizer = torch.optim.Adam(student.parameters(), lr=chosen.rate, betas=(0.9, 0.99), fused=True)
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / chosen.steps))
+        if step < chosen.local:
+            return min(1.0, (step + 1) / 50) * (1 + 9 * 0.5 * (1 + math.cos(math.pi * step / chosen.local)))
+        done = (step - chosen.local) / (chosen.steps - chosen.local)
+        return min(1.0, (step - chosen.local + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     state, first = chosen.output.with_name(chosen.output.name + ".state"), 0
@@ -282,9 +324,10 @@ def main() -> None:
         first = saved["step"]
         log.info("going on from step %d", first)
 
-    def judge(images: Tensor) -> Tensor:
+    def judge(images: Tensor, local: bool) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return distance(student(images), teacher(images), chosen.gram)
+            target = teacher(images)
+            return distance(student(images, target if local else None), target, 0.0 if local else chosen.gram)
 
     compiled = torch.compile(judge) if chosen.compile else judge
     began, shown = time.perf_counter(), 0.0
@@ -300,7 +343,7 @@ def main() -> None:
             steps = int(torch.randint(3, 12, (), generator=generator))
             moved = towards_a_style(images[:half], student.trained() if step % 2 else source, steps, 0.05)
             images = torch.cat([moved, images[half:]])
-        loss = compiled(images.contiguous(memory_format=torch.channels_last))
+        loss = compiled(images.contiguous(memory_format=torch.channels_last), step < chosen.local)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(student.parameters(), 1.0)

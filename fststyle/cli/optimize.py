@@ -91,10 +91,12 @@ def _check(cfg: DictConfig) -> None:
         "bounds": ("unit", "source"),
         "preserve_color": ("none", "luminance", "match"),
         "trace": (None, "csv", "tensorboard"),
+        "precision": ("float32", "bfloat16"),
+        "compile": (False, True),
     }
     for key, known in choices.items():
         if cfg[key] not in known:
-            names = ", ".join(str(name or "null") for name in known)
+            names = ", ".join("null" if name is None else str(name).lower() for name in known)
             raise ConfigError(f"{key} is {cfg[key]!r}; expected one of {names}")
     if not isinstance(cfg.start, str) or not (cfg.start in STARTS or Path(cfg.start).expanduser().is_file()):
         raise ConfigError(f"start is {cfg.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
@@ -195,7 +197,7 @@ def _run(
         watch.begin(number, resume)
         return lower(
             start.to(device),
-            _objective(cfg.mode, loss, content, style),
+            recipes.faster(_objective(cfg.mode, loss, content, style), cfg.precision, cfg.compile),
             iterations=counts[number],
             optimizer=cfg.optimizer,
             learning_rate=cfg.learning_rate,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fststyle.losses import PerceptualLoss
+from fststyle.losses import LossTerms, PerceptualLoss
 from fststyle.optimization.optimize import Objective, Optimization
 
 
@@ -38,6 +38,28 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
     """A picture with the source's features at the loss's content layers (Gatys 2016, Figure 1; Mahendran & Vedaldi)."""
     features = loss.content_targets(source)
     return lambda image: loss(image, content=features)
+
+
+def faster(objective: Objective, precision: str = "float32", compile: bool = False) -> Objective:
+    """The same objective, evaluated faster.
+
+    Args:
+        objective: any of the above.
+        precision: ``bfloat16`` evaluates the encoder by autocast; Gram matrices, terms and the pixels'
+            gradient stay float32.
+        compile: through ``torch.compile``, which takes half a minute.
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {precision!r}; expected float32 or bfloat16")
+    if precision == "float32" and not compile:
+        return objective
+    evaluate: Objective = torch.compile(objective) if compile else objective
+
+    def run(image: Tensor) -> LossTerms:
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return evaluate(image.contiguous(memory_format=torch.channels_last))
+
+    return run
 
 
 # Style reconstruction (Gatys 2016, Figure 1) is texture synthesis with a growing set of layers.

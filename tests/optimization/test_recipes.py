@@ -13,6 +13,8 @@ from fststyle.optimization import Optimization, optimize
 from fststyle.optimization.recipes import (
     coarse_to_fine,
     content_reconstruction,
+    faster,
+    pixel_range,
     resized,
     starting_image,
     texture,
@@ -105,3 +107,33 @@ def test_an_interrupted_size_is_the_last() -> None:
 def test_no_size_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one size"):
         coarse_to_fine(picture(0), [], lambda start, stage: Optimization(start, start))
+
+
+def test_a_faster_objective_is_the_same_objective(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder)
+    objective = transfer(loss, picture(0), picture(1))
+    assert faster(objective) is objective
+    found = {}
+    for name, evaluate in (("float32", objective), ("bfloat16", faster(objective, "bfloat16"))):
+        image = picture(2).requires_grad_()
+        total = evaluate(image).total
+        total.backward()
+        assert image.grad is not None
+        assert total.dtype == image.grad.dtype == torch.float32
+        found[name] = (total.item(), image.grad.flatten())
+    assert found["bfloat16"][0] != found["float32"][0]
+    assert found["bfloat16"][0] == pytest.approx(found["float32"][0], rel=0.03)
+    assert torch.cosine_similarity(found["bfloat16"][1], found["float32"][1], dim=0) > 0.98
+    with pytest.raises(ValueError, match="precision is 'int8'; expected float32 or bfloat16"):
+        faster(objective, "int8")
+
+
+def test_noise_lies_around_a_colour_and_a_range_is_each_channels_own() -> None:
+    source = picture(0) * torch.tensor([0.2, 0.5, 1.0]).view(1, 3, 1, 1)
+    noise = starting_image("noise", (64, 64), deviation=0.01, around=source)
+    torch.testing.assert_close(noise.mean((2, 3)), source.mean((2, 3)), atol=2e-3, rtol=0)
+    low, high = pixel_range(source)
+    assert low.shape == high.shape == (1, 3, 1, 1)
+    assert (source >= low).all()
+    assert (source <= high).all()
+    assert 0.15 < float(high[0, 0]) <= 0.2

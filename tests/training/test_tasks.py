@@ -12,12 +12,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.utils.data import DataLoader
 
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import random_weights
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
+from fststyle.training import tasks
 from fststyle.training.tasks import StyleTask
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
@@ -43,7 +45,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     judge = PerceptualLoss(encoder, **LOSSES[loss])
     targets = judge.style_targets(pictures(1, 2.0))
     judge.calibrate([pictures(3, 1.0)], targets)
-    return StyleTask(network, judge, targets, **options)
+    return StyleTask(network, judge, targets, **{"compile": False, **options})
 
 
 def train(task: StyleTask, photographs: Tensor, steps: int) -> list[float]:
@@ -278,3 +280,57 @@ def test_a_saved_state_brings_back_what_the_loss_measures_against(tmp_path: Path
     assert other.loss.normalizers == task.loss.normalizers
     for layer, gram in task.style_targets.items():
         torch.testing.assert_close(other.style_targets[layer], gram, rtol=0, atol=0)
+
+
+# --- compiling --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was compiled; compiling itself changes nothing here."""
+    seen: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda work: seen.append(work) or (lambda images: work(images)))
+    monkeypatch.setattr("fststyle.training.tasks._has_compiler", lambda device: True)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("choice", "steps", "expected"), [("auto", 299, 0), ("auto", 300, 1), (True, 1, 1), (False, 40_000, 0)]
+)
+def test_a_run_is_compiled_where_it_is_long_enough(
+    compiled: list[Any], choice: bool | str, steps: int, expected: int
+) -> None:
+    task = make(compile=choice, steps=steps)
+    for _ in range(3):
+        task.objective(pictures(1, 0.0))
+    assert len(compiled) == expected
+
+
+@pytest.mark.parametrize("command", ["g++", "clang++", "cl"])
+def test_without_a_compiler_the_run_goes_on_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, command: str
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    task = make(compile=True)
+    torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.judge(pictures(1, 0.0)).total)
+    assert "no C++ compiler was found" in caplog.text
+    monkeypatch.setattr("shutil.which", lambda name: name if name == command else None)
+    assert tasks._has_compiler("cpu")
+
+
+def test_a_compiler_that_fails_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(work: Any) -> Any:
+        def run(images: Tensor) -> Any:
+            raise TorchDynamoException("g++: internal error\nlong story")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", failing)
+    monkeypatch.setattr("fststyle.training.tasks._has_compiler", lambda device: True)
+    task = make(compile=True)
+    for _ in range(2):
+        torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.judge(pictures(1, 0.0)).total)
+    assert caplog.text.count("torch.compile failed, so the run goes on without: g++: internal error") == 1
