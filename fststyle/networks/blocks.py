@@ -26,7 +26,11 @@ def reflection_pad(image: Tensor, left: int, right: int, top: int, bottom: int) 
     Returns:
         (B, C, top + H + bottom, left + W + right).
     """
-    if torch.compiler.is_exporting():  # one operation that every runtime knows; pads below the size only
+    height, width = image.shape[-2:]
+    # One operation, which runtimes know and compilers fuse; for pads below the size only.
+    if torch.compiler.is_exporting() or (
+        torch.compiler.is_compiling() and max(top, bottom) < height and max(left, right) < width
+    ):
         return F.pad(image, (left, right, top, bottom), mode="reflect")
     return _reflect(_reflect(image, top, bottom, dim=2), left, right, dim=3)
 
