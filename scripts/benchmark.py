@@ -36,13 +36,14 @@ from fststyle.cli.parts import preset_loss
 from fststyle.inference import Stylizer
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.networks.pretrained import load_encoder
+from fststyle.optimization.recipes import faster, transfer
 from fststyle.report import page as html
 from fststyle.report.compare import machine, write_json
 from fststyle.training.tasks import StyleTask
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-from reference import Reference, Step  # noqa: E402
+from reference import Reference, Slow, Step  # noqa: E402
 
 Row = dict[str, Any]
 
@@ -132,6 +133,32 @@ def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -
         optimizer.step()
 
     return run
+
+
+def slow(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """An evaluation of Gatys' objective and its gradient, VGG-19 at 512 px: an iteration of the slow mode."""
+    content, painting = torch.rand(1, 3, 512, 512, device=chosen.device), torch.rand(1, 3, 512, 512)
+    reference = Slow(content.cpu(), painting)
+    reference.taps.to(chosen.device)
+    reference.content = reference.content.to(chosen.device)
+    reference.style = [value.to(chosen.device) for value in reference.style]
+    loss = preset_loss(load_encoder("vgg19", "random", pooling="average"), "gatys").to(chosen.device)
+    objective = transfer(loss, content, painting.to(chosen.device))
+    image = content.clone().requires_grad_()
+
+    def evaluation(precision: str) -> Callable[[], object]:
+        evaluate = faster(objective, precision, compile=not chosen.eager)
+
+        def run() -> None:
+            image.grad = None
+            evaluate(image).total.backward()
+
+        return run
+
+    runs: dict[str, Callable[[], object]] = {"reference": lambda: reference(image)}
+    runs |= {precision: evaluation(precision) for precision in chosen.precision}
+    work, medians = operations(runs["reference"]), in_turn(runs, chosen.repeats)
+    return {"slow mode, VGG-19, 512 px, an iteration": rows(medians, work, peaks(chosen))}
 
 
 def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
@@ -309,7 +336,15 @@ def _checkpoint(folder: Path) -> tuple[Path, TransformNet]:
     return path, network
 
 
-CASES = {"step": step, "train": train, "loading": loading, "inference": inference, "memory": memory, "cli": cli}
+CASES = {
+    "step": step,
+    "slow": slow,
+    "train": train,
+    "loading": loading,
+    "inference": inference,
+    "memory": memory,
+    "cli": cli,
+}
 
 
 def main() -> None:

@@ -71,13 +71,14 @@ class Reference(nn.Module):
 
 
 class Taps(nn.Module):
-    """torchvision's VGG-16 up to relu4_3 and its four usual taps, always all of them."""
+    """torchvision's VGG and some taps, always all of them: by default VGG-16's relu1_2, 2_2, 3_3 and 4_3."""
 
-    def __init__(self) -> None:
+    def __init__(self, architecture: str = "vgg16", indices: tuple[int, ...] = (3, 8, 15, 22)) -> None:
         super().__init__()
-        from torchvision.models import vgg16
+        import torchvision
 
-        self.features = vgg16(weights=None).features[:23].eval().requires_grad_(False)
+        whole = getattr(torchvision.models, architecture)(weights=None).features
+        self.features, self.indices = whole[: indices[-1] + 1].eval().requires_grad_(False), indices
         self.register_buffer("mean", torch.tensor((0.485, 0.456, 0.406)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1))
 
@@ -85,7 +86,7 @@ class Taps(nn.Module):
         x, taps = (image - self.mean) / self.std, []
         for index, layer in enumerate(self.features):
             x = layer(x)
-            if index in (3, 8, 15, 22):
+            if index in self.indices:
                 taps.append(x)
         return taps
 
@@ -115,6 +116,26 @@ class Step:
             loss = loss + 1e5 * F.mse_loss(gram(tap), target.expand(len(tap), -1, -1))
         loss.backward()
         self.optimizer.step()
+        return float(loss)
+
+
+class Slow:
+    """One evaluation of Gatys' objective and its gradient: VGG-19, relu4_2 as content, relu1_1 … relu5_1 as style."""
+
+    def __init__(self, content: Tensor, painting: Tensor) -> None:
+        self.taps = Taps("vgg19", (1, 6, 11, 20, 22, 29))
+        with torch.no_grad():
+            self.content = self.taps(content)[4]
+            self.style = [gram(tap) for tap in self.taps(painting)]
+
+    def __call__(self, image: Tensor) -> float:
+        image.grad = None
+        taps = self.taps(image)
+        loss = (taps[4] - self.content).square().sum() / 2
+        for index, (tap, target) in enumerate(zip(taps, self.style, strict=True)):
+            if index != 4:
+                loss = loss + 1e3 * (gram(tap) - target).square().sum()
+        loss.backward()
         return float(loss)
 
 

@@ -1,0 +1,80 @@
+"""The scripts beside the package: the benchmark's yardstick is a fair one, and what measures runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from fststyle.networks.transform import TransformNet
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_computes_what_our_network_does() -> None:
+    torch.manual_seed(0)
+    ours = TransformNet(width=8, residual_blocks=2).double()
+    theirs = script("reference").Reference(8, 2).double().take(ours.state_dict())
+    image = torch.rand(2, 3, 40, 64, dtype=torch.float64)
+    torch.testing.assert_close(theirs(image), ours(image), rtol=1e-6, atol=1e-6)
+
+
+def test_the_reference_trains() -> None:
+    reference = script("reference")
+    torch.manual_seed(0)
+    step = reference.Step(reference.Reference(4, 1), torch.rand(1, 3, 32, 32))
+    photographs = torch.rand(2, 3, 32, 32)
+    losses = [step(photographs) for _ in range(4)]
+    assert losses[-1] < losses[0]
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = script("benchmark")
+    monkeypatch.setattr(module, "matmul_peak", lambda dtype, device: 1e11)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("words", "title", "rows"),
+    [
+        (("step", "--eager", "--batch", "1", "--encoder", "slim"), "training step, batch 1, 256 px", 3),
+        (("inference", "--size", "64"), "one pass, 64 px", 5),
+    ],
+)
+def test_the_benchmark_measures_in_turn(
+    benchmark: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    title: str,
+    rows: int,
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--repeats", "1", "--device", "cpu", "-o", str(tmp_path)])
+    benchmark.main()
+    table = json.loads((tmp_path / "benchmark.json").read_text())["tables"][title]
+    assert len(table) == rows
+    assert table[0]["what"] == "reference"
+    assert table[0]["times"] == 1.0
+    assert all(row["seconds"] > 0 and row["of peak"] > 0 for row in table)
+    assert "Benchmark" in (tmp_path / "benchmark.html").read_text()
+
+
+def test_operations_are_those_of_a_convolution(benchmark: ModuleType) -> None:
+    conv, image = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False), torch.rand(1, 3, 10, 12)
+    assert benchmark.operations(lambda: conv(image)) == 2 * 8 * 3 * 9 * 10 * 12
