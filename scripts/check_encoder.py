@@ -61,18 +61,21 @@ def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[s
             style = loss.style_targets(painting)
             batches = photographs.calibration_batches(456)
             loss.calibrate((next(batches) for _ in range(32)), style)
-            sums: dict[str, float] = {}
+            met: dict[str, list[float]] = {}
             with torch.no_grad():
                 for batch in batches:
                     terms = loss(batch, content=loss.content_targets(batch.roll(1, 0)), style=style).scalars()
-                    sums = {k: sums.get(k, 0.0) + float(v) * len(batch) / 200 for k, v in terms.items() if k != "total"}
+                    for key in terms.keys() - {"total"}:
+                        met.setdefault(key, []).append(float(terms[key]))
+            # Of both means, that of the 200 and that of the 256 which they are divided by.
+            error = (1 / 200 + 1 / 256) ** 0.5 * photographs.batch_size**0.5
             known = {}
             if encoder.photographs is not None:
                 boxed = preset_loss(encoder)
                 boxed.calibrate(None, style)
-                known = {k: round(boxed.normalizers[k] / loss.normalizers[k], 3) for k in sums}
+                known = {k: round(boxed.normalizers[k] / loss.normalizers[k], 3) for k in sorted(met)}
             measured[f"{encoder.name} {size}"] = {
-                **{k: round(v, 3) for k, v in sums.items()},
+                **{k: f"{statistics.mean(v):.3f} ± {error * statistics.stdev(v):.3f}" for k, v in sorted(met.items())},
                 **({"what the encoder knows, over what was measured": known} if known else {}),
             }
             print(f"{encoder.name} {size} px: {measured[f'{encoder.name} {size}']}", flush=True)

@@ -48,13 +48,14 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     return StyleTask(network, judge, targets, **{"compile": False, **options})
 
 
-def train(task: StyleTask, photographs: Tensor, steps: int) -> list[float]:
+def train(task: StyleTask, photographs: Tensor, steps: int, precision: torch.dtype | None = None) -> list[float]:
     """What each step finds, by hand: no trainer."""
     setup = task.configure_optimizers()
     optimizer, scheduler = setup["optimizer"], setup["lr_scheduler"]["scheduler"]
     totals = []
     for _ in range(steps):
-        total = task.judge(photographs).total
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            total = task.objective(photographs).total
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -102,6 +103,21 @@ def test_three_steps_give_the_recorded_losses(loss: str) -> None:
     terms = {name: float(value.detach()) for name, value in task.judge(photographs).scalars().items()}
     assert terms == pytest.approx(GOLDEN[loss]["terms"], rel=1e-4)
     assert train(task, photographs, 3) == pytest.approx(GOLDEN[loss]["totals"], rel=1e-4)
+
+
+@pytest.mark.skipif(not tasks._has_compiler("cpu"), reason="no C++ compiler")
+def test_compiled_steps_give_the_recorded_losses() -> None:
+    task = make("balanced", learning_rate=1e-2, compile=True)
+    found = train(task, pictures(2, 0.0), 3)
+    assert task._compiled is not task.judge
+    assert found == pytest.approx(GOLDEN["balanced"]["totals"], rel=1e-3)
+
+
+def test_steps_in_low_precision_stay_close() -> None:
+    kinds = (None, torch.bfloat16)
+    full, low = (train(make("balanced", learning_rate=1e-3), pictures(2, 0.0), 5, kind) for kind in kinds)
+    assert low != full
+    assert low == pytest.approx(full, rel=0.02)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
