@@ -265,6 +265,21 @@ def inference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     return tables
 
 
+def growth(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """How one pass grows with pixels, batch and width, on the backend that is chosen by itself."""
+    cases = [(1, size, 32) for size in (256, 512, 1024, 2048)]
+    cases += [(batch, 256, 32) for batch in (2, 4, 8)] + [(1, 512, width) for width in (8, 16, 64)]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        stylizers = {w: Stylizer.from_checkpoint(_checkpoint(Path(folder), w)[0]) for w in {w for *_, w in cases}}
+        for batch, size, width in cases:
+            image = torch.rand(batch, 3, size, size)
+            seconds = in_turn({"": lambda image=image, s=stylizers[width]: s(image)}, chosen.repeats)[""]  # type: ignore[misc]
+            row = {"batch": batch, "size": size, "width": width, "seconds": round(seconds, 4)}
+            found.append({**row, "ns per pixel": round(seconds * 1e9 / batch / size**2)})
+    return {f"growth of one pass, {stylizers[32].backend.name} {stylizers[32].backend.precision}": found}
+
+
 def memory(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     """Peak memory of one process per backend, at the largest size."""
     size, found = max(chosen.size), []
@@ -329,9 +344,9 @@ def cli(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     }
 
 
-def _checkpoint(folder: Path) -> tuple[Path, TransformNet]:
+def _checkpoint(folder: Path, width: int = 32) -> tuple[Path, TransformNet]:
     torch.manual_seed(0)
-    network, path = TransformNet(), folder / "full.safetensors"
+    network, path = TransformNet(width), folder / f"{width}.safetensors"
     save_checkpoint(path, network, {"kind": "style", "name": "full", "style": {"image": "none"}}, dtype="float32")
     return path, network
 
@@ -342,6 +357,7 @@ CASES = {
     "train": train,
     "loading": loading,
     "inference": inference,
+    "growth": growth,
     "memory": memory,
     "cli": cli,
 }
