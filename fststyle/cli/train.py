@@ -28,6 +28,7 @@ def train(cfg: DictConfig) -> None:
 
     from fststyle.images import load_image
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
+    from fststyle.training.tasks import NonFiniteError
 
     _quiet_libraries()
     set_threads(cfg)
@@ -76,6 +77,9 @@ def train(cfg: DictConfig) -> None:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
     except (ValueError, OSError) as error:  # no longer a refusal: work had begun
         raise RuntimeError(f"the training of {cfg.style.name} stopped: {without_traceback(error)}") from error
+    except NonFiniteError as error:
+        kept = f"; the last saved state is {folder / 'last.ckpt'}" if (folder / "last.ckpt").is_file() else ""
+        raise RuntimeError(f"the training of {cfg.style.name} stopped: {error}{kept}") from error
     exported = folder / f"{cfg.style.name}.safetensors"
     if any(getattr(callback, "interrupted", False) for callback in callbacks):
         raise KeyboardInterrupt(

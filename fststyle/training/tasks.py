@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 COMPILE_FROM = {"cpu": 300, "cuda": 3000}
 
 
+#: So many steps in a row without a finite gradient end a run.
+MAX_SKIPPED = 50
+
+
+class NonFiniteError(RuntimeError):
+    """A run whose gradients stay NaN or infinite."""
+
+
 def _has_compiler(device: str) -> bool:
     """Whether torch.compile finds what it needs; warns if it does not."""
     if device == "cuda":
@@ -83,6 +91,9 @@ class StyleTask(pl.LightningModule):
         self.compile_when = compile
         self._compiled: Callable[[Tensor], LossTerms] | None = None
         self._clock: tuple[float, int] | None = None
+        # Steps left out for a gradient that is not finite, in all and since the last good one; on the
+        # device, so that no step waits to know.
+        self.register_buffer("skipped", torch.zeros(2), persistent=False)
 
     def judge(self, photographs: Tensor, network: nn.Module | None = None) -> LossTerms:
         """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result."""
@@ -119,7 +130,26 @@ class StyleTask(pl.LightningModule):
         if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
             self._log_terms("train", terms, len(batch["image"]))
             self._show_progress(terms, len(batch["image"]))
+            self._check_skipped()
         return terms.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let the optimizer leave a step out, moments and all, unless every gradient is finite."""
+        gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
+        bad = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
+        optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
+        self.skipped += bad
+        self.skipped[1] *= bad
+
+    def _check_skipped(self) -> None:
+        total, in_a_row = (int(count) for count in self.skipped)
+        if total:
+            log.warning("steps left out so far, because their gradients were not finite: %d", total)
+        if in_a_row >= MAX_SKIPPED:
+            raise NonFiniteError(
+                f"the gradients of the last {in_a_row} steps were not finite; use a lower task.learning_rate, or "
+                "trainer.precision=32-true"
+            )
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
         self._log_terms("val", self.judge(batch["image"]), len(batch["image"]))

@@ -298,6 +298,60 @@ def test_a_saved_state_brings_back_what_the_loss_measures_against(tmp_path: Path
         torch.testing.assert_close(other.style_targets[layer], gram, rtol=0, atol=0)
 
 
+# --- gradients that are not finite -------------------------------------------------------------------
+
+
+class Spoiled(pl.Callback):
+    """Makes the gradients of some steps infinite."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps, self.weights = steps, {}  # type: ignore[var-annotated]
+
+    def on_after_backward(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if trainer.global_step in self.steps:
+            next(task.network.parameters()).grad[0, 0, 0, 0] = math.inf  # type: ignore[union-attr, operator]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
+        weights = [weight.detach().clone() for weight in task.network.parameters()]  # type: ignore[union-attr, operator]
+        self.weights[trainer.global_step] = weights
+
+
+def spoil(*steps: int, length: int = 5) -> tuple[StyleTask, Spoiled]:
+    task, spoiled = make(), Spoiled(*steps)
+    trainer = pl.Trainer(
+        max_steps=length,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[spoiled],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    batches = [{"image": pictures(2, float(n)), "unreadable": []} for n in range(length)]
+    trainer.fit(task, DataLoader(batches, batch_size=None))
+    return task, spoiled
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    task, spoiled = spoil(2)
+    same = [
+        all(torch.equal(a, b) for a, b in zip(spoiled.weights[n], spoiled.weights[n + 1], strict=True))
+        for n in range(1, 5)
+    ]
+    assert same == [False, True, False, False]
+    assert task.skipped.tolist() == [1, 0]
+    assert all(torch.isfinite(weight).all() for weight in task.network.parameters())
+    assert "left out so far, because their gradients were not finite: 1" in caplog.text
+
+
+def test_too_many_such_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MAX_SKIPPED", 3)
+    spoil(0, 1, 3, 4, length=6)
+    with pytest.raises(tasks.NonFiniteError, match="the gradients of the last 3 steps were not finite"):
+        spoil(1, 2, 3, 4, length=6)
+
+
 # --- compiling --------------------------------------------------------------------------------------
 
 
