@@ -80,6 +80,7 @@ class TorchBackend:
             raise DeviceError(f"precision is {precision!r}; expected one of auto, float32, bfloat16, float16")
         self.precision = precision
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compiles = self.device.type == "cuda"
         self._compiled: nn.Module | None = None
         self._met: Counter[torch.Size] = Counter()
 
@@ -91,22 +92,24 @@ class TorchBackend:
         low = self.precision != "float32"
         dtype = getattr(torch, self.precision) if low else None
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=low):
-            output: Tensor = self._for(inputs.shape)(inputs)
+            output: Tensor = self._run(inputs)
         return output.float().clamp(0, 1)
 
-    def _for(self, shape: torch.Size) -> nn.Module:
-        """The compiled network for a size that came often, on a GPU; else the network."""
+    def _run(self, inputs: Tensor) -> Tensor:
+        """Through the compiled network for a size that came often, on a GPU; else through the network."""
         import torch
 
-        if self.device.type != "cuda":
-            return self.network
-        self._met[shape] += 1
-        if self._met[shape] < WORTH_COMPILING:
-            return self.network
-        if self._compiled is None:
-            self._compiled = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
-        assert self._compiled is not None
-        return self._compiled
+        self._met[inputs.shape] += 1
+        if self._compiles and self._met[inputs.shape] >= WORTH_COMPILING:
+            if self._compiled is None:
+                self._compiled = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
+            assert self._compiled is not None
+            try:
+                return self._compiled(inputs)  # type: ignore[no-any-return]
+            except torch._dynamo.exc.TorchDynamoException as error:  # no compiler, most likely
+                log.warning("torch.compile failed, so pictures take longer: %s", str(error).splitlines()[0])
+                self._compiles = False
+        return self.network(inputs)  # type: ignore[no-any-return]
 
 
 def openvino_installed() -> bool:

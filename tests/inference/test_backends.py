@@ -161,3 +161,26 @@ def test_low_precision_in_torch_stays_close(tmp_path: Path) -> None:
 def test_whole_numbers_are_refused_as_images(network: TransformNet) -> None:
     with pytest.raises(ValueError, match=r"torch.uint8; expected floating point in \[0, 1\]"):
         Stylizer(network, device="cpu")(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_a_size_that_comes_often_is_compiled_and_a_compiler_that_fails_done_without(
+    network: TransformNet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    def compiled(inputs: torch.Tensor) -> torch.Tensor:
+        calls.append("compiled")
+        if len(calls) > 2:
+            raise torch._dynamo.exc.TorchDynamoException("no compiler here\nlong story")
+        return network(inputs)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: compiled)
+    backend = TorchBackend(network, "cpu")
+    backend._compiles = True  # as on a GPU
+    image = torch.rand(1, 3, 32, 32)
+    wanted = backend(image)
+    for _ in range(backends.WORTH_COMPILING + 4):
+        torch.testing.assert_close(backend(image), wanted)
+    assert calls == ["compiled"] * 3
+    assert caplog.text.count("torch.compile failed, so pictures take longer: no compiler here") == 1
+    assert not TorchBackend(network, "cpu")._compiles
