@@ -227,7 +227,7 @@ class PerceptualLoss(nn.Module):
                 raise ValueError(f"{option} is {getattr(self, option)!r}; expected {' or '.join(get_args(form))}")
         encoder.check_layers([*self.content_layers, *self.style_layers])
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
-            if weight < 0 or not math.isfinite(weight):
+            if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
         judged = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
         if not any(weight and judged.get(name, True) for name, weight in self.weights.items()):
@@ -440,7 +440,7 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
 def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:
     layers = [layers] if isinstance(layers, str) else layers
     weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-    if min(weights.values(), default=0) < 0:
+    if any(not isinstance(weight, (int, float)) or weight < 0 for weight in weights.values()):
         return weights  # to be refused; averaging could hide the sign
     used = {layer: float(weight) for layer, weight in weights.items() if weight}
     total = sum(used.values()) if average else 1.0

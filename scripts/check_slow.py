@@ -165,8 +165,8 @@ def contents(chosen: argparse.Namespace) -> dict[str, Any]:
     """PSNR of reconstructions from one layer."""
     photo = load_image(chosen.photo[0], chosen.size[0])
     measured: dict[str, Any] = {}
-    cases = [("random", ["relu1_2", "relu2_2"]), ("slim", ["relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_3"])]
-    for weights, layers in cases:
+    cases = {"random": ["relu1_2", "relu2_2"], "slim": ["relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_3"]}
+    for weights, layers in ((name, cases[name]) for name in chosen.encoder):
         encoder = load_encoder("vgg16", weights)
         for layer in layers:
             loss = PerceptualLoss(encoder, [layer], [], style_weight=0)
@@ -220,6 +220,9 @@ def main() -> None:
     options.add_argument("--photo", action="append")
     options.add_argument("--painting", action="append")
     options.add_argument("--size", type=int, action="append")
+    options.add_argument(
+        "--encoder", nargs="+", choices=("random", "slim"), default=["random", "slim"], help="of content"
+    )
     options.add_argument("--iterations", type=int, default=500)
     options.add_argument("--evaluations", type=int, default=100)
     options.add_argument("--repeats", type=int, default=3)

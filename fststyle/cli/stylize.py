@@ -28,9 +28,10 @@ _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then stylise picture by picture."""
-    inputs = list(expand(options.inputs))
-    label = Path(options.style).stem if os.sep in options.style or options.style.endswith(".safetensors") else None
-    targets = plan(inputs, options.output, label or options.style)
+    is_file = os.sep in options.style or options.style.endswith(".safetensors")
+    label = Path(options.style).stem if is_file else options.style
+    inputs = list(expand(options.inputs, label))
+    targets = plan(inputs, options.output, label)
 
     from fststyle.inference import Stylizer
 
@@ -63,8 +64,10 @@ def run(options: argparse.Namespace) -> int:
     return 1
 
 
-def expand(inputs: list[str]) -> Iterator[Path]:
+def expand(inputs: list[str], style: str | None = None) -> Iterator[Path]:
     """Paths, globs and folders (without their sub-folders) to picture files.
+
+    In a folder, what an earlier run made of a picture that lies there too is left out, if a ``style`` is given.
 
     Raises:
         ImageError: a path or pattern that matches nothing, a folder without pictures.
@@ -72,7 +75,9 @@ def expand(inputs: list[str]) -> Iterator[Path]:
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            yield from find_pictures(path, recursive=False)
+            found = find_pictures(path, recursive=False)
+            made = {f"{picture.stem}_{style}" for picture in found}
+            yield from (picture for picture in found if picture.stem not in made)
         elif path.exists():
             yield path
         elif glob.has_magic(text):

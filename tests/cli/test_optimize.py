@@ -216,6 +216,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         ((*TRANSFER, "output=no/such/a.png"), "no such folder to write to"),
         ((*TRANSFER, "output=photo.png"), "photo.png exists already; replace it with overwrite=true"),
         ((*TRANSFER, "resume=true"), "photo_painting.png.state: no such file"),
+        ((*TRANSFER, "loss.tv_weight=null"), "the weight of tv is None; expected a number ≥ 0"),
+        ((*TRANSFER, "loss.style_layers.relu1_2=null"), "the weight of relu1_2 is None; expected a number ≥ 0"),
         ((*TRANSFER, "loss.content_weight=-1"), "the weight of content is -1; expected a number ≥ 0"),
         (
             (*TRANSFER, "loss.content_weight=0", "loss.style_weight=0", "loss.tv_weight=0"),

@@ -137,6 +137,15 @@ def test_globs_folders_and_outputs(here: Path, words: list[str], results: set[st
     assert new_files(here, before) == results
 
 
+def test_a_second_run_over_a_folder_leaves_the_results_of_the_first_alone(here: Path) -> None:
+    assert stylize("more") == 0
+    first = contents(here)
+    assert stylize("more") == 0
+    assert contents(here) == first
+    assert stylize("more/c_wave.jpeg") == 0  # named, it is done
+    assert contents(here).keys() - first.keys() == {"more/c_wave_wave.jpeg"}
+
+
 def test_an_existing_folder_with_a_dot_is_a_folder(here: Path) -> None:
     (here / "out.d").mkdir()
     assert stylize("a.png", "-o", "out.d") == 0
