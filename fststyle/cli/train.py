@@ -42,7 +42,8 @@ def train(cfg: DictConfig) -> None:
     data = instantiate(cfg.data)
     loss = build_loss(cfg, build_encoder(cfg, data))
     if start:
-        if any(start.network.config.get(key) != value for key, value in cfg.network.items() if key != "_target_"):
+        config: Any = start.network.config
+        if any(config.get(key) != value for key, value in cfg.network.items() if key != "_target_"):
             log.info("the network is that of %s, whatever network= says: %s", cfg.init_from, start.network.config)
         network = start.network.train()
     else:

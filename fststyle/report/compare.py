@@ -84,7 +84,7 @@ def compare(
         for number, (photo, style, size) in enumerate(cases, 1):
             stem = _stem(photo.name, style.name, size)
             done = folder / f"{stem}.json"
-            wanted = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
+            wanted: dict[str, Any] = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
             wanted["checkpoint"] = fingerprint(style)
             kept = json.loads(done.read_text()) if done.is_file() else {}
             if kept.get("settings") != wanted:

@@ -64,6 +64,8 @@ class StyleTask(pl.LightningModule):
             the run goes on without, with a warning.
     """
 
+    skipped: Tensor
+
     def __init__(
         self,
         network: nn.Module,
