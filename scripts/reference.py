@@ -145,10 +145,10 @@ def main() -> None:
     options.add_argument("out")
     options.add_argument("--style", required=True, help="a checkpoint of ours, for its weights")
     chosen = options.parse_args()
-    from safetensors.torch import load_file
+    from fststyle.networks.checkpoint import load_checkpoint
 
-    weights = {k: v.float() for k, v in load_file(chosen.style).items() if k.startswith("network.")}
-    network = Reference(weights["network.encode.0.conv.conv.weight"].shape[0]).take(weights).eval()
+    weights = load_checkpoint(chosen.style).network.state_dict()
+    network = Reference(weights["encode.0.conv.conv.weight"].shape[0]).take(weights).eval()
     rgb = np.asarray(Image.open(chosen.photo).convert("RGB"))
     image = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():

@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
+from fststyle.images import read_picture, save_image
+from fststyle.inference import Stylizer
+from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.networks.transform import TransformNet
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -31,6 +35,19 @@ def test_the_reference_computes_what_our_network_does() -> None:
     theirs = script("reference").Reference(8, 2).double().take(ours.state_dict())
     image = torch.rand(2, 3, 40, 64, dtype=torch.float64)
     torch.testing.assert_close(theirs(image), ours(image), rtol=1e-6, atol=1e-6)
+
+
+def test_the_reference_stylises_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = TransformNet(8)
+    save_checkpoint(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, dtype="float32")
+    rgb = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    save_image(rgb, tmp_path / "in.png")
+    words = [str(tmp_path / name) for name in ("in.png", "out.png")]
+    monkeypatch.setattr(sys, "argv", ["reference.py", *words, "--style", str(tmp_path / "a.safetensors")])
+    script("reference").main()
+    ours = Stylizer(network, device="cpu").pixels(rgb).astype(int)
+    assert np.abs(read_picture(tmp_path / "out.png").rgb.astype(int) - ours).max() <= 1
 
 
 def test_the_reference_trains() -> None:
