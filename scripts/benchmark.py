@@ -7,6 +7,7 @@ code does; the machine's limit is the speed at which torch multiplies two 4096×
 now; operations are counted by torch (convolutions and matrix products), not guessed.
 
 ``step``: a training step, by encoder and precision. ``inference``: one pass, by size, backend and precision.
+``growth``: with pixels, batch and width. ``difference``: of the shipped styles' pictures, by backend.
 ``memory``: peak memory of a process that does one pass. ``cli``: the command from its start to the written
 file. ``slow``: an evaluation of the slow mode's objective and gradient. ``loading``: photographs alone.
 ``train``: ``fststyle train`` as a whole. Writes benchmark.json and benchmark.html.
@@ -32,8 +33,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fststyle import TransformNet, save_image
 from fststyle.cli.parts import preset_loss
+from fststyle.images import find_pictures, read_picture
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.checkpoint import save_checkpoint, shipped
 from fststyle.networks.pretrained import load_encoder
 from fststyle.optimization.recipes import faster, transfer
 from fststyle.report import page as html
@@ -204,7 +206,6 @@ def loading(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     """Photographs per second, decoded, cropped and batched, against decoding them whole."""
     from PIL import Image
 
-    from fststyle.images import find_pictures
     from fststyle.training import sources
     from fststyle.training.data import Photographs
 
@@ -262,6 +263,23 @@ def inference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
                     run()
             tables[f"one pass, {size} px"] = rows(in_turn(runs, chosen.repeats), operations(plain), limit)
     return tables
+
+
+def difference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """How far the shipped styles' pictures lie from PyTorch's in float32, in levels of 255, on photographs."""
+    files = find_pictures(chosen.photographs)[:12]
+    found = []
+    for style in shipped("style"):
+        exact = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
+        wanted = [exact.pixels(read_picture(file, 512).rgb).astype(int) for file in files]
+        for backend, precision in variants(chosen)[1:]:
+            stylizer = Stylizer.from_checkpoint(style, chosen.device, backend, precision)
+            pairs = zip(files, wanted, strict=True)
+            off = [np.abs(stylizer.pixels(read_picture(file, 512).rgb) - pixels).ravel() for file, pixels in pairs]
+            levels = np.concatenate(off)
+            row = {"what": f"{style}, {backend} {precision}", "mean": round(float(levels.mean()), 3)}
+            found.append({**row, "99.9 %": int(np.quantile(levels, 0.999)), "largest": int(levels.max())})
+    return {"difference to torch float32, of 255": found}
 
 
 def growth(chosen: argparse.Namespace) -> dict[str, list[Row]]:
@@ -358,6 +376,7 @@ CASES = {
     "loading": loading,
     "inference": inference,
     "growth": growth,
+    "difference": difference,
     "memory": memory,
     "cli": cli,
 }
@@ -371,7 +390,7 @@ def main() -> None:
     options.add_argument("--encoder", nargs="+", choices=("random", "slim"), default=["random", "slim"])
     options.add_argument("--precision", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     options.add_argument("--eager", action="store_true", help="training without torch.compile")
-    options.add_argument("--photographs", metavar="FOLDER", help="of loading and train")
+    options.add_argument("--photographs", metavar="FOLDER", help="of loading, train and difference")
     options.add_argument("--steps", type=int, default=100, help="of train")
     options.add_argument("--repeats", type=int, default=7)
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
