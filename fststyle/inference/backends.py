@@ -7,6 +7,7 @@ and so does what OpenVINO compiles of that for this machine.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
@@ -175,13 +176,16 @@ def _converted(path: Path) -> Path:
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
     except OSError:  # no cache on this machine: for this process alone
         part = folder = Path(tempfile.mkdtemp(prefix="fststyle-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     import openvino as ov
 
-    network = load_checkpoint(path).network
-    ov.save_model(to_openvino(network), part / "network.xml", compress_to_fp16=False)
-    if part != folder:
-        try:
+    try:
+        network = load_checkpoint(path).network
+        ov.save_model(to_openvino(network), part / "network.xml", compress_to_fp16=False)
+        if part != folder:
             part.rename(folder)
-        except OSError:  # another process was first
-            shutil.rmtree(part, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if not (isinstance(error, OSError) and (folder / "network.xml").is_file()):  # another process was first
+            raise
     return folder

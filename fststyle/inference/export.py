@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fststyle.images import MIN_SIDE, check_writable
+from fststyle.images import check_writable
 
 #: Format to the endings of the files it consists of, the first of which is loaded.
 FORMATS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "pt2": (".pt2",)}
@@ -108,15 +108,9 @@ def to_openvino(network: nn.Module) -> Any:
 
 def torch_export(module: nn.Module, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
     """The graph of a module, of any batch, and of any height and width, which are the ``sides`` of its input."""
-    dynamic = torch.export.Dim.DYNAMIC
-    smallest = {side: torch.export.Dim(name, min=MIN_SIDE) for side, name in zip(sides, ("h", "w"), strict=True)}
+    dynamic = torch.export.Dim.DYNAMIC  # torch finds the smallest size by itself
     with torch.no_grad():
-        try:
-            return torch.export.export(module, (example,), dynamic_shapes=({0: dynamic, **smallest},))
-        except Exception:  # where a size is bounded otherwise, torch finds the bounds itself
-            return torch.export.export(
-                module, (example,), dynamic_shapes=({0: dynamic, **dict.fromkeys(sides, dynamic)},)
-            )
+        return torch.export.export(module, (example,), dynamic_shapes=(dict.fromkeys((0, *sides), dynamic),))
 
 
 def _compare(

@@ -80,12 +80,13 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     cases = [(photo, style, size) for size in sizes for style in styles for photo in photos]
     measured: list[dict[str, Any]] = []
+    prints = {style.name: fingerprint(style) for style in styles}
     try:
         for number, (photo, style, size) in enumerate(cases, 1):
             stem = _stem(photo.name, style.name, size)
             done = folder / f"{stem}.json"
             wanted: dict[str, Any] = {"iterations": iterations, "until_crossed": until_crossed, "seed": seed}
-            wanted["checkpoint"] = fingerprint(style)
+            wanted["checkpoint"] = prints[style.name]
             kept = json.loads(done.read_text()) if done.is_file() else {}
             if kept.get("settings") != wanted:
                 log.info("%d of %d: %s", number, len(cases), stem)

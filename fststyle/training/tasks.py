@@ -96,6 +96,7 @@ class StyleTask(pl.LightningModule):
         # Steps left out for a gradient that is not finite, in all and since the last good one; on the
         # device, so that no step waits to know.
         self.register_buffer("skipped", torch.zeros(2), persistent=False)
+        self._told = 0
 
     def judge(self, photographs: Tensor, network: nn.Module | None = None) -> LossTerms:
         """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result."""
@@ -137,6 +138,8 @@ class StyleTask(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let the optimizer leave a step out, moments and all, unless every gradient is finite."""
+        if not optimizer.defaults["fused"]:
+            return  # only the fused one can
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         bad = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
         optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
@@ -145,7 +148,8 @@ class StyleTask(pl.LightningModule):
 
     def _check_skipped(self) -> None:
         total, in_a_row = (int(count) for count in self.skipped)
-        if total:
+        if total > self._told:
+            self._told = total
             log.warning("steps left out so far, because their gradients were not finite: %d", total)
         if in_a_row >= MAX_SKIPPED:
             raise NonFiniteError(
