@@ -105,10 +105,11 @@ def step(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     runs: dict[str, Callable[[], object]] = {"reference": lambda: reference(images)}
     work = {"reference": operations(runs["reference"])}
     for encoder in chosen.encoder:
+        count = operations(training_step(encoder, "float32", images, compile=False))
         for precision in chosen.precision:
             name = f"{'VGG-16' if encoder == 'random' else encoder} {precision}"
             runs[name] = training_step(encoder, precision, images, compile=not chosen.eager)
-            work[name] = operations(training_step(encoder, "float32", images, compile=False))
+            work[name] = count
     medians = in_turn(runs, chosen.repeats)
     limit = peaks(chosen)
     table = [
@@ -123,12 +124,19 @@ def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -
     style = loss.style_targets(images[:1])
     loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
     task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile)
-    optimizer = torch.optim.Adam(task.network.parameters(), task.learning_rate, fused=True)
+    return stepping(lambda: task.objective(images).total, task.network, precision, images.device.type)
+
+
+def stepping(
+    judge: Callable[[], Tensor], network: torch.nn.Module, precision: str, device: str = "cpu"
+) -> Callable[[], None]:
+    """Judge in a precision, go back, and let Adam change the network."""
+    optimizer = torch.optim.Adam(network.parameters(), fused=True)
     low = None if precision == "float32" else getattr(torch, precision)
 
     def run() -> None:
-        with torch.autocast(images.device.type, low, enabled=low is not None):
-            total = task.objective(images).total
+        with torch.autocast(device, low, enabled=low is not None):
+            total = judge()
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
@@ -335,10 +343,9 @@ def cli(chosen: argparse.Namespace) -> dict[str, list[Row]]:
         path, _ = _checkpoint(Path(folder))
         photo, out = Path(folder) / "photo.png", Path(folder) / "out.png"
         save_image(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8), photo)
-        environment = {**os.environ, "FSTSTYLE_CACHE": f"{folder}/cache"}
 
         def command(*words: str) -> Callable[[], object]:
-            return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True, env=environment)
+            return lambda: subprocess.run([sys.executable, *words], check=True, capture_output=True)
 
         ours = ("-m", "fststyle", "stylize", str(photo), "--style", str(path), "-o", str(out), "--backend")
         runs = {"reference": command(str(HERE / "reference.py"), str(photo), str(out), "--style", str(path))}
@@ -398,6 +405,9 @@ def main() -> None:
     options.add_argument("-o", "--output", type=Path, metavar="FOLDER")
     chosen = options.parse_args()
     tables: dict[str, list[Row]] = {}
+    cache = tempfile.TemporaryDirectory()  # what is converted here is of no use to anyone else
+    if chosen.variant is None:
+        os.environ["FSTSTYLE_CACHE"] = cache.name
     for case in chosen.cases:
         for title, table in ({"one": one} | CASES)[case](chosen).items():
             tables[title] = table

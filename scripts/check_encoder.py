@@ -16,12 +16,11 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.cli.parts import preset_loss
@@ -33,7 +32,9 @@ from fststyle.optimization import optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.training import sources
 from fststyle.training.data import Photographs
-from fststyle.training.tasks import StyleTask
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from benchmark import in_turn, stepping, training_step
 
 
 def named(name: str, photographs: str) -> VGGEncoder:
@@ -118,33 +119,18 @@ def slow(chosen: argparse.Namespace) -> dict[str, object]:
 
 def step(chosen: argparse.Namespace) -> dict[str, object]:
     """Seconds of a training step with the small encoder and with a full VGG-16, in turn."""
-    images = torch.rand(chosen.batch, 3, 256, 256)
+    images = torch.rand(chosen.batch, 3, 256, 256).contiguous(memory_format=torch.channels_last)
     steps: dict[str, Callable[[], object]] = {}
     for name in ("slim", "random"):
         for precision in chosen.precision:
-            loss = preset_loss(named(name, ""))
-            style = loss.style_targets(images[:1])
-            loss.normalizers = {f"content/{k}": 1.0 for k in loss.content_layers}
-            loss.normalizers |= {f"style/{k}": 1.0 for k in loss.style_layers} | {"tv": 1.0}
             label = f"{'slim' if name == 'slim' else 'VGG-16'} {precision}"
-            task = StyleTask(TransformNet(), loss, style, compile=chosen.compile)
-            steps[label] = _one_step(lambda x, task=task: task.objective(x).total, task.network, images, precision)  # type: ignore[misc]
+            steps[label] = training_step(name, precision, images, chosen.compile)
             alone = TransformNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             run: Callable[[Tensor], Tensor] = torch.compile(alone) if chosen.compile else alone
-            steps[f"{label}, network alone"] = _one_step(
-                lambda x, run=run: F.mse_loss(run(x).float(), x),  # type: ignore[misc]
-                alone,
-                images,
-                precision,
-            )
-    times: dict[str, list[float]] = {label: [] for label in steps}
-    for repeat in range(chosen.repeats + 1):
-        for label, run in steps.items():
-            began = time.perf_counter()
-            run()
-            if repeat:
-                times[label].append(time.perf_counter() - began)
-    medians = {label: round(statistics.median(values), 4) for label, values in times.items()}
+            output = lambda run=run: F.mse_loss(run(images).float(), images)  # type: ignore[misc]  # noqa: E731
+            steps[f"{label}, network alone"] = stepping(output, alone, precision)
+    times = in_turn(steps, chosen.repeats)
+    medians = {label: round(seconds, 4) for label, seconds in times.items()}
     ratios = {}
     for precision in chosen.precision:
         whole = medians[f"slim {precision}"]
@@ -153,22 +139,6 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
             "share of the loss network, slim": round(1 - medians[f"slim {precision}, network alone"] / whole, 3),
         }
     return {"seconds": medians, "ratios": ratios}
-
-
-def _one_step(
-    judge: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor, precision: str
-) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    images = images.contiguous(memory_format=torch.channels_last)
-
-    def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            total = judge(images)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-
-    return run
 
 
 def main() -> None:
