@@ -26,9 +26,14 @@ from fststyle.losses import LossTerms
 #: An image (1, 3, H, W) in [0, 1] to what it costs.
 Objective = Callable[[Tensor], LossTerms]
 OptimizerName = Literal["lbfgs", "adam"]
-#: How far L-BFGS moves a value on average in its first step, when it knows no curvature yet. torch divides
+#: How far L-BFGS moves a value on average in its very first step, when it knows no curvature yet. torch divides
 #: that step by the gradient's sum of magnitudes, which leaves next to nothing of it for a picture.
 FIRST_STEP = 0.01
+#: L-BFGS searches no line, so a bad estimate of the curvature can throw the picture far away. When the
+#: objective is ASTRAY times the lowest met, or the step is not finite, the estimate is forgotten, the best picture
+#: taken up again, and its first step is CALMER times the one before. Rises of less than that mend themselves.
+ASTRAY = 100.0
+CALMER = 0.1
 
 
 class NonFiniteError(RuntimeError):
@@ -59,7 +64,8 @@ class Optimization:
 
     ``image`` is the best, ``pixels`` the present one; ``trace`` has one row per iteration:
     ``iteration``, ``seconds`` and every term; ``stopped`` says why the run ended: ``done``,
-    ``converged``, ``callback`` or ``interrupted``; ``scale`` multiplies the gradient.
+    ``converged``, ``callback`` or ``interrupted``; ``scale`` multiplies the gradient; ``first_step`` is how
+    far L-BFGS moves a value on average when it next starts without an estimate of the curvature.
     """
 
     image: Tensor
@@ -69,6 +75,7 @@ class Optimization:
     seconds: float = 0.0
     stopped: str = "done"
     scale: float = 0.0
+    first_step: float = FIRST_STEP
     optimizer: dict[str, Any] = field(default_factory=dict)
     trace: list[dict[str, float]] = field(default_factory=list)
 
@@ -172,10 +179,14 @@ def optimize(
 
     with _interruptible() as interrupted:
         while run.iteration < iterations and run.stopped == "done":
-            stepper.param_groups[0]["lr"] = (
-                rate if run.iteration or optimizer == "adam" else FIRST_STEP * pixels.numel()
-            )
+            if optimizer == "lbfgs":
+                stepper.param_groups[0]["lr"] = rate if stepper.state else run.first_step * pixels.numel()
             stepper.step(evaluate)  # type: ignore[arg-type]
+            if optimizer == "lbfgs" and (run.trace[-1]["total"] > ASTRAY * run.best or not pixels.isfinite().all()):
+                stepper = _stepper(optimizer, pixels, rate, history)
+                run.first_step *= CALMER
+                with torch.no_grad():
+                    pixels.copy_(run.image)
             if tolerance and _stalled(run.trace, tolerance):
                 run.stopped = "converged"
             if interrupted() and run.iteration < iterations:

@@ -133,6 +133,43 @@ def test_a_gradient_that_is_not_finite_ends_it() -> None:
         optimize(torch.zeros(1, 3, 12, 12), lambda x: LossTerms(total=x.sum().sqrt()), 5)
 
 
+def test_lbfgs_that_goes_astray_takes_up_the_best_picture_again() -> None:
+    """One gradient that hardly differs from the one before makes the curvature look flat: a huge step."""
+    evaluated: list[Tensor] = []
+    gradients: list[Tensor] = []
+
+    def objective(image: Tensor) -> LossTerms:
+        evaluated.append(image.detach().clone())
+        watched = image * 1.0
+        watched.register_hook(lambda g: gradients.append(g) or (gradients[-2] * 0.999 if len(evaluated) == 30 else g))
+        return bowl(watched)
+
+    result = optimize(picture(), objective, 60)
+    totals = [row["total"] for row in result.trace]
+    astray = [n for n in range(30, 60) if totals[n] > 100 * min(totals[:n])]
+    assert astray, "the lie led nowhere: the test tests nothing"
+    best = min(range(astray[0]), key=totals.__getitem__)
+    assert torch.equal(evaluated[astray[0] + 1], evaluated[best])
+    assert result.best < totals[best]
+
+
+def test_a_step_that_is_not_finite_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, steps = torch.optim.LBFGS.step, []
+
+    def broken(self: torch.optim.LBFGS, closure: Any) -> Any:
+        result = step(self, closure)
+        steps.append(result)
+        if len(steps) == 30:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0][..., 0] = math.nan
+        return result
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", broken)
+    result = optimize(picture(), bowl, 60)
+    assert result.iteration == 60
+    assert result.best < min(row["total"] for row in result.trace[:30])
+
+
 def test_ctrl_c_ends_it_after_the_iteration() -> None:
     def interrupt(progress: Progress) -> None:
         if progress.iteration == 4:
