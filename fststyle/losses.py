@@ -41,6 +41,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from fststyle.health import WINDOW, folded
 from fststyle.networks.vgg import PhotographStatistics, VGGEncoder
 
 ContentForm = Literal["mean", "half_sum"]
@@ -142,6 +143,23 @@ def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reductio
 def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference of pixels, Σ(Y-X)² / (C H W) (Johnson § 3.2); (B, 3, H, W) each."""
     return content_loss(image, target, "mean")
+
+
+def checkerboard_loss(image: Tensor) -> Tensor:
+    """What repeats in an image with the period of two upsamplings by 2: see ``health.folded``.
+
+    Nothing but its position modulo 4 tells a network the pixels of an even area apart, so it uses that
+    to make a texture there, and a fine weave is seen. Pixels that are optimised themselves need no such term.
+
+    Args:
+        image: (B, 3, H, W).
+
+    Returns:
+        Scalar: mean square of the windows' mean 4×4 pixels less their mean; 0 for less than a window.
+    """
+    if min(image.shape[-2:]) < WINDOW:
+        return torch.zeros((), device=image.device)
+    return folded(_precise(image)).square().mean()
 
 
 def _precise(x: Tensor) -> Tensor:

@@ -169,6 +169,7 @@ def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, A
         AverageWeights,
         CountUnreadable,
         Export,
+        Health,
         Previews,
         SaveState,
         StopOnInterrupt,
@@ -180,8 +181,11 @@ def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, A
     if cfg.previews.count:
         images = data.held_out_images[: cfg.previews.count]
         callbacks.append(Previews(images, folder / "previews", cfg.previews.every))
-    callbacks.append(SaveState(folder, cfg.save_every))
-    callbacks.append(Export(folder / f"{cfg.style.name}.safetensors", run_record, cfg.export_dtype))
+    if cfg.health and len(data.held_out_images):
+        callbacks.append(Health(data.held_out_images[0], cfg.health))
+    exported = folder / f"{cfg.style.name}.safetensors"
+    callbacks.append(Export(exported, run_record, cfg.export_dtype, cfg.candidates, cfg.save_every))
+    callbacks.append(SaveState(folder, cfg.save_every))  # after those whose state it saves
     return callbacks
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from fststyle import health
 from fststyle.images import contact_sheet, save_image, to_pixels
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.training.data import UNREADABLE_MINIMUM
@@ -211,13 +214,47 @@ class Previews(Callback):
                 logger.experiment.add_image("preview", sheet, trainer.global_step, dataformats="HWC")
 
 
+class Health(Callback):
+    """Score the network on probe pictures now and then; the scores go to the loggers, a fault is told when it is new.
+
+    Args:
+        photograph: (3, H, W), held out.
+        every: steps between two examinations.
+    """
+
+    def __init__(self, photograph: Tensor, every: int = 500) -> None:
+        self.photograph, self.every = photograph, _steps(every, "examinations")
+        self.known: set[str] = set()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step % self.every or not trainer.is_global_zero:
+            return
+        found = self.examine(trained_network(trainer, task), task.device)
+        task.log_dict({f"health/{name}": score for name, score in found.items()}, rank_zero_only=True)
+        faults = health.faults(found)
+        for fault in faults:
+            if fault.partition(" (")[0] not in self.known:
+                log.warning("at step %d the network makes %s", step, fault)
+        self.known = {fault.partition(" (")[0] for fault in faults}
+
+    def examine(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """The network's scores, in evaluation mode."""
+        with evaluating(network):
+            return health.scores(network, self.photograph[None].to(device))
+
+
 class Export(Callback):
-    """At the end, however it came, write the style's one file.
+    """At the end, however it came, write the style's one file: the best of the run's last networks.
+
+    Best is the one with the fewest faults, and among those the one of the lowest held-out objective.
 
     Args:
         path: the ``.safetensors`` file.
-        record: what is known before the run; steps, pictures and held-out terms are added.
+        record: what is known before the run; steps, pictures, held-out terms and health are added.
         dtype: ``float16`` or ``float32``.
+        candidates: networks to choose from, the last one included.
+        every: steps between two candidates.
     """
 
     def __init__(
@@ -225,25 +262,71 @@ class Export(Callback):
         path: str | os.PathLike[str],
         record: Mapping[str, Any],
         dtype: str = "float16",
+        candidates: int = 4,
+        every: int = 500,
     ) -> None:
         if dtype not in ("float16", "float32"):  # said now, not after hours of training
             raise ValueError(f"dtype is {dtype!r}; expected float16 or float32")
+        if candidates < 1:
+            raise ValueError(f"candidates is {candidates}; expected at least 1")
         self.path, self.record, self.dtype = Path(path), record, dtype
+        self.every = _steps(every, "candidates")
+        #: Step and weights of the networks that may be exported.
+        self.candidates: deque[tuple[int, dict[str, Tensor]]] = deque(maxlen=candidates)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step % self.every == 0:
+            self._remember(trainer, task)
+
+    def _remember(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if not self.candidates or self.candidates[-1][0] != trainer.global_step:
+            weights = {name: value.cpu().clone() for name, value in trained_network(trainer, task).state_dict().items()}
+            self.candidates.append((trainer.global_step, weights))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"candidates": list(self.candidates)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.candidates.extend(state.get("candidates", ()))
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not trainer.global_step:
             return
-        network = trained_network(trainer, task)
+        self._remember(trainer, task)
         loss: Any = task.loss
         batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
+        network, judged = self.choose(trainer, task)
         record = {
             **self.record,
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
-            "held_out": held_out_terms(network, task, trainer.datamodule.val_dataloader()),  # type: ignore[attr-defined]
+            **judged,
         }
         save_checkpoint(self.path, network, record, task.style_targets, self.dtype)  # type: ignore[arg-type]
+
+    def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
+        """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``health``."""
+        examiner = next((callback for callback in trainer.callbacks if isinstance(callback, Health)), None)  # type: ignore[attr-defined]
+        network = copy.deepcopy(trained_network(trainer, task)).eval()
+        judged: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
+        for step, weights in self.candidates:
+            network.load_state_dict(weights)
+            held_out = held_out_terms(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
+            found = examiner.examine(network, task.device) if examiner else {}
+            scores = {name: round(score, 4) for name, score in found.items()}
+            about: dict[str, Any] = {"exported_step": step, "held_out": held_out} | ({"health": scores} if scores else {})
+            # Without held-out photographs the last is the best.
+            judged.append(((len(_faults(scores)), held_out.get("total", -step)), weights, about))
+        _, weights, about = min(judged, key=lambda candidate: candidate[0])
+        for fault in _faults(about.get("health", {})):
+            log.warning("the exported network makes %s", fault)
+        network.load_state_dict(weights)
+        return network, about
+
+
+def _faults(scores: Mapping[str, float]) -> list[str]:
+    return health.faults(scores) if scores else []
 
 
 def _steps(every: int, what: str) -> int:

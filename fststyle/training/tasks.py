@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import math
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from fststyle.losses import LossTerms, PerceptualLoss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class StyleTask(pl.LightningModule):
         schedule: ``none``, or ``cosine`` to zero over ``steps``.
         warmup: steps over which the learning rate rises linearly from zero.
         steps: length of the run, for the schedule.
+        checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
+            style's loss, by which results are judged and compared with the slow mode, whose pixels need none.
         compile: run network and loss through ``torch.compile``: true, false, or ``auto``, where the run
             has steps enough to repay the minute that it takes. Without a compiler, or where it fails,
             the run goes on without, with a warning.
@@ -75,6 +78,7 @@ class StyleTask(pl.LightningModule):
         schedule: str = "none",
         warmup: int = 0,
         steps: int = 40_000,
+        checkerboard_weight: float = 300.0,
         compile: bool | str = "auto",
     ) -> None:
         super().__init__()
@@ -82,6 +86,8 @@ class StyleTask(pl.LightningModule):
             raise ValueError(f"schedule is {schedule!r}; expected none or cosine")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
+        if not 0 <= checkerboard_weight < math.inf:
+            raise ValueError(f"checkerboard_weight is {checkerboard_weight}; expected a number ≥ 0")
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile is {compile!r}; expected true, false or auto")
         if steps < 1 or warmup < 0:
@@ -90,6 +96,7 @@ class StyleTask(pl.LightningModule):
         self.loss = loss
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
         self.learning_rate, self.schedule, self.warmup, self.steps = learning_rate, schedule, warmup, steps
+        self.checkerboard_weight = checkerboard_weight
         self.compile_when = compile
         self._compiled: Callable[[Tensor], LossTerms] | None = None
         self._clock: tuple[float, int] | None = None
@@ -98,26 +105,32 @@ class StyleTask(pl.LightningModule):
         self.register_buffer("skipped", torch.zeros(2), persistent=False)
         self._told = 0
 
-    def judge(self, photographs: Tensor, network: nn.Module | None = None) -> LossTerms:
-        """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result."""
+    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result.
+
+        ``regularized`` adds to the total what only a network needs: the checkerboard term.
+        """
         photographs = photographs.contiguous(memory_format=torch.channels_last)
         content = self.loss.content_targets(photographs)
         output = (network or self.network)(photographs)
-        return self.loss(output, content=content, style=self.style_targets)
+        terms: LossTerms = self.loss(output, content=content, style=self.style_targets)
+        if regularized and self.checkerboard_weight:
+            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
+        return terms
 
     def objective(self, photographs: Tensor) -> LossTerms:
-        """``judge``, compiled where that pays."""
+        """What a training step minimises: ``judge``, regularised, compiled where that pays."""
         if self._compiled is None:
-            worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(photographs.device.type))
-            self._compiled = (
-                torch.compile(self.judge) if worth and _has_compiler(photographs.device.type) else self.judge
-            )
-            if self._compiled is not self.judge:
+            eager: Callable[[Tensor], LossTerms] = functools.partial(self.judge, regularized=True)
+            device = photographs.device.type
+            worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(device))
+            self._compiled = torch.compile(eager) if worth and _has_compiler(device) else eager
+            if self._compiled is not eager:
                 try:
                     return self._compiled(photographs)
                 except TorchDynamoException as error:
                     log.warning("torch.compile failed, so the run goes on without: %s", str(error).splitlines()[0])
-                    self._compiled = self.judge
+                    self._compiled = eager
         return self._compiled(photographs)
 
     def _repays(self, device: str) -> bool:
