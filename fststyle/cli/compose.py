@@ -19,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from fststyle.resources import resource
 
 OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
+OmegaConf.register_new_resolver(
+    "painting", lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"), replace=True
+)
 
 
 class ConfigError(ValueError):

@@ -1,0 +1,189 @@
+"""Paint the project's own style pictures: checkpoints/paintings/{mosaic,brushwork,hatching}.jpg.
+
+    python scripts/paint_styles.py [-o FOLDER] [--size 512]
+
+Everything is drawn from sums of waves and random numbers of a fixed seed, so the same pictures come
+out on every machine, and nobody's rights are in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from fststyle.images import save_image
+
+PAINTINGS = Path(__file__).resolve().parent.parent / "checkpoints" / "paintings"
+#: Drawn larger and reduced, for smooth edges.
+SCALE = 2
+Field = NDArray[np.float64]
+
+
+def waves(size: int, rng: np.random.Generator, longest: float = 1.5, count: int = 9) -> Field:
+    """A smooth random field (S, S) in [0, 1]: plane waves of falling length."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    total = np.zeros((size, size))
+    for number in range(count):
+        frequency = 2 ** (number / 3) / longest
+        angle, phase = rng.uniform(0, 2 * np.pi, 2)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        total += np.sin(2 * np.pi * frequency * along + phase) / frequency
+    return (total - total.min()) / np.ptp(total)
+
+
+def mixed(palette: list[tuple[int, int, int]], share: Field) -> Field:
+    """Colours (…, 3) along a palette, by a share in [0, 1]."""
+    position = np.clip(share, 0, 1) * (len(palette) - 1)
+    return np.stack([np.interp(position, range(len(palette)), channel) for channel in np.array(palette).T], -1)
+
+
+def jittered(colour: Field, rng: np.random.Generator, amount: float) -> tuple[int, ...]:
+    """A colour (3) a little off, as ImageDraw wants it."""
+    return tuple(int(v) for v in np.clip(colour + rng.normal(0, amount) + rng.normal(0, amount / 2, 3), 0, 255))
+
+
+def mosaic(size: int, rng: np.random.Generator) -> Image.Image:
+    """Tesserae in bowed rows on dark mortar: a sun over hills."""
+    full = size * SCALE
+    image = Image.new("RGB", (full, full), (38, 34, 36))
+    draw = ImageDraw.Draw(image)
+    tile = full / 44
+    hills = waves(full, rng, 1.2)
+    sky = [(22, 78, 112), (40, 128, 150), (120, 184, 178), (236, 214, 160)]
+    land = [(46, 84, 58), (98, 128, 62), (190, 160, 70), (196, 96, 52), (142, 46, 44)]
+    sun = np.array([full * 0.68, full * 0.3])
+    for row in np.arange(-6 * tile, full + 6 * tile, tile):
+        shift = rng.uniform(0, tile)
+        for column in np.arange(-tile, full + tile, tile):
+            x = column + shift
+            y = row + 3.5 * tile * np.sin(x / full * 5 + row / full * 3)
+            slope = np.arctan(3.5 * tile * 5 / full * np.cos(x / full * 5 + row / full * 3))
+            px, py = int(np.clip(x, 0, full - 1)), int(np.clip(y, 0, full - 1))
+            distance = np.hypot(x - sun[0], y - sun[1]) / full
+            height = 0.55 + 0.18 * np.sin(px / full * 6.5) + 0.1 * hills[py, px]
+            if distance < 0.14:
+                colour = mixed([(250, 226, 120), (238, 156, 48)], np.array(distance / 0.14))
+            elif py / full > height:
+                colour = mixed(land, np.array(hills[py, px]))
+            else:
+                ring = 0.5 + 0.5 * np.cos(distance * 26)
+                colour = mixed(sky, np.array(0.55 * ring + 0.45 * (py / full)))
+            half = tile * rng.uniform(0.40, 0.46)
+            corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half + rng.normal(0, tile * 0.035, (4, 2))
+            turn = slope + rng.normal(0, 0.07)
+            turned = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + (x, y)
+            draw.polygon([tuple(corner) for corner in turned], fill=jittered(colour, rng, 13))
+    return lit(image, 0.35)
+
+
+def brushwork(size: int, rng: np.random.Generator) -> Image.Image:
+    """Long strokes that follow a swirling field, from broad to fine, with the relief of thick paint."""
+    full = size * SCALE
+    image = Image.new("RGB", (full, full), (176, 112, 74))
+    draw = ImageDraw.Draw(image)
+    flow, tone = waves(full, rng, 1.6, 7) * 4 * np.pi, waves(full, rng, 1.3)
+    palette = [(34, 38, 84), (62, 74, 138), (148, 84, 124), (222, 104, 84), (244, 166, 88), (250, 222, 150)]
+    for width, count, length in ((30, 1500, 12), (16, 4200, 11), (8, 7000, 10)):
+        width, step = width * full / 1280, full / 1280 * 9
+        for _ in range(count):
+            point = rng.uniform(0, full, 2)
+            x, y = np.clip(point, 0, full - 1).astype(int)
+            share = tone[y, x] + rng.normal(0, 0.05)
+            colour = mixed(palette, np.array(share))
+            path = [tuple(point)]
+            for _ in range(length):
+                x, y = np.clip(point, 0, full - 1).astype(int)
+                point = point + step * np.array([np.cos(flow[y, x]), np.sin(flow[y, x])])
+                path.append(tuple(point))
+            bristles = 5
+            for bristle in range(bristles):  # side by side, each of its own shade
+                off = (bristle / (bristles - 1) - 0.5) * width
+                x, y = np.clip(np.array(path[0]), 0, full - 1).astype(int)
+                normal = np.array([-np.sin(flow[y, x]), np.cos(flow[y, x])]) * off
+                shade = jittered(colour, rng, 11)
+                draw.line(
+                    [tuple(np.array(p) + normal) for p in path], shade, round(width / bristles + 2), joint="curve"
+                )
+    return lit(image, 0.5)
+
+
+def hatching(size: int, rng: np.random.Generator) -> Image.Image:
+    """Ink on paper: hills and a moon by layers of hatching, each in its direction, denser where it is dark."""
+    full = size * SCALE
+    y, x = np.mgrid[0:full, 0:full] / full
+    light = 0.75 + 0.25 * waves(full, rng, 1.0)
+    for depth, (base, height, speed) in enumerate(((0.45, 0.12, 5.0), (0.62, 0.1, 8.0), (0.8, 0.07, 11.0))):
+        crest = base - height * np.sin(speed * x[0] + 1.7 * depth) - 0.05 * np.sin(2.7 * speed * x[0])
+        below = y - crest
+        light = np.where(below > 0, np.clip(0.25 + 2.2 * below, 0, 0.95), light)
+    moon = np.hypot(x - 0.3, y - 0.22) / 0.13
+    light = np.where(moon < 1, np.where(np.hypot(x - 0.34, y - 0.2) < 0.12, 0.98, 0.35), light)
+    grain = rng.normal(0, 3, (full, full, 1)) + 8 * (waves(full, rng, 0.4)[..., None] - 0.5)
+    paper = Image.fromarray(np.clip(np.array([242, 232, 208]) + grain, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(paper)
+    gap = full / 150
+    for layer, (angle, threshold) in enumerate(((0.75, 0.9), (2.35, 0.65), (0.1, 0.45), (1.6, 0.28))):
+        along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+        for offset in np.arange(-full, full, gap):
+            position, pen = -full * 1.0, []
+            wobble = rng.normal(0, gap * 0.2)
+            while position < full * 1.0:
+                bend = gap * 0.9 * np.sin(position / full * 9 + offset / full * 7 + layer)
+                point = np.array([full / 2, full / 2]) + along * position + across * (offset + wobble + bend)
+                inside = (point >= 0).all() and (point < full).all()
+                column, row = np.clip(point, 0, full - 1).astype(int)
+                if inside and light[row, column] + rng.normal(0, 0.02) < threshold:
+                    pen.append(tuple(point))
+                else:
+                    stroke(draw, pen, gap * (0.28 + 0.3 * (threshold - light[row, column])), rng)
+                    pen = []
+                if len(pen) > 28 + rng.integers(30):
+                    stroke(draw, pen, gap * 0.36, rng)
+                    pen = []
+                position += gap * 0.7
+            stroke(draw, pen, gap * 0.3, rng)
+    return paper
+
+
+def stroke(draw: ImageDraw.ImageDraw, points: list[tuple[float, ...]], width: float, rng: np.random.Generator) -> None:
+    """One line of ink, if there are points enough for one."""
+    if len(points) > 2:
+        tone = int(rng.uniform(14, 40))
+        draw.line(points, (tone, tone, tone + 14), max(1, round(width * rng.uniform(0.8, 1.25))), joint="curve")
+
+
+def lit(image: Image.Image, strength: float) -> Image.Image:
+    """Relief: light from the upper left on the picture's own brightness taken as height."""
+    height = image.convert("L").filter(ImageFilter.GaussianBlur(SCALE))
+    slope = ImageChops.subtract(height, ImageChops.offset(height, SCALE, SCALE), scale=1, offset=128)
+    relief = (np.asarray(slope, float)[..., None] - 128) * strength
+    return Image.fromarray(np.clip(np.asarray(image, float) + relief, 0, 255).astype(np.uint8))
+
+
+STYLES: dict[str, Callable[[int, np.random.Generator], Image.Image]] = {
+    "mosaic": mosaic,
+    "brushwork": brushwork,
+    "hatching": hatching,
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("-o", "--output", type=Path, default=PAINTINGS)
+    options.add_argument("--size", type=int, default=512, help="pixels each way")
+    chosen = options.parse_args()
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    for number, (name, paint) in enumerate(STYLES.items()):
+        picture = paint(chosen.size, np.random.default_rng(number))
+        target = chosen.output / f"{name}.jpg"
+        save_image(np.asarray(picture.resize((chosen.size, chosen.size), Image.Resampling.LANCZOS)), target)
+        print(f"{target}: {target.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
