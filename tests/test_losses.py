@@ -18,6 +18,7 @@ from torch import Tensor
 from fststyle.images import to_image
 from fststyle.losses import (
     PerceptualLoss,
+    checkerboard_loss,
     content_loss,
     gram_matrix,
     measure_photographs,
@@ -766,3 +767,21 @@ def test_a_loss_is_rebuilt_from_its_record(encoder: VGGEncoder, images: Tensor, 
     again = PerceptualLoss.from_record(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
     terms = [each(images, content=each.content_targets(images.flip(0)), style=style).total for each in (loss, again)]
     torch.testing.assert_close(terms[0], terms[1], rtol=1e-6, atol=0)
+
+
+# --- what a network must not do -------------------------------------------------------------------
+
+
+def test_the_checkerboard_loss_is_the_energy_of_the_mean_tile() -> None:
+    tile = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    image = tile.repeat(2, 3, 16, 8)  # 64 × 32
+    expected = float((tile - tile.mean()).square().mean())
+    assert float(checkerboard_loss(image)) == pytest.approx(expected)
+    assert float(checkerboard_loss(image + 0.3)) == pytest.approx(expected, rel=1e-4)
+    assert float(checkerboard_loss(image.repeat_interleave(4, 2).repeat_interleave(4, 3))) == pytest.approx(0, abs=1e-6)
+    assert float(checkerboard_loss(torch.rand(1, 3, 31, 40))) == 0, "less than a window"
+
+
+def test_the_checkerboard_loss_has_the_right_gradient() -> None:
+    image = torch.rand(1, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(checkerboard_loss, image.requires_grad_(), fast_mode=True)

@@ -315,7 +315,9 @@ class Export(Callback):
             held_out = held_out_terms(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
             found = examiner.examine(network, task.device) if examiner else {}
             scores = {name: round(score, 4) for name, score in found.items()}
-            about: dict[str, Any] = {"exported_step": step, "held_out": held_out} | ({"health": scores} if scores else {})
+            about: dict[str, Any] = {"exported_step": step, "held_out": held_out} | (
+                {"health": scores} if scores else {}
+            )
             # Without held-out photographs the last is the best.
             judged.append(((len(_faults(scores)), held_out.get("total", -step)), weights, about))
         _, weights, about = min(judged, key=lambda candidate: candidate[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import struct
@@ -29,6 +30,7 @@ from fststyle.training.callbacks import (
     AverageWeights,
     CountUnreadable,
     Export,
+    Health,
     Previews,
     SaveState,
     StopOnInterrupt,
@@ -414,6 +416,63 @@ def test_nothing_is_exported_before_the_first_step_nor_by_other_ranks(
 def test_an_unknown_dtype_is_refused_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dtype is 'int8'; expected float16 or float32"):
         Export(tmp_path / "a.safetensors", {}, "int8")
+
+
+def choose(task: StyleTask, held_out: Tensor, changes: list[float], *others: Any) -> tuple[int, dict[str, Any]]:
+    """Step and record of the candidate chosen of networks whose last layer's bias was changed, one for each."""
+    export = Export("a.safetensors", {}, candidates=len(changes), every=10)
+    trainer = SimpleNamespace(callbacks=list(others), global_step=0, datamodule=None)
+    trainer.datamodule = SimpleNamespace(val_dataloader=lambda: [{"image": held_out}] if len(held_out) else [])
+    bias = task.network.decode[-1].conv.bias
+    before = bias.detach().clone()
+    with torch.no_grad():
+        for change in changes:
+            trainer.global_step += 10
+            bias.copy_(before + change)
+            export.on_train_batch_end(trainer, task)  # type: ignore[arg-type]
+        bias.copy_(before)
+    _, about = export.choose(trainer, task)  # type: ignore[arg-type]
+    return about["exported_step"], about
+
+
+def test_the_best_of_the_last_networks_is_exported_not_the_last(held_out: Tensor) -> None:
+    task = make_task()
+    totals = [choose(task, held_out, [change])[1]["held_out"]["total"] for change in (3.0, 0.0, -3.0)]
+    best = 10 * (1 + totals.index(min(totals)))
+    assert best != 30, "the last is the best: the test tests nothing"
+    assert choose(task, held_out, [3.0, 0.0, -3.0])[0] == best
+    assert choose(task, held_out[:0], [3.0, 0.0, -3.0])[0] == 30, "nothing held out: the last"
+
+
+def test_a_sound_network_is_exported_rather_than_a_broken_one(held_out: Tensor) -> None:
+    task = make_task()
+    step, about = choose(task, held_out, [0.0, math.nan], Health(held_out[0], 10))
+    assert step == 10
+    assert about["health"]["non_finite"] == 0
+
+
+def test_candidates_travel_with_the_saved_state(held_out: Tensor) -> None:
+    task = make_task()
+    first, second = (Export("a.safetensors", {}, candidates=3, every=5) for _ in range(2))
+    for step in (5, 7, 10, 15, 20):
+        first.on_train_batch_end(SimpleNamespace(callbacks=[], global_step=step), task)  # type: ignore[arg-type]
+    assert [step for step, _ in first.candidates] == [10, 15, 20]
+    second.load_state_dict(first.state_dict())
+    assert [step for step, _ in second.candidates] == [10, 15, 20]
+
+
+def test_faults_are_told_when_they_are_new(held_out: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    task, told = make_task(), []
+    task.log_dict = lambda scores, **_: told.append(scores)  # type: ignore[method-assign]
+    watch = Health(held_out[0], every=2)
+    with torch.no_grad():
+        task.network.decode[-1].conv.bias.fill_(math.nan)
+    for step in (1, 2, 3, 4):
+        watch.on_train_batch_end(SimpleNamespace(callbacks=[], global_step=step, is_global_zero=True), task)  # type: ignore[arg-type]
+    assert len(told) == 2
+    assert told[0]["health/non_finite"] == 1
+    assert caplog.text.count("values that are not finite") == 1
+    assert "at step 2 the network makes" in caplog.text
 
 
 def test_held_out_terms_are_means_over_photographs_not_over_batches(held_out: Tensor) -> None:
