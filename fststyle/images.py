@@ -319,6 +319,12 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         raise ImageError(f"{folder}: the folder cannot be written to ({error.strerror})") from None
 
 
+def with_luminance_of(rgb: np.ndarray, luminance: np.ndarray) -> np.ndarray:
+    """``color.with_luminance`` for decoded pictures of one size, uint8 (H, W, 3): without torch."""
+    kept, taken = (Image.fromarray(pixels).convert("YCbCr").split() for pixels in (rgb, luminance))
+    return np.asarray(Image.merge("YCbCr", (taken[0], *kept[1:])).convert("RGB"))
+
+
 def contact_sheet(rows: Iterable[Iterable[np.ndarray]], gap: int = 4) -> np.ndarray:
     """Pictures of one size, uint8 (H, W, 3), set in rows on white."""
     grid = [list(row) for row in rows]

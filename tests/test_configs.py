@@ -22,7 +22,7 @@ from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
-from fststyle.training.callbacks import AverageWeights, Export, Previews, SaveState
+from fststyle.training.callbacks import AverageWeights, Export, Health, Previews, SaveState
 from fststyle.training.data import Photographs
 from fststyle.training.tasks import StyleTask
 
@@ -78,7 +78,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 def test_every_group_has_a_default_that_exists() -> None:
     assert {*defaults("train"), *defaults("optimize")} == set(GROUPS)
-    for command in ("train", "optimize"):
+    for command in ("train", "optimize", "preview"):
         for group, option in defaults(command).items():
             assert option is None or f"{group}/{option}" in OPTIONS
 
@@ -128,6 +128,9 @@ def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
     assert config.previews.every == default(Previews, "every")
     assert config.average == default(AverageWeights, "decay")
     assert config.export_dtype == default(Export, "dtype")
+    assert config.candidates == default(Export, "candidates")
+    assert config.save_every == default(Export, "every")
+    assert config.health == default(Health, "every")
     assert config.steps == default(StyleTask, "steps")
 
 
@@ -142,6 +145,17 @@ def test_a_style_is_a_picture_a_size_and_a_weight(option: str) -> None:
     assert style.name == ("rain" if option == "style/custom" else option.removeprefix("style/"))
     assert 256 <= style.size <= 1024
     assert compose(option).output == f"runs/{style.name}"
+
+
+def test_a_style_without_a_painting_of_its_own_says_which_to_provide() -> None:
+    for option in named("style"):
+        text = (CONF / f"{option}.yaml").read_text()
+        painted = OmegaConf.load(CONF / f"{option}.yaml").get("image")
+        if painted and option != "style/custom":
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                assert Path(hydra.compose("train", [option.replace("/", "=")]).style.image).is_file()
+        else:
+            assert "style.image=" in text.splitlines()[0]
 
 
 @pytest.mark.parametrize("option", named("encoder"))

@@ -81,13 +81,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     return tmp_path
 
 
+HYDRAS = ("train", "optimize", "preview")
 #: What makes a documented optimisation small; here the command's own words come first.
 FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", "data.size=32", "overwrite=true"]
 
 
 @pytest.mark.parametrize(
     "line",
-    [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in ("train", "optimize")],
+    [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
 )
 def test_a_documented_command_runs(line: str, workplace: Path) -> None:
     missing = [name for name in ("starry_night", "wave") if name in line and name not in shipped("style")]
@@ -104,6 +105,12 @@ def test_a_documented_optimisation_runs(line: str, workplace: Path) -> None:
         words += ["encoder.weights=random", "+encoder.widths=[4,4,4,4,4]"]
     assert main(["optimize", *words, *FEW]) == 0
     assert (workplace / "as_in_2016.png").is_file() == ("preset=gatys" in words)
+
+
+@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle preview")])
+def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
+    assert main(["preview", *shlex.split(line)[2:], "size=40", "iterations=1"]) == 0
+    assert list(workplace.glob("*/sheet.png"))
 
 
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle train")])

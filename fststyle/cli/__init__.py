@@ -23,11 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        if words[:1] in (["train"], ["optimize"]):  # their words are Hydra's
-            from fststyle.cli import compose, optimize, train
+        if words[:1] in (["train"], ["optimize"], ["preview"]):  # their words are Hydra's
+            from fststyle.cli import compose, optimize, preview, train
 
-            work = train.train if words[0] == "train" else optimize.optimize
-            return compose.run(words[0], words[1:], work)
+            if words[0] == "preview":
+                return compose.run("preview", preview.photo_first(words[1:]), preview.preview)
+            return compose.run(words[0], words[1:], train.train if words[0] == "train" else optimize.optimize)
         options = parser().parse_args(words)
         return int(options.run(options))
     except (ValueError, OSError) as error:
@@ -55,7 +56,7 @@ def entry() -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and options but those of ``train``, which are Hydra's."""
+    """All commands and options but those of ``train``, ``optimize`` and ``preview``, which are Hydra's."""
     top = argparse.ArgumentParser(prog="fststyle", description="Fast neural style transfer.")
     top.add_argument("--version", action="version", version=f"fststyle {__version__}")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     for name, purpose in (
         ("train", "train a network for one style"),
         ("optimize", "style transfer, textures and reconstructions by slow optimisation"),
+        ("preview", "look before you train: style weight by style size, in minutes"),
     ):  # for the list of commands only
         commands.add_parser(name, help=f"{purpose} (fststyle {name} --help)", add_help=False)
 
@@ -73,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     stylize.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     stylize.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
     stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    stylize.add_argument(
+        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
+    )
     stylize.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     stylize.add_argument(
         "--backend",

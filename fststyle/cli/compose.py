@@ -1,4 +1,4 @@
-"""Hydra around ``train`` and ``optimize``: compose, run once or many times, say in one line what was refused."""
+"""Hydra around ``train``, ``optimize``, ``preview``: compose, run once or often, say in one line what was refused."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ OmegaConf.register_new_resolver(
     "painting", lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"), replace=True
 )
 
+#: Hydra's flags whose next word belongs to them.
+FLAGS_WITH_VALUE = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+)
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be composed or used; the message suggests what was meant."""
@@ -32,7 +46,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     """Do a command's work with the configuration that Hydra's overrides give; ``-m`` does several.
 
     Args:
-        command: ``train`` or ``optimize``, the name of its YAML.
+        command: ``train``, ``optimize`` or ``preview``, the name of its YAML.
         arguments: the overrides and Hydra's flags.
         work: what to do with one composed configuration.
 
@@ -86,24 +100,12 @@ def without_folders(setting: Any) -> Any:
 
 def _flags_first(arguments: list[str]) -> list[str]:
     """Hydra's flags before the overrides, wherever they were typed: its parser wants them together."""
-    with_value = (
-        "--config-dir",
-        "-cd",
-        "--config-name",
-        "-cn",
-        "--config-path",
-        "-cp",
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-    )
     flags: list[str] = []
     overrides: list[str] = []
     words = iter(arguments)
     for word in words:
         if word.startswith("-"):
-            flags += [word, *([next(words, "")] if word in with_value else [])]
+            flags += [word, *([next(words, "")] if word in FLAGS_WITH_VALUE else [])]
         else:
             overrides.append(word)
     return flags + overrides

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from fststyle.cli.compose import ConfigError
-from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_missing, set_threads
+from fststyle.cli.parts import balance, build_encoder, build_loss, check_missing, set_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,14 +58,8 @@ def optimize(cfg: DictConfig) -> None:
     if cfg.layers is not None:
         changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": dict.fromkeys(cfg.layers, 1.0)}
     loss = build_loss(cfg, encoder, **changes).to(device)
-    if loss.balanced:
-        grams = {} if sources.style is None else loss.style_targets(sources.style.to(device))
-        chosen = _chose_data()
-        if encoder.photographs is not None and not chosen:
-            calibrate(loss, None, grams, "what the encoder knows of photographs")
-        else:
-            batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))
-            calibrate(loss, batches, grams, f"{cfg.calibration_photographs} pictures")
+    grams = {} if sources.style is None else loss.style_targets(sources.style.to(device))
+    balance(loss, cfg, data, grams, device)
 
     result = _run(cfg, sources, loss, device, target, first, saved)
     _write(cfg, sources, result.image.cpu(), target)
@@ -156,13 +150,6 @@ def _start(cfg: DictConfig, sources: Sources) -> Tensor:
         around = sources.style if cfg.bounds == "source" else None
         return starting_image(cfg.start, size, sources.content, sources.style, cfg.noise, cfg.seed, around)
     return resized(load_image(Path(cfg.start).expanduser()), size)
-
-
-def _chose_data() -> bool:
-    """Whether the user named a source of photographs: then it is measured, whatever the encoder knows."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return any(word.startswith("data=") for word in HydraConfig.get().overrides.task)
 
 
 # --- the run --------------------------------------------------------------------------------------

@@ -54,13 +54,30 @@ def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     return instantiate(kept, encoder=encoder, **changes)
 
 
-def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str) -> None:
-    """Calibrate a balanced loss and tell what every term is worth."""
+def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet: bool = False) -> None:
+    """Calibrate a balanced loss and, unless ``quiet``, tell what every term is worth."""
     if not loss.balanced:
         return
-    log.info("calibrating the loss on %s", where)
+    level = logging.DEBUG if quiet else logging.INFO
+    log.log(level, "calibrating the loss on %s", where)
     for name, value in loss.calibrate(photographs, style_targets).items():
-        log.info("  %-18s %.6g is 1", name, value)
+        log.log(level, "  %-18s %.6g is 1", name, value)
+
+
+def balance(loss: Any, cfg: DictConfig, data: Any, style_targets: Any, device: Any, quiet: bool = False) -> None:
+    """Calibrate on what the encoder knows of photographs, or on ``data``, where the user named some."""
+    if loss.encoder.photographs is not None and not any(word.startswith("data=") for word in typed()):
+        calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
+    else:
+        batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))
+        calibrate(loss, batches, style_targets, f"{cfg.calibration_photographs} pictures", quiet)
+
+
+def typed() -> list[str]:
+    """The overrides that the user typed."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task)
 
 
 def check_missing(cfg: DictConfig, ignored: tuple[str, ...] = ()) -> None:

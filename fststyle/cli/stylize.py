@@ -20,6 +20,7 @@ from fststyle.images import (
     find_pictures,
     read_picture,
     save_image,
+    with_luminance_of,
 )
 
 #: Endings that results keep from their inputs; others become PNG.
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
             try:
                 picture = read_picture(source, options.size)
                 output = stylizer.pixels(picture.rgb, median=options.median)
+                if options.preserve_color:
+                    output = with_luminance_of(picture.rgb, output)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 save_image(output, target, picture.alpha)
                 tqdm.write(str(target))

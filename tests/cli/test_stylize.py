@@ -169,6 +169,18 @@ def test_median_filters_the_result(here: Path) -> None:
     assert np.array_equal(read_picture("out.png").rgb, to_pixels(median_filter(plain)))
 
 
+def test_colours_can_be_kept(here: Path) -> None:
+    assert stylize("a.png", "-o", "plain.png") == 0
+    assert stylize("a.png", "-o", "kept.png", "--preserve-color") == 0
+    photo, plain, kept = (read_picture(name).rgb.astype(float) for name in ("a.png", "plain.png", "kept.png"))
+    luma = np.array([0.299, 0.587, 0.114])
+    inside = ((kept > 0) & (kept < 255)).all(-1)  # elsewhere colours were cut off
+    assert inside.mean() > 0.5
+    assert np.abs(kept @ luma - plain @ luma)[inside].max() < 2
+    for channel in (0, 2):  # differences to luma are the photograph's
+        assert np.abs((kept[..., channel] - kept @ luma) - (photo[..., channel] - photo @ luma))[inside].max() < 4
+
+
 def test_alpha_is_kept(here: Path) -> None:
     rgb = read_picture("a.png").rgb
     alpha = np.tile(np.linspace(0, 255, 33).astype(np.uint8), (24, 1))
