@@ -10,7 +10,7 @@
 ``transfer``: style and content terms after 500 iterations, from noise and from the photograph, as shares
 of what the unstylised photograph and another photograph measure. ``texture``: Gram distance to the source
 over that between two halves of the source. ``content``: PSNR of reconstructions, by layer, with a full
-VGG-16 of random weights and with the slim one. ``seconds``: iterations with full VGG-16 and VGG-19
+VGG-16 of random weights, with the slim one, and with others given. ``seconds``: iterations with full VGG-16 and VGG-19
 (random weights), and one pass of the recommended network, in turn: the paper's Table 1.
 """
 
@@ -161,14 +161,16 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
     return measured
 
 
+DEEPER = ["relu3_1", "relu3_3", "relu4_3"]
+
+
 def contents(chosen: argparse.Namespace) -> dict[str, Any]:
     """PSNR of reconstructions from one layer."""
     photo = load_image(chosen.photo[0], chosen.size[0])
     measured: dict[str, Any] = {}
-    cases = {"random": ["relu1_2", "relu2_2"], "slim": ["relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_3"]}
-    for weights, layers in ((name, cases[name]) for name in chosen.encoder):
-        encoder = load_encoder("vgg16", weights)
-        for layer in layers:
+    for weights in chosen.encoder:  # a file is a VGG-19's
+        encoder = load_encoder("vgg16" if weights in ("random", "slim") else "vgg19", weights)
+        for layer in ["relu1_2", "relu2_2"] if weights == "random" else ["relu1_2", "relu2_2", *DEEPER]:
             loss = PerceptualLoss(encoder, [layer], [], style_weight=0)
             start = starting_image("noise", size_of(photo))
             run = optimize(start, content_reconstruction(loss, photo), chosen.iterations)
@@ -221,7 +223,7 @@ def main() -> None:
     options.add_argument("--painting", action="append")
     options.add_argument("--size", type=int, action="append")
     options.add_argument(
-        "--encoder", nargs="+", choices=("random", "slim"), default=["random", "slim"], help="of content"
+        "--encoder", nargs="+", default=["random", "slim"], help="of content: random, slim, or a VGG-19's file"
     )
     options.add_argument("--iterations", type=int, default=500)
     options.add_argument("--evaluations", type=int, default=100)
