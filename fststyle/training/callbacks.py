@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -251,7 +252,7 @@ class Export(Callback):
 
     Args:
         path: the ``.safetensors`` file.
-        record: what is known before the run; steps, pictures, held-out terms and health are added.
+        record: what is known before the run; steps, pictures, seconds, held-out terms and health are added.
         dtype: ``float16`` or ``float32``.
         candidates: networks to choose from, the last one included.
         every: steps between two candidates.
@@ -271,8 +272,17 @@ class Export(Callback):
             raise ValueError(f"candidates is {candidates}; expected at least 1")
         self.path, self.record, self.dtype = Path(path), record, dtype
         self.every = _steps(every, "candidates")
+        #: Seconds that the run took before it was resumed, and when it began or was.
+        self.before, self.began = 0.0, time.perf_counter()
         #: Step and weights of the networks that may be exported.
         self.candidates: deque[tuple[int, dict[str, Tensor]]] = deque(maxlen=candidates)
+
+    def on_fit_start(self, *_: Any) -> None:
+        self.began = time.perf_counter()
+
+    def seconds(self) -> float:
+        """How long the run has taken until now, all its parts together."""
+        return self.before + time.perf_counter() - self.began
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step % self.every == 0:
@@ -284,10 +294,11 @@ class Export(Callback):
             self.candidates.append((trainer.global_step, weights))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"candidates": list(self.candidates)}
+        return {"candidates": list(self.candidates), "seconds": self.seconds()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.candidates.extend(state.get("candidates", ()))
+        self.before = state.get("seconds", 0.0)
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not trainer.global_step:
@@ -301,6 +312,7 @@ class Export(Callback):
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
+            "seconds": round(self.seconds()),
             **judged,
         }
         save_checkpoint(self.path, network, record, task.style_targets, self.dtype)  # type: ignore[arg-type]

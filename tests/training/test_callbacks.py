@@ -365,6 +365,7 @@ def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Ten
     assert record["encoder"] == {"name": "vgg16-random-0"}
     assert record["steps"] == 7
     assert record["images"] == 7 * 4 * 3 * 2
+    assert 0 <= record["seconds"] < 60
     assert record["loss"]["normalizers"] == pytest.approx(task.loss.normalizers)
     assert record["loss"]["style_weight"] == 5
     assert record["loss"]["balanced"] is True
@@ -457,7 +458,9 @@ def test_candidates_travel_with_the_saved_state(held_out: Tensor) -> None:
     for step in (5, 7, 10, 15, 20):
         first.on_train_batch_end(SimpleNamespace(callbacks=[], global_step=step), task)  # type: ignore[arg-type]
     assert [step for step, _ in first.candidates] == [10, 15, 20]
+    first.before = 1000.0
     second.load_state_dict(first.state_dict())
+    assert 1000 <= second.seconds() < 1100
     assert [step for step, _ in second.candidates] == [10, 15, 20]
 
 
