@@ -6,13 +6,16 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from fststyle.cli.compose import FLAGS_WITH_VALUE, ConfigError
 from fststyle.cli.parts import balance, build_encoder, build_loss, check_missing, set_threads, typed
+
+if TYPE_CHECKING:
+    from fststyle.report.preview import Cell
 
 #: Keys that this command has and ``train`` has not, or that the cell decides.
 _OWN = (
@@ -64,7 +67,7 @@ def preview(cfg: DictConfig) -> None:
         balance(made, cfg, data, made.style_targets(painting), device, quiet=True)
         return made
 
-    found = []
+    found: list[Cell] = []
     total = len(cfg.factors) * len(paintings)
     with tqdm(total=total * cfg.iterations, unit="it", disable=not sys.stderr.isatty()) as bar:
         for cell in cells(content, paintings, cfg.factors, loss, cfg.iterations, lambda _: bar.update() and None):
@@ -115,7 +118,7 @@ def training_command(cfg: DictConfig, factor: float, style_size: int) -> str:
     return "fststyle train " + shlex.join(words)
 
 
-def _write(cfg: DictConfig, folder: Path, content: Any, painting: Path, found: list[Any]) -> None:
+def _write(cfg: DictConfig, folder: Path, content: Any, painting: Path, found: list[Cell]) -> None:
     from fststyle.images import contact_sheet, read_picture, save_image, to_pixels, write_atomically
     from fststyle.report import page as html
     from fststyle.report.preview import mean_term

@@ -8,6 +8,7 @@ and so does what OpenVINO compiles of that for this machine.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import logging
 import os
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fststyle.images import MIN_SIDE
+from fststyle.networks.checkpoint import read_record
 from fststyle.resources import cache_folder
 
 if TYPE_CHECKING:
@@ -118,6 +121,19 @@ def openvino_installed() -> bool:
     return find_spec("openvino") is not None
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's entrance, one for the whole process.
+
+    Each gives the thread a signal stack of its own when it loads the CPU plugin, and puts back the one before
+    when it is deleted. Of two that overlap the second puts back the first one's, which is gone by then:
+    the next signal ends the process.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVINOBackend:
     """A checkpoint's network on the CPU, for pictures of any size.
 
@@ -137,10 +153,9 @@ class OpenVINOBackend:
             raise DeviceError("openvino is not installed; pip install 'fststyle[openvino]', or use --backend torch")
         if precision not in ("auto", "float32", "bfloat16"):
             raise DeviceError(f"precision is {precision!r}; with openvino expected one of auto, float32, bfloat16")
-        import openvino as ov
-
-        folder = _converted(path)
-        core = ov.Core()
+        self.path = path
+        self.smallest = smallest_side(read_record(path)["network"]["arguments"].get("border", 0))
+        folder, core = _converted(path), openvino_core()
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if precision == "auto":
             capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -158,7 +173,26 @@ class OpenVINOBackend:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images, float32 (B, 3, H, W) in [0, 1], to their results in [0, 1]."""
+        if min(images.shape[-2:]) < self.smallest:
+            return self._by_torch(images)
         return self._run(np.ascontiguousarray(images, dtype=np.float32))[0]
+
+    def _by_torch(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        from fststyle.networks.checkpoint import load_checkpoint
+
+        backend = TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")
+        return backend(torch.from_numpy(images)).numpy()
+
+
+def smallest_side(border: int) -> int:
+    """The shorter side of the smallest picture that the graph of a network takes: its reflection pad folds only once.
+
+    Args:
+        border: the network's.
+    """
+    return max(MIN_SIDE, border + 4)
 
 
 def _converted(path: Path) -> Path:

@@ -21,14 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fststyle.images import check_writable
+from fststyle.images import MIN_SIDE, check_writable
+from fststyle.inference.backends import openvino_core, smallest_side
+
+log = logging.getLogger(__name__)
 
 #: Format to the endings of the files it consists of, the first of which is loaded.
 FORMATS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "pt2": (".pt2",)}
 #: What must be installed for a format, beyond fststyle.
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "pt2": ()}
-#: Height and width that a file is tried at before it is called done: none of them the one it was traced at.
-TRIED = ((1, 16, 16), (2, 47, 66), (1, 130, 93))
+#: What a file is tried at before it is called done, none of it what it was traced at: batch, and how many
+#: pixels higher and wider than the smallest picture.
+TRIED = ((1, 0, 0), (2, 31, 50), (1, 114, 77))
 #: How far a result may lie from PyTorch's, in levels of 255.
 TOLERANCE = 1
 
@@ -83,14 +87,17 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
         raise ValueError(f"{kind} needs {', '.join(missing)}; pip install 'fststyle[{kind}]'")
     check_writable(path.parent)
     network = network.eval().cpu()
-    pixels = torch.zeros(2, 40, 52, 3, dtype=torch.uint8)
+    least = smallest_side(getattr(network, "border", 0))
+    if least > MIN_SIDE:
+        log.warning("%s takes pictures of %d×%d pixels and more", path.name, least, least)
+    pixels = torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
         part = Path(folder) / path.name
         with _quiet():
             _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)
         run = _READERS[kind](part)
-        for batch, height, width in TRIED:
-            _compare(network, run, (batch, height, width), path)
+        for batch, higher, wider in TRIED:
+            _compare(network, run, (batch, least + higher, least + wider), path)
         files = [path.with_suffix(ending) for ending in FORMATS[kind]]
         for file in files:
             os.chmod(part.with_suffix(file.suffix), 0o644)
@@ -102,8 +109,10 @@ def to_openvino(network: nn.Module) -> Any:
     """A network between images as OpenVINO's model, dynamic batch, height and width; what ``Stylizer`` runs."""
     import openvino as ov
 
+    least = smallest_side(getattr(network, "border", 0))
+    example = torch.zeros(2, 3, least + 24, least + 36)
     with _quiet():
-        return ov.convert_model(torch_export(Image(network.eval().cpu()), torch.zeros(2, 3, 40, 52), (2, 3)))
+        return ov.convert_model(torch_export(Image(network.eval().cpu()), example, (2, 3)))
 
 
 def torch_export(module: nn.Module, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
@@ -154,9 +163,7 @@ def _read_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _read_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import openvino as ov
-
-    model = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda pixels: model(pixels)[0]  # type: ignore[no-any-return]
 
 

@@ -22,6 +22,7 @@ VARIANTS = [
     {},
     {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"},
     {"padding": "zeros", "norm": "none", "output": "linear"},
+    {"norm": "batch", "residual_blocks": 5, "border": 40},  # the paper's pad, more than small pictures hold
 ]
 
 
@@ -33,7 +34,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def saved(tmp_path: Path, **options: object) -> Path:
     torch.manual_seed(3)
-    network = TransformNet(width=8, residual_blocks=1, **options)  # type: ignore[arg-type]
+    network = TransformNet(**{"width": 8, "residual_blocks": 1, **options})  # type: ignore[arg-type]
     path = tmp_path / "small.safetensors"
     save_checkpoint(path, network, {"kind": "style", "name": "small"}, dtype="float32")
     return path
@@ -184,3 +185,16 @@ def test_a_size_that_comes_often_is_compiled_and_a_compiler_that_fails_done_with
     assert calls == ["compiled"] * 3
     assert caplog.text.count("torch.compile failed, so pictures take longer: no compiler here") == 1
     assert not TorchBackend(network, "cpu")._compiles
+
+
+@openvino
+def test_a_signal_after_two_stylizers_are_gone_is_survived(tmp_path: Path) -> None:
+    """OpenVINO leaves the signal stack of a core behind that another one has outlived."""
+    program = (
+        "import gc, os, signal, sys; from fststyle.inference import Stylizer\n"
+        "made = [Stylizer.from_checkpoint(sys.argv[1], 'cpu', 'openvino', 'float32') for _ in range(2)]\n"
+        "del made[0]; gc.collect(); made.clear(); gc.collect()\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('handled')); os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program, str(saved(tmp_path))], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.strip()) == (0, "handled"), run.stderr
