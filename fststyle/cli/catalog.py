@@ -15,7 +15,9 @@ def styles() -> int:
     for name, path in known.items():
         record = read_record(path)
         size = path.stat().st_size / 1e6
-        print(f"{name:<20} {record['style']['image']:<28} {record.get('images', 0):>8,} images  {size:.1f} MB")
+        print(
+            f"{name:<20} {record.get('style', {}).get('image', ''):<28} {record.get('images', 0):>8,} images  {size:.1f} MB"
+        )
     return 0
 
 
