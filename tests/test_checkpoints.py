@@ -13,19 +13,21 @@ from PIL import Image
 
 from fststyle import PerceptualLoss, Stylizer
 from fststyle.images import to_image
-from fststyle.networks.checkpoint import load_checkpoint, shipped
+from fststyle.networks.checkpoint import load_checkpoint, read_record, shipped
 from fststyle.networks.pretrained import encoder_of
 from fststyle.resources import resource
 from fststyle.training.data import centre_crop
 
 MANIFEST = json.loads((resource("checkpoints") / "manifest.json").read_text(encoding="utf-8"))
 STYLES = sorted(shipped("style"))
+RECORDS = {name: read_record(path) for name, path in shipped("style").items()}
 
 
 def test_the_manifest_names_exactly_what_ships() -> None:
     there = {f"{file.parent.name}/{file.name}" for file in resource("checkpoints").rglob("*.safetensors")}
     assert there == set(MANIFEST)
     assert {"starry_night", "wave"} <= set(STYLES)
+    assert len(STYLES) >= 6
 
 
 @pytest.mark.parametrize("name", sorted(MANIFEST))
@@ -48,6 +50,11 @@ def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, as
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
     assert (output.amax(1) - output.amin(1)).mean() > 0.05
+
+
+def test_one_default_weight_serves_every_shipped_style_within_a_factor_of_two() -> None:
+    default = RECORDS["starry_night"]["loss"]["style_weight"]
+    assert all(default / 2 <= record["loss"]["style_weight"] <= 2 * default for record in RECORDS.values())
 
 
 @pytest.mark.parametrize("style", STYLES)

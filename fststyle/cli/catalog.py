@@ -14,10 +14,8 @@ def styles() -> int:
         print("no styles came with this installation; train one with fststyle train")
     for name, path in known.items():
         record = read_record(path)
-        size = path.stat().st_size / 1e6
-        print(
-            f"{name:<20} {record.get('style', {}).get('image', ''):<28} {record.get('images', 0):>8,} images  {size:.1f} MB"
-        )
+        image, count = record.get("style", {}).get("image", ""), record.get("images", 0)
+        print(f"{name:<20} {image:<28} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
