@@ -38,7 +38,7 @@ def cells(
     paintings: Mapping[int, Tensor],
     factors: Sequence[float],
     loss: Callable[[float, Tensor], PerceptualLoss],
-    iterations: int = 80,
+    iterations: int = 30,
     callback: Callable[[Progress], object] | None = None,
 ) -> Iterator[Cell]:
     """Transfer by every factor and style size: rows of one factor each.
