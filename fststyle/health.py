@@ -168,9 +168,9 @@ def _inside(images: Tensor, multiple: int) -> Tensor:
 def faults(found: Mapping[str, float]) -> list[str]:
     """What is wrong, a line each: every score beyond its limit, and what it means."""
     lines = []
-    for name, limit in LIMITS.items():
-        least = name in _LEAST
-        if not (found[name] >= limit if least else found[name] <= limit):
+    for name, score in found.items():
+        limit, least = LIMITS[name], name in _LEAST
+        if not (score >= limit if least else score <= limit):
             word = "at least" if least else "at most"
-            lines.append(f"{_MEANING[name]} ({name} is {found[name]:.3g}, expected {word} {limit:g})")
+            lines.append(f"{_MEANING[name]} ({name} is {score:.3g}, expected {word} {limit:g})")
     return lines

@@ -161,7 +161,7 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
     return measured
 
 
-DEEPER = ["relu3_1", "relu3_3", "relu4_3"]
+RECONSTRUCTED = ["relu1_2", "relu2_2", "relu3_1", "relu3_3", "relu4_3"]
 
 
 def contents(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def contents(chosen: argparse.Namespace) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     for weights in chosen.encoder:  # a file is a VGG-19's
         encoder = load_encoder("vgg16" if weights in ("random", "slim") else "vgg19", weights)
-        for layer in ["relu1_2", "relu2_2"] if weights == "random" else ["relu1_2", "relu2_2", *DEEPER]:
+        for layer in RECONSTRUCTED[:2] if weights == "random" else RECONSTRUCTED:
             loss = PerceptualLoss(encoder, [layer], [], style_weight=0)
             start = starting_image("noise", size_of(photo))
             run = optimize(start, content_reconstruction(loss, photo), chosen.iterations)

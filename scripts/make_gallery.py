@@ -20,6 +20,7 @@ from skimage import data as pictures
 from fststyle import Stylizer
 from fststyle.images import resize_longer_side, to_image, to_pixels, write_atomically
 from fststyle.networks.checkpoint import read_record, shipped
+from fststyle.report.preview import mean_term
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "docs" / "gallery"
@@ -33,16 +34,11 @@ def save(pixels: np.ndarray, path: Path) -> None:
     print(path)
 
 
-def mean(terms: dict[str, float], kind: str) -> float:
-    """The mean over layers of one kind of term."""
-    return float(np.mean([value for name, value in terms.items() if name.startswith(f"{kind}/")]))
-
-
 def section(name: str, record: dict[str, Any], figures: dict[str, Any]) -> str:
     """One style's part of the page."""
     held_out, scores = record["held_out"], record.get("health", {})
     told = [
-        f"held out: style {mean(held_out, 'style'):.3f}, content {mean(held_out, 'content'):.3f}",
+        f"held out: style {mean_term(held_out, 'style'):.3f}, content {mean_term(held_out, 'content'):.3f}",
         f"{record['steps']:,} steps, {record['images']:,} photographs"
         + (f", {record['seconds'] / 60:.0f} min on two CPU cores" if record.get("seconds") else ""),
         *(f"{key}: {value}" for key, value in figures.items()),

@@ -24,7 +24,7 @@ OmegaConf.register_new_resolver(
 )
 
 #: Hydra's flags whose next word belongs to them.
-FLAGS_WITH_VALUE = (
+_FLAGS_WITH_VALUE = (
     "--config-dir",
     "-cd",
     "--config-name",
@@ -54,7 +54,8 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
         The exit code.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
-    sys.argv = [f"fststyle {command}", *_flags_first(arguments)]
+    flags, overrides = split(arguments)  # Hydra's parser wants them in this order, wherever they were typed
+    sys.argv = [f"fststyle {command}", *flags, *overrides]
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -98,17 +99,17 @@ def without_folders(setting: Any) -> Any:
     return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 
 
-def _flags_first(arguments: list[str]) -> list[str]:
-    """Hydra's flags before the overrides, wherever they were typed: its parser wants them together."""
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides."""
     flags: list[str] = []
     overrides: list[str] = []
     words = iter(arguments)
     for word in words:
         if word.startswith("-"):
-            flags += [word, *([next(words, "")] if word in FLAGS_WITH_VALUE else [])]
+            flags += [word, *([next(words, "")] if word in _FLAGS_WITH_VALUE else [])]
         else:
             overrides.append(word)
-    return flags + overrides
+    return flags, overrides
 
 
 # --- explaining what Hydra refused ----------------------------------------------------------------

@@ -58,8 +58,7 @@ def optimize(cfg: DictConfig) -> None:
     if cfg.layers is not None:
         changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": dict.fromkeys(cfg.layers, 1.0)}
     loss = build_loss(cfg, encoder, **changes).to(device)
-    grams = {} if sources.style is None else loss.style_targets(sources.style.to(device))
-    balance(loss, cfg, data, grams, device)
+    balance(loss, cfg, data, None if sources.style is None else sources.style.to(device), device)
 
     result = _run(cfg, sources, loss, device, target, first, saved)
     _write(cfg, sources, result.image.cpu(), target)

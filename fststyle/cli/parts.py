@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -64,8 +65,14 @@ def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet
         log.log(level, "  %-18s %.6g is 1", name, value)
 
 
-def balance(loss: Any, cfg: DictConfig, data: Any, style_targets: Any, device: Any, quiet: bool = False) -> None:
-    """Calibrate on what the encoder knows of photographs, or on ``data``, where the user named some."""
+def balance(loss: Any, cfg: DictConfig, data: Any, style: Any, device: Any, quiet: bool = False) -> None:
+    """Calibrate a balanced loss for a painting, or for none, on the device that both are on.
+
+    On what the encoder knows of photographs; or on ``data``, where the user named some or it knows none.
+    """
+    if not loss.balanced:
+        return
+    style_targets = {} if style is None else loss.style_targets(style)
     if loss.encoder.photographs is not None and not any(word.startswith("data=") for word in typed()):
         calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
     else:
@@ -78,6 +85,16 @@ def typed() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or takes no files."""
+    from fststyle.images import check_writable, existing_part
+
+    existing = existing_part(folder)
+    if not existing.is_dir():
+        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
+    check_writable(existing)
 
 
 def check_missing(cfg: DictConfig, ignored: tuple[str, ...] = ()) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fststyle.cli.compose import FLAGS_WITH_VALUE, ConfigError
-from fststyle.cli.parts import balance, build_encoder, build_loss, check_missing, set_threads, typed
+from fststyle.cli.compose import ConfigError, split
+from fststyle.cli.parts import balance, build_encoder, build_loss, check_folder, check_missing, set_threads, typed
 
 if TYPE_CHECKING:
     from fststyle.report.preview import Cell
@@ -35,11 +34,8 @@ _OWN = (
 
 def photo_first(words: list[str]) -> list[str]:
     """The command's words with the photograph, which needs no key, as Hydra's override."""
-    said = []
-    for before, word in zip(["", *words], words, strict=False):
-        photo = "=" not in word and not word.startswith("-") and before not in FLAGS_WITH_VALUE
-        said.append("content='{}'".format(word.replace("'", "\\'")) if photo else word)
-    return said
+    flags, said = split(words)
+    return flags + [word if "=" in word else "content='{}'".format(word.replace("'", "\\'")) for word in said]
 
 
 def preview(cfg: DictConfig) -> None:
@@ -64,7 +60,7 @@ def preview(cfg: DictConfig) -> None:
     def loss(factor: float, painting: Any) -> Any:
         weight = cfg.loss.style_weight * cfg.style.weight * factor
         made = build_loss(cfg, encoder, style_weight=weight).to(device)
-        balance(made, cfg, data, made.style_targets(painting), device, quiet=True)
+        balance(made, cfg, data, painting, device, quiet=True)
         return made
 
     found: list[Cell] = []
@@ -97,15 +93,10 @@ def _check(cfg: DictConfig) -> None:
 
 def _folder(cfg: DictConfig) -> Path:
     """Where the sheet goes; refuses what cannot be written, before any work."""
-    from fststyle.images import check_writable, existing_part
-
     folder = Path(cfg.output).expanduser()
     if (folder / "index.html").exists() and not cfg.overwrite:
         raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
-    existing = existing_part(folder)
-    if not existing.is_dir():
-        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
-    check_writable(existing)
+    check_folder(folder)
     return folder
 
 
@@ -121,6 +112,7 @@ def training_command(cfg: DictConfig, factor: float, style_size: int) -> str:
 def _write(cfg: DictConfig, folder: Path, content: Any, painting: Path, found: list[Cell]) -> None:
     from fststyle.images import contact_sheet, read_picture, save_image, to_pixels, write_atomically
     from fststyle.report import page as html
+    from fststyle.report.compare import write_json
     from fststyle.report.preview import mean_term
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -147,8 +139,8 @@ def _write(cfg: DictConfig, folder: Path, content: Any, painting: Path, found: l
         parts.append(html.heading(caption))
         for factor, row in rows.items():
             pictures = []
-            for cell in row:
-                pixels = cell.own_colors if own else cell.pixels
+            shown = [cell.own_colors if own else cell.pixels for cell in row]
+            for cell, pixels in zip(row, shown, strict=True):
                 name = f"weight_{factor:g}_size_{cell.style_size}{'_own_colors' if own else ''}.png"
                 save_image(pixels, folder / name)
                 style, kept_content = (mean_term(cell.terms, kind) for kind in ("style", "content"))
@@ -159,9 +151,8 @@ def _write(cfg: DictConfig, folder: Path, content: Any, painting: Path, found: l
                     {**entry, "command": command, "style": style, "content": kept_content, "terms": cell.terms}
                 )
             parts.append(html.row(pictures))
-            sheet.append([cell.own_colors if own else cell.pixels for cell in row])
+            sheet.append(shown)
     save_image(contact_sheet(sheet), folder / "sheet.png")
-    text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / "preview.json", lambda file: file.write(text.encode()))
+    write_json(folder / "preview.json", table)
     page = html.page(f"Preview of {cfg.style.name}", parts)
     write_atomically(folder / "index.html", lambda file: file.write(page.encode()))

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.cli.compose import ConfigError, command_line, without_folders, without_traceback
-from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_missing, set_threads
+from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_folder, check_missing, set_threads
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,6 @@ def _run_folder(cfg: DictConfig) -> Path:
 
 def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
     """Refuse a folder that cannot be used; return the state to go on from, if the run is to be resumed."""
-    from fststyle.images import check_writable, existing_part
-
     last = folder / "last.ckpt"
     if cfg.resume:
         state = last if cfg.resume == "last" else Path(cfg.resume).expanduser()
@@ -110,10 +108,7 @@ def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
             f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
             "or write elsewhere with output=FOLDER"
         )
-    existing = existing_part(folder)
-    if not existing.is_dir():
-        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
-    check_writable(existing)
+    check_folder(folder)
     return None
 
 

@@ -174,16 +174,17 @@ class OpenVINOBackend:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images, float32 (B, 3, H, W) in [0, 1], to their results in [0, 1]."""
         if min(images.shape[-2:]) < self.smallest:
-            return self._by_torch(images)
+            import torch
+
+            return self._torch(torch.from_numpy(images)).numpy()
         return self._run(np.ascontiguousarray(images, dtype=np.float32))[0]
 
-    def _by_torch(self, images: np.ndarray) -> np.ndarray:
-        import torch
-
+    @functools.cached_property
+    def _torch(self) -> TorchBackend:
+        """For pictures that are too small for the graph."""
         from fststyle.networks.checkpoint import load_checkpoint
 
-        backend = TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")
-        return backend(torch.from_numpy(images)).numpy()
+        return TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")
 
 
 def smallest_side(border: int) -> int:

@@ -233,11 +233,11 @@ class Health(Callback):
             return
         found = self.examine(trained_network(trainer, task), task.device)
         task.log_dict({f"health/{name}": score for name, score in found.items()}, rank_zero_only=True)
-        faults = health.faults(found)
-        for fault in faults:
-            if fault.partition(" (")[0] not in self.known:
+        faults = {fault.partition(" (")[0]: fault for fault in health.faults(found)}
+        for what, fault in faults.items():
+            if what not in self.known:
                 log.warning("at step %d the network makes %s", step, fault)
-        self.known = {fault.partition(" (")[0] for fault in faults}
+        self.known = set(faults)
 
     def examine(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """The network's scores, in evaluation mode."""
@@ -331,16 +331,12 @@ class Export(Callback):
                 {"health": scores} if scores else {}
             )
             # Without held-out photographs the last is the best.
-            judged.append(((len(_faults(scores)), held_out.get("total", -step)), weights, about))
+            judged.append(((len(health.faults(scores)), held_out.get("total", -step)), weights, about))
         _, weights, about = min(judged, key=lambda candidate: candidate[0])
-        for fault in _faults(about.get("health", {})):
+        for fault in health.faults(about.get("health", {})):
             log.warning("the exported network makes %s", fault)
         network.load_state_dict(weights)
         return network, about
-
-
-def _faults(scores: Mapping[str, float]) -> list[str]:
-    return health.faults(scores) if scores else []
 
 
 def _steps(every: int, what: str) -> int:
