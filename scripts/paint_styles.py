@@ -48,37 +48,39 @@ def jittered(colour: Field, rng: np.random.Generator, amount: float) -> tuple[in
 
 
 def mosaic(size: int, rng: np.random.Generator) -> Image.Image:
-    """Tesserae in bowed rows on dark mortar: a sun over hills."""
+    """Shards of glazed tile in dark mortar (trencadís): a sun over hills, each shard of one colour."""
     full = size * SCALE
-    image = Image.new("RGB", (full, full), (38, 34, 36))
-    draw = ImageDraw.Draw(image)
-    tile = full / 44
+    cells = 22  # shards from one side to the other
+    grid = np.stack(np.meshgrid(np.arange(-1, cells + 1), np.arange(-1, cells + 1)), -1).reshape(-1, 2)
+    seeds = (grid + 0.5 + rng.uniform(-0.42, 0.42, grid.shape)) * full / cells
     hills = waves(full, rng, 1.2)
-    sky = [(22, 78, 112), (40, 128, 150), (120, 184, 178), (236, 214, 160)]
-    land = [(46, 84, 58), (98, 128, 62), (190, 160, 70), (196, 96, 52), (142, 46, 44)]
-    sun = np.array([full * 0.68, full * 0.3])
-    for row in np.arange(-6 * tile, full + 6 * tile, tile):
-        shift = rng.uniform(0, tile)
-        for column in np.arange(-tile, full + tile, tile):
-            x = column + shift
-            y = row + 3.5 * tile * np.sin(x / full * 5 + row / full * 3)
-            slope = np.arctan(3.5 * tile * 5 / full * np.cos(x / full * 5 + row / full * 3))
-            px, py = int(np.clip(x, 0, full - 1)), int(np.clip(y, 0, full - 1))
-            distance = np.hypot(x - sun[0], y - sun[1]) / full
-            height = 0.55 + 0.18 * np.sin(px / full * 6.5) + 0.1 * hills[py, px]
-            if distance < 0.14:
-                colour = mixed([(250, 226, 120), (238, 156, 48)], np.array(distance / 0.14))
-            elif py / full > height:
-                colour = mixed(land, np.array(hills[py, px]))
-            else:
-                ring = 0.5 + 0.5 * np.cos(distance * 26)
-                colour = mixed(sky, np.array(0.55 * ring + 0.45 * (py / full)))
-            half = tile * rng.uniform(0.40, 0.46)
-            corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half + rng.normal(0, tile * 0.035, (4, 2))
-            turn = slope + rng.normal(0, 0.07)
-            turned = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) + (x, y)
-            draw.polygon([tuple(corner) for corner in turned], fill=jittered(colour, rng, 13))
-    return lit(image, 0.35)
+    sky = [(12, 62, 128), (22, 122, 178), (92, 190, 196), (244, 226, 170)]
+    land = [(24, 96, 84), (88, 148, 60), (226, 178, 50), (220, 96, 44), (160, 32, 52)]
+    colours = []
+    for x, y in seeds / full:
+        distance = np.hypot(x - 0.66, y - 0.3)
+        tone = hills[tuple(np.clip(np.array([y, x]) * full, 0, full - 1).astype(int))]
+        if distance < 0.15:
+            colour = mixed([(255, 236, 130), (246, 150, 40)], np.array(distance / 0.15))
+        elif y > 0.56 + 0.16 * np.sin(6.5 * x) + 0.1 * tone:
+            colour = mixed(land, np.array(tone))
+        else:
+            colour = mixed(sky, np.array(0.5 + 0.5 * np.cos(17 * distance)) * 0.7 + 0.3 * y)
+        colours.append(jittered(colour, rng, 16))
+    x = np.arange(full)
+    picture = np.empty((full, full, 3))
+    for y in range(full):  # of each pixel the nearest shard, and how far the edge to the next one is
+        near = np.flatnonzero(np.abs(seeds[:, 1] - y) < 2.5 * full / cells)
+        squares = (seeds[near, 0] - x[:, None]) ** 2 + (seeds[near, 1] - y) ** 2
+        first, second = np.argpartition(squares, 1, axis=1)[:, :2].T
+        swap = squares[x, first] > squares[x, second]
+        first, second = np.where(swap, second, first), np.where(swap, first, second)
+        between = np.hypot(*(seeds[near[first]] - seeds[near[second]]).T)
+        edge = (squares[x, second] - squares[x, first]) / (2 * between)
+        glaze = np.clip((edge / (full / cells) - 0.07) / 0.02, 0, 1)[:, None]
+        picture[y] = (1 - glaze) * (30, 27, 34) + glaze * np.array(colours)[near[first]]
+    picture += 10 * (waves(full, rng, 0.15)[..., None] - 0.5)
+    return lit(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), 0.3)
 
 
 def brushwork(size: int, rng: np.random.Generator) -> Image.Image:
@@ -120,20 +122,20 @@ def hatching(size: int, rng: np.random.Generator) -> Image.Image:
     for depth, (base, height, speed) in enumerate(((0.45, 0.12, 5.0), (0.62, 0.1, 8.0), (0.8, 0.07, 11.0))):
         crest = base - height * np.sin(speed * x[0] + 1.7 * depth) - 0.05 * np.sin(2.7 * speed * x[0])
         below = y - crest
-        light = np.where(below > 0, np.clip(0.25 + 2.2 * below, 0, 0.95), light)
+        light = np.where(below > 0, np.clip(0.15 + 2.0 * below, 0, 0.95), light)
     moon = np.hypot(x - 0.3, y - 0.22) / 0.13
     light = np.where(moon < 1, np.where(np.hypot(x - 0.34, y - 0.2) < 0.12, 0.98, 0.35), light)
     grain = rng.normal(0, 3, (full, full, 1)) + 8 * (waves(full, rng, 0.4)[..., None] - 0.5)
     paper = Image.fromarray(np.clip(np.array([242, 232, 208]) + grain, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(paper)
-    gap = full / 150
-    for layer, (angle, threshold) in enumerate(((0.75, 0.9), (2.35, 0.65), (0.1, 0.45), (1.6, 0.28))):
+    gap = full / 72
+    for layer, (angle, threshold) in enumerate(((0.75, 0.96), (2.35, 0.62), (0.1, 0.36))):
         along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
         for offset in np.arange(-full, full, gap):
             position, pen = -full * 1.0, []
             wobble = rng.normal(0, gap * 0.2)
             while position < full * 1.0:
-                bend = gap * 0.9 * np.sin(position / full * 9 + offset / full * 7 + layer)
+                bend = gap * 2.5 * np.sin(position / full * 9 + offset / full * 5 + layer)
                 point = np.array([full / 2, full / 2]) + along * position + across * (offset + wobble + bend)
                 inside = (point >= 0).all() and (point < full).all()
                 column, row = np.clip(point, 0, full - 1).astype(int)
