@@ -200,7 +200,7 @@ class PerceptualLoss(nn.Module):
     synthesis, reconstruction and super-resolution need nothing else.
 
     Args:
-        encoder: the frozen loss network.
+        encoder: the frozen loss network; None for a loss without layers, such as of pixels alone.
         content_layers, style_layers: names, or names with a weight ≥ 0 for each.
         content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         content, gram, style, tv, tv_reduction: the conventions in the head of this file.
@@ -215,7 +215,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(
         self,
-        encoder: VGGEncoder,
+        encoder: VGGEncoder | None,
         content_layers: Layers = ("relu2_2",),
         style_layers: Layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
         content_weight: float = 1.0,
@@ -243,7 +243,10 @@ class PerceptualLoss(nn.Module):
         for option, form in {**forms, "tv": TVForm, "tv_reduction": Reduction}.items():
             if getattr(self, option) not in get_args(form):
                 raise ValueError(f"{option} is {getattr(self, option)!r}; expected {' or '.join(get_args(form))}")
-        encoder.check_layers([*self.content_layers, *self.style_layers])
+        if encoder is None and (self.content_layers or self.style_layers):
+            raise ValueError("a loss over layers takes an encoder; found none")
+        if encoder is not None:
+            encoder.check_layers([*self.content_layers, *self.style_layers])
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
@@ -283,12 +286,12 @@ class PerceptualLoss(nn.Module):
     @torch.no_grad()
     def content_targets(self, image: Tensor) -> dict[str, Tensor]:
         """Features to be reconstructed: layer to (B, C, H', W'), without graph."""
-        return self.encoder(image, self.content_layers if self.weights["content"] else ())
+        return self._encode(image, self.content_layers if self.weights["content"] else ())
 
     @torch.no_grad()
     def style_targets(self, image: Tensor) -> dict[str, Tensor]:
         """Gram matrices to be matched: layer to (B, C, C), without graph."""
-        features = self.encoder(image, self.style_layers if self.weights["style"] else ())
+        features = self._encode(image, self.style_layers if self.weights["style"] else ())
         return {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
 
     def forward(
@@ -311,7 +314,7 @@ class PerceptualLoss(nn.Module):
         """
         content = content or {} if self.weights["content"] else {}
         style = style or {} if self.weights["style"] else {}
-        features = self.encoder(output, {*content, *style})
+        features = self._encode(output, {*content, *style})
         terms = LossTerms(total=torch.zeros((), device=output.device, dtype=_precise(output).dtype))
         for layer, target in content.items():
             value = content_loss(features[layer], target, self.content)
@@ -330,6 +333,9 @@ class PerceptualLoss(nn.Module):
             terms.pixel = self._normalized("pixel", pixel_loss(output, pixels))
             terms.total = terms.total + self.weights["pixel"] * terms.pixel
         return terms
+
+    def _encode(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        return self.encoder(image, layers) if self.encoder is not None else {}
 
     def _normalized(self, name: str, value: Tensor) -> Tensor:
         if not self.balanced:
@@ -386,10 +392,10 @@ class PerceptualLoss(nn.Module):
         return normalizers
 
     def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
-        known = self.encoder.photographs
+        known = self.encoder.photographs if self.encoder else None
         if known is None:
             raise ValueError(
-                f"the encoder {self.encoder.name} carries no measurements of photographs; give photographs to "
+                f"the encoder {self.encoder.name if self.encoder else None} carries no measurements of photographs; give photographs to "
                 "calibrate the balanced loss on"
             )
         if (self.content, self.style_divisor, self.tv_reduction) != ("mean", "none", "mean") or self.gram == "none":

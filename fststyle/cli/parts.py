@@ -25,8 +25,14 @@ def set_threads(cfg: DictConfig) -> None:
 
 
 def build_encoder(cfg: DictConfig, data: Any) -> Any:
-    """The configured encoder; ``normalize: data`` scales its filters on pictures of the configured data."""
+    """The configured encoder, or None where the loss has no layers.
+
+    ``normalize: data`` scales its filters on pictures of the configured data.
+    """
     from hydra.utils import instantiate
+
+    if not (cfg.loss.content_layers or cfg.loss.style_layers):
+        return None
 
     if cfg.encoder.get("normalize") == "data":
         log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
@@ -36,7 +42,7 @@ def build_encoder(cfg: DictConfig, data: Any) -> Any:
 
 def build_loss(cfg: DictConfig, encoder: Any, **changes: Any) -> Any:
     """The configured loss, its style weight times the style's own factor; ``changes`` replace what is configured."""
-    style_weight = cfg.loss.style_weight * cfg.style.weight
+    style_weight = cfg.loss.style_weight * (cfg.style.weight if cfg.get("style") else 1.0)
     return _loss(cfg.loss, encoder, {"style_weight": style_weight, **changes})
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def train(cfg: DictConfig) -> None:
     """One run: everything is built and checked first, then trained, then exported."""
     import pytorch_lightning as pl
-    from hydra.utils import instantiate
+    from hydra.utils import get_class, instantiate
 
     from fststyle.images import load_image
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
@@ -34,8 +34,9 @@ def train(cfg: DictConfig) -> None:
     set_threads(cfg)
     check_missing(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
-    style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size)
-    start = load_checkpoint(find_checkpoint(cfg.init_from, "style"), "style") if cfg.init_from else None
+    kind = get_class(cfg.task._target_).kind  # type: ignore[attr-defined]
+    style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size) if cfg.get("style") else None
+    start = load_checkpoint(find_checkpoint(cfg.init_from, kind), kind) if cfg.init_from else None
     folder = _run_folder(cfg)
     state = _check_folder(folder, cfg)
 
@@ -48,14 +49,15 @@ def train(cfg: DictConfig) -> None:
         network = start.network.train()
     else:
         network = instantiate(cfg.network)
-    style_targets = loss.style_targets(style)
+    style_targets = {} if style is None else loss.style_targets(style)
     if state is None:
         count = cfg.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
 
-    task = instantiate(cfg.task, network=network, loss=loss, style_targets=style_targets)
+    targets = {} if style is None else {"style_targets": style_targets}
+    task = instantiate(cfg.task, network=network, loss=loss, **targets)
     steps_done = _check_state(state, task) if state else 0
-    callbacks = _callbacks(cfg, folder, data, record(cfg, loss, start))
+    callbacks = _callbacks(cfg, folder, data, record(cfg, kind, loss, start))
     table = pl.loggers.CSVLogger(str(folder), name="", version="csv")
     trainer = instantiate(
         cfg.trainer,
@@ -73,15 +75,15 @@ def train(cfg: DictConfig) -> None:
     if state:
         _continue_table(table, steps_done)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    log.info("training %s in %s", cfg.style.name, folder)
+    log.info("training %s in %s", cfg.name, folder)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
     except (ValueError, OSError) as error:  # no longer a refusal: work had begun
-        raise RuntimeError(f"the training of {cfg.style.name} stopped: {without_traceback(error)}") from error
+        raise RuntimeError(f"the training of {cfg.name} stopped: {without_traceback(error)}") from error
     except NonFiniteError as error:
         kept = f"; the last saved state is {folder / 'last.ckpt'}" if (folder / "last.ckpt").is_file() else ""
-        raise RuntimeError(f"the training of {cfg.style.name} stopped: {error}{kept}") from error
-    exported = folder / f"{cfg.style.name}.safetensors"
+        raise RuntimeError(f"the training of {cfg.name} stopped: {error}{kept}") from error
+    exported = folder / f"{cfg.name}.safetensors"
     if any(getattr(callback, "interrupted", False) for callback in callbacks):
         raise KeyboardInterrupt(
             f"interrupted at step {trainer.global_step} of {cfg.steps}; exported {exported}; resume=last goes on"
@@ -178,31 +180,35 @@ def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, A
         callbacks.append(Previews(images, folder / "previews", cfg.previews.every))
     if cfg.health and len(data.held_out_images):
         callbacks.append(Health(data.held_out_images[0], cfg.health))
-    exported = folder / f"{cfg.style.name}.safetensors"
+    exported = folder / f"{cfg.name}.safetensors"
     callbacks.append(Export(exported, run_record, cfg.export_dtype, cfg.candidates, cfg.save_every))
     callbacks.append(SaveState(folder, cfg.save_every))  # after those whose state it saves
     return callbacks
 
 
-def record(cfg: DictConfig, loss: Any, start: Any = None) -> dict[str, Any]:
+def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str, Any]:
     """What the exported file tells of how it came to be; the run adds steps and figures."""
     from fststyle.networks.pretrained import file_sha256
 
-    image = Path(cfg.style.image).expanduser()
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    source = {k: without_folders(v) for k, v in plain["data"]["source"].items()}
-    return {
-        "kind": "style",
-        "name": cfg.style.name,
-        "style": {"image": image.name, "sha256": file_sha256(image), "size": cfg.style.size},
-        "encoder": {
+    about: dict[str, Any] = {}
+    if cfg.get("style"):
+        image = Path(cfg.style.image).expanduser()
+        about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": cfg.style.size}
+    if loss.encoder is not None:
+        about["encoder"] = {
             "name": loss.encoder.name,
             "architecture": loss.encoder.architecture,
             "pooling": loss.encoder.pooling,
             "padding": loss.encoder.padding,
             "sha256": loss.encoder.digest,
-        },
+        }
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    source = {k: without_folders(v) for k, v in plain["data"]["source"].items()}
+    return {
+        "kind": kind,
+        "name": cfg.name,
+        **about,
         "loss": loss.settings,
         "data": {**plain["data"], "source": source},
         "task": plain["task"],

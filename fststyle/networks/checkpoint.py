@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _KEY = "fststyle"
 #: Networks that a checkpoint can name, and where they are.
-NETWORKS = {"TransformNet": "fststyle.networks.transform"}
+NETWORKS = {"TransformNet": "fststyle.networks.transform", "SuperResNet": "fststyle.networks.superres"}
 #: Kinds of checkpoint, and the folder of ``checkpoints/`` in which those that ship lie.
 KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
 

@@ -166,7 +166,7 @@ def measure(
         "style": style.name,
         "size": size,
         "pixels": [content.shape[-1], content.shape[-2]],
-        "encoder": loss.encoder.name,
+        "encoder": loss.encoder.name if loss.encoder else None,
         "network_parameters": sum(p.numel() for p in style.checkpoint.network.parameters()),
         "fast": {**fast, "seconds": seconds},
         "unstylised": unstylised,

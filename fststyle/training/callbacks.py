@@ -183,11 +183,11 @@ class CountUnreadable(Callback):
 
 
 class Previews(Callback):
-    """Stylise fixed photographs now and then: a PNG each time, and in TensorBoard.
+    """Show what becomes of fixed photographs now and then: a PNG each time, and in TensorBoard.
 
     Args:
         images: (N, 3, H, W).
-        folder: for ``step_00000500.png``: photographs above, stylised below.
+        folder: for ``step_00000500.png``: photographs above, results below.
         every: steps between two previews.
     """
 
@@ -206,8 +206,8 @@ class Previews(Callback):
     @torch.no_grad()
     def show(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         with evaluating(trained_network(trainer, task)) as network:
-            stylised = [to_pixels(network(image[None].to(task.device))) for image in self.images]
-        sheet = contact_sheet([[to_pixels(image) for image in self.images], stylised])
+            made = [to_pixels(task.show(image[None].to(task.device), network)) for image in self.images]  # type: ignore[operator]
+        sheet = contact_sheet([[to_pixels(image) for image in self.images], made])
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(sheet, self.folder / f"step_{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
@@ -246,7 +246,7 @@ class Health(Callback):
 
 
 class Export(Callback):
-    """At the end, however it came, write the style's one file: the best of the run's last networks.
+    """At the end, however it came, write the one file: the best of the run's last networks.
 
     Best is the one with the fewest faults, and among those the one of the lowest held-out objective.
 

@@ -37,15 +37,25 @@ UNREADABLE_MINIMUM = 10
 # --- one sample -----------------------------------------------------------------------------------
 
 
-def random_crop(picture: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator) -> Image.Image:
-    """A random part of a picture, mirrored half of the time, brought to ``size`` × ``size``.
+#: Smallest and largest side of a crop as a share of the picture's shorter side; None takes pixels as they are.
+Scale = tuple[float, float] | None
+
+
+def random_crop(picture: Image.Image, size: int, scale: Scale, rng: np.random.Generator) -> Image.Image:
+    """A random part of a picture, mirrored half of the time, of ``size`` × ``size``.
 
     Args:
         picture: any size.
         size: in pixels.
-        scale: the part's side, as a share of the picture's shorter side, between these two.
+        scale: the part's side, as a share of the picture's shorter side, between these two; None leaves
+            pixels as they are (but enlarges a picture that is too small).
         rng: decides.
     """
+    if scale is None:
+        picture = _at_least(picture, size)
+        left, top = (int(rng.integers(side - size + 1)) for side in picture.size)
+        part = picture.crop((left, top, left + size, top + size))
+        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
     share = rng.uniform(*scale)
     aspect = np.exp(rng.uniform(-ASPECT, ASPECT))
     width = min(picture.width, min(picture.size) * share * aspect)
@@ -56,14 +66,18 @@ def random_crop(picture: Image.Image, size: int, scale: tuple[float, float], rng
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
 
 
-def centre_crop(picture: Image.Image, size: int) -> Image.Image:
-    """The central square at ``size`` × ``size``, shorter side filled."""
-    picture = resize_shorter_side(picture, size)
+def centre_crop(picture: Image.Image, size: int, scale: Scale = (1.0, 1.0)) -> Image.Image:
+    """The central square at ``size`` × ``size``, shorter side filled; or, without a scale, its pixels as they are."""
+    picture = resize_shorter_side(picture, size) if scale else _at_least(picture, size)
     left, top = (picture.width - size) // 2, (picture.height - size) // 2
     return picture.crop((left, top, left + size, top + size))
 
 
-def _decode(row: Mapping[str, Any], draft: int) -> Image.Image:
+def _at_least(picture: Image.Image, size: int) -> Image.Image:
+    return picture if min(picture.size) >= size else resize_shorter_side(picture, size)
+
+
+def _decode(row: Mapping[str, Any], draft: int | None) -> Image.Image:
     value = row["image"]
     if value is None:
         raise ImageError("a row without a picture")
@@ -75,9 +89,9 @@ def _decode(row: Mapping[str, Any], draft: int) -> Image.Image:
         raise ImageError(str(error).replace("the picture:", f"{name}:", 1)) from None
 
 
-def _shortest_side(size: int, scale: tuple[float, float]) -> int:
+def _shortest_side(size: int, scale: Scale) -> int | None:
     """A picture of this shorter side still has ``size`` pixels along the smallest crop's shorter side."""
-    return math.ceil(size / scale[0] * math.exp(ASPECT))
+    return scale and math.ceil(size / scale[0] * math.exp(ASPECT))
 
 
 def _tensor(picture: Image.Image) -> Tensor:
@@ -110,7 +124,7 @@ class PositionedCrops(Dataset[dict[str, Any]]):
         source: datasets.Dataset | Generated,
         indices: Sequence[int],
         size: int,
-        scale: tuple[float, float],
+        scale: Scale,
         seed: int,
     ) -> None:
         self.source, self.indices, self.size, self.scale, self.seed = source, indices, size, scale, seed
@@ -199,7 +213,7 @@ def _streamed(rows: datasets.IterableDataset) -> Iterator[Any]:
 class StreamedCrops(Dataset[dict[str, Any]]):
     """Samples for ``StreamedPositions``; in place of an unreadable picture a generated one."""
 
-    def __init__(self, size: int, scale: tuple[float, float], seed: int) -> None:
+    def __init__(self, size: int, scale: Scale, seed: int) -> None:
         self.size, self.scale, self.seed = size, scale, seed
 
     def __getitem__(self, item: tuple[int, Any]) -> dict[str, Any]:
@@ -239,7 +253,8 @@ class Photographs(pl.LightningDataModule):
         batch_size: per rank.
         workers: processes that decode; the sequence is the same for any number.
         seed: of order and crops.
-        scale: side of a crop as a share of the picture's shorter side, smallest and largest.
+        scale: side of a crop as a share of the picture's shorter side, smallest and largest; None takes
+            crops of pixels as they are.
         held_out: photographs kept from training for validation (at most a fifth of them).
         max_unreadable: share of unreadable pictures above which the run is stopped.
         buffer: of the shuffle, for streams.
@@ -255,7 +270,7 @@ class Photographs(pl.LightningDataModule):
         batch_size: int = 4,
         workers: int = 2,
         seed: int = 0,
-        scale: tuple[float, float] = (0.6, 1.0),
+        scale: Scale = (0.6, 1.0),
         held_out: int = 32,
         max_unreadable: float = 0.05,
         buffer: int = 1000,
@@ -270,10 +285,10 @@ class Photographs(pl.LightningDataModule):
                 f"held_out is {held_out}, buffer {buffer}, max_unreadable {max_unreadable}; "
                 "expected at least 0, at least 1, and a share between 0 and 1"
             )
-        if not 0 < scale[0] <= scale[1] <= 1:
+        if scale and not 0 < scale[0] <= scale[1] <= 1:
             raise DataError(f"scale is {tuple(scale)}; expected two shares with 0 < smallest ≤ largest ≤ 1")
         self.source, self.size, self.batch_size, self.workers, self.seed = source, size, batch_size, workers, seed
-        self.scale = (float(scale[0]), float(scale[1]))
+        self.scale = (float(scale[0]), float(scale[1])) if scale else None
         self.max_unreadable, self.buffer = max_unreadable, buffer
         self.streamed = isinstance(source, datasets.IterableDataset)
         self.indices: list[int] = []
@@ -292,12 +307,12 @@ class Photographs(pl.LightningDataModule):
         if isinstance(self.source, Generated):
             # Positions that training cannot reach before 2^62 steps.
             pictures = (self.source.picture(self.seed, 2**62 + i) for i in range(self.held_out))
-            return [_tensor(centre_crop(picture, self.size)) for picture in pictures]
+            return [_tensor(centre_crop(picture, self.size, self.scale)) for picture in pictures]
         rows = _streamed(self.source.take(self.held_out)) if self.streamed else (self.source[i] for i in held)
         images = []
         for row in rows:
             try:
-                images.append(_tensor(centre_crop(_decode(row, self.size), self.size)))
+                images.append(_tensor(centre_crop(_decode(row, self.scale and self.size), self.size, self.scale)))
             except ImageError as error:
                 log.warning("skipped, cannot be read: %s", error)
         return images

@@ -1,4 +1,4 @@
-"""What is learned: a LightningModule per task."""
+"""What is learned: one training loop, and a task each for styles and super-resolution."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
+from fststyle.networks.superres import reduce
 
 log = logging.getLogger(__name__)
 
@@ -46,39 +47,36 @@ def _has_compiler(device: str) -> bool:
     return found
 
 
-class StyleTask(pl.LightningModule):
-    """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3).
+class Task(pl.LightningModule):
+    """What all training shares: the step, the optimizer, what is logged and saved. A task says what is judged.
 
-    Its state is the network, and what the loss measures against: style targets and normalisers.
-    The encoder is never part of it.
+    Its state is the network, and what the loss measures against: style targets, where there are any,
+    and normalisers. The encoder is never part of it.
 
     Args:
-        network: image in, image of the same size out.
-        loss: judges the output against the photograph and the style.
-        style_targets: layer to Gram matrix (1, C, C), from ``loss.style_targets(painting)``.
+        network: what is trained.
+        loss: judges what it makes.
         learning_rate: Adam's.
         schedule: ``none``, or ``cosine`` to zero over ``steps``.
         warmup: steps over which the learning rate rises linearly from zero.
         steps: length of the run, for the schedule.
-        checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
-            style's loss, by which results are judged and compared with the slow mode, whose pixels need none.
         compile: run network and loss through ``torch.compile``: true, false, or ``auto``, where the run
             has steps enough to repay the minute that it takes. Without a compiler, or where it fails,
             the run goes on without, with a warning.
     """
 
+    #: What the exported file is, as ``networks.checkpoint.KINDS`` names it.
+    kind = ""
     skipped: Tensor
 
     def __init__(
         self,
         network: nn.Module,
         loss: PerceptualLoss,
-        style_targets: Mapping[str, Tensor],
         learning_rate: float = 1e-3,
         schedule: str = "none",
         warmup: int = 0,
         steps: int = 40_000,
-        checkerboard_weight: float = 300.0,
         compile: bool | str = "auto",
     ) -> None:
         super().__init__()
@@ -86,42 +84,44 @@ class StyleTask(pl.LightningModule):
             raise ValueError(f"schedule is {schedule!r}; expected none or cosine")
         if not learning_rate > 0:
             raise ValueError(f"learning_rate is {learning_rate}; expected a number above 0")
-        if not 0 <= checkerboard_weight < math.inf:
-            raise ValueError(f"checkerboard_weight is {checkerboard_weight}; expected a number ≥ 0")
         if compile not in (True, False, "auto"):
             raise ValueError(f"compile is {compile!r}; expected true, false or auto")
         if steps < 1 or warmup < 0:
             raise ValueError(f"steps is {steps}, warmup {warmup}; expected at least 1 and 0")
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss = loss
-        self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
+        self.style_targets: dict[str, Tensor] = {}
         self.learning_rate, self.schedule, self.warmup, self.steps = learning_rate, schedule, warmup, steps
-        self.checkerboard_weight = checkerboard_weight
         self.compile_when = compile
-        self._compiled: Callable[[Tensor], LossTerms] | None = None
+        self._compiled: Callable[..., LossTerms] | None = None
         self._clock: tuple[float, int] | None = None
         # Steps left out for a gradient that is not finite, in all and since the last good one; on the
         # device, so that no step waits to know.
         self.register_buffer("skipped", torch.zeros(2), persistent=False)
         self._told = 0
 
-    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        """Stylise photographs (B, 3, H, W), by the task's network unless another is given, and judge the result.
+    # --- what a task says ---------------------------------------------------------------------------
 
-        ``regularized`` adds to the total what only a network needs: the checkerboard term.
+    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        """Let a network, the task's unless another is given, make what it is for of photographs, and judge that.
+
+        ``regularized`` adds to the total what only training needs.
+
+        Args:
+            photographs: (B, 3, H, W).
         """
-        photographs = photographs.contiguous(memory_format=torch.channels_last)
-        content = self.loss.content_targets(photographs)
-        output = (network or self.network)(photographs)
-        terms: LossTerms = self.loss(output, content=content, style=self.style_targets)
-        if regularized and self.checkerboard_weight:
-            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
-        return terms
+        raise NotImplementedError
+
+    def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
+        """What a preview shows beside a photograph (1, 3, H, W), of the same size."""
+        raise NotImplementedError
+
+    # --- the loop -----------------------------------------------------------------------------------
 
     def objective(self, photographs: Tensor) -> LossTerms:
         """What a training step minimises: ``judge``, regularised, compiled where that pays."""
         if self._compiled is None:
-            eager: Callable[[Tensor], LossTerms] = functools.partial(self.judge, regularized=True)
+            eager: Callable[..., LossTerms] = functools.partial(self.judge, regularized=True)
             device = photographs.device.type
             worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(device))
             self._compiled = torch.compile(eager) if worth and _has_compiler(device) else eager
@@ -211,3 +211,79 @@ class StyleTask(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.style_targets = checkpoint["style_targets"]
         self.loss.normalizers = dict(checkpoint["normalizers"])
+
+
+class StyleTask(Task):
+    """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3).
+
+    Args:
+        network: image in, image of the same size out.
+        loss: judges the output against the photograph and the style.
+        style_targets: layer to Gram matrix (1, C, C), from ``loss.style_targets(painting)``.
+        checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
+            style's loss, by which results are judged and compared with the slow mode, whose pixels need none.
+        options: as in ``Task``.
+    """
+
+    kind = "style"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        style_targets: Mapping[str, Tensor],
+        checkerboard_weight: float = 300.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, loss, **options)
+        if not 0 <= checkerboard_weight < math.inf:
+            raise ValueError(f"checkerboard_weight is {checkerboard_weight}; expected a number ≥ 0")
+        self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
+        self.checkerboard_weight = checkerboard_weight
+
+    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        photographs = photographs.contiguous(memory_format=torch.channels_last)
+        content = self.loss.content_targets(photographs)
+        output = (network or self.network)(photographs)
+        terms: LossTerms = self.loss(output, content=content, style=self.style_targets)
+        if regularized and self.checkerboard_weight:
+            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
+        return terms
+
+    def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
+        return network(photograph)  # type: ignore[no-any-return]
+
+
+class SuperResTask(Task):
+    """Train a network to undo a reduction, by features or by pixels (Johnson, Alahi, Fei-Fei 2016, § 4.2).
+
+    Args:
+        network: ``networks.superres.SuperResNet``.
+        loss: judges the enlarged picture against the photograph: content layers, or pixels.
+        blur: of the reduction, a standard deviation in pixels of the photograph; the paper's is 1.
+        options: as in ``Task``.
+    """
+
+    kind = "superres"
+
+    def __init__(self, network: nn.Module, loss: PerceptualLoss, blur: float = 1.0, **options: Any) -> None:
+        super().__init__(network, loss, **options)
+        if not 0 <= blur < math.inf:
+            raise ValueError(f"blur is {blur}; expected a number ≥ 0")
+        if not isinstance(getattr(network, "scale", None), int):
+            raise ValueError(
+                f"the network is a {type(network).__name__}; super-resolution takes one that enlarges: "
+                "network=superres_x4 or superres_x8"
+            )
+        self.blur = blur
+        self.scale: int = network.scale  # type: ignore[assignment]
+
+    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        photographs = photographs.contiguous(memory_format=torch.channels_last)
+        output = (network or self.network)(reduce(photographs, self.scale, self.blur))
+        return self.loss(  # type: ignore[no-any-return]
+            output, content=self.loss.content_targets(photographs), pixels=photographs
+        )
+
+    def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
+        return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]
