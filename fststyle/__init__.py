@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
+    "SuperResNet": "fststyle.networks.superres",
     "TransformNet": "fststyle.networks.transform",
+    "Upscaler": "fststyle.inference",
     "VGGEncoder": "fststyle.networks.vgg",
     "load_encoder": "fststyle.networks.pretrained",
     "load_image": "fststyle.images",
@@ -27,7 +29,9 @@ _PUBLIC = {
 __all__ = [
     "PerceptualLoss",
     "Stylizer",
+    "SuperResNet",
     "TransformNet",
+    "Upscaler",
     "VGGEncoder",
     "__version__",
     "load_encoder",
@@ -37,9 +41,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from fststyle.images import load_image, save_image
-    from fststyle.inference import Stylizer
+    from fststyle.inference import Stylizer, Upscaler
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import load_encoder
+    from fststyle.networks.superres import SuperResNet
     from fststyle.networks.transform import TransformNet
     from fststyle.networks.vgg import VGGEncoder
 

@@ -392,11 +392,12 @@ class PerceptualLoss(nn.Module):
         return normalizers
 
     def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
-        known = self.encoder.photographs if self.encoder else None
+        known = self.encoder.photographs if self.encoder is not None else None
         if known is None:
+            name = self.encoder.name if self.encoder is not None else "none"
             raise ValueError(
-                f"the encoder {self.encoder.name if self.encoder else None} carries no measurements of photographs; give photographs to "
-                "calibrate the balanced loss on"
+                f"the encoder {name} carries no measurements of photographs; give photographs to calibrate the "
+                "balanced loss on"
             )
         if (self.content, self.style_divisor, self.tv_reduction) != ("mean", "none", "mean") or self.gram == "none":
             raise ValueError(

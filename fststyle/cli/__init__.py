@@ -78,20 +78,32 @@ def parser() -> argparse.ArgumentParser:
     stylize.add_argument(
         "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
     )
-    stylize.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    stylize.add_argument(
-        "--backend",
-        choices=("auto", "torch", "openvino"),
-        default="auto",
-        help="default: openvino on a CPU, if installed",
-    )
-    stylize.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="default: the fastest that the hardware has",
-    )
+    _add_backend(stylize)
     stylize.set_defaults(run=_stylize)
+
+    upscale = commands.add_parser("upscale", help="enlarge pictures, in one pass")
+    upscale.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    upscale.add_argument("--scale", type=int, choices=(4, 8), help="how many times larger; default: the model's, or 4")
+    upscale.add_argument("--model", metavar="NAME_OR_FILE", help="a checkpoint; default: x4_feature or x8_feature")
+    upscale.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
+    upscale.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
+    upscale.add_argument("--match-histogram", action="store_true", help="give the result the input's colours, exactly")
+    _add_backend(upscale)
+    upscale.set_defaults(run=_upscale)
+
+    evaluate = commands.add_parser("evaluate", help="measure super-resolution on a folder of pictures")
+    evaluate.add_argument("task", choices=("superres",), help="what is measured")
+    evaluate.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
+    evaluate.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
+    evaluate.add_argument(
+        "--model", action="append", metavar="NAME_OR_FILE", help="default: all that ship for the scale; repeat for more"
+    )
+    evaluate.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
+    evaluate.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
+    evaluate.add_argument("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
+    evaluate.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
+    _add_backend(evaluate)
+    evaluate.set_defaults(run=_evaluate)
 
     compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
     compare.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
@@ -138,6 +150,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_backend(command: argparse.ArgumentParser) -> None:
+    """Where a checkpoint's network runs."""
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument(
+        "--backend",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="default: openvino on a CPU, if installed",
+    )
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default: the fastest that the hardware has",
+    )
+
+
 def _size(text: str) -> int:
     if not text.isdigit() or int(text) < 16:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of at least 16 pixels")
@@ -146,6 +175,18 @@ def _size(text: str) -> int:
 
 def _stylize(options: argparse.Namespace) -> int:
     from fststyle.cli.stylize import run
+
+    return run(options)
+
+
+def _upscale(options: argparse.Namespace) -> int:
+    from fststyle.cli.upscale import run
+
+    return run(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from fststyle.cli.evaluate import run
 
     return run(options)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from fststyle.cli.stylize import expand
+from fststyle.cli.pictures import expand
 from fststyle.images import ImageError, check_writable, existing_part, load_image, read_picture, save_image
 
 if TYPE_CHECKING:

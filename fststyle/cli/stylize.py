@@ -1,116 +1,27 @@
-"""``fststyle stylize``: pictures in, stylised pictures out, named after them."""
+"""``fststyle stylize``: pictures in one style, in one pass each."""
 
 from __future__ import annotations
 
 import argparse
-import glob
-import os
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
-from tqdm import tqdm
+import numpy as np
 
-from fststyle.images import (
-    ImageError,
-    check_ending,
-    check_writable,
-    existing_part,
-    find_pictures,
-    read_picture,
-    save_image,
-    with_luminance_of,
-)
-
-#: Endings that results keep from their inputs; others become PNG.
-_KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+from fststyle.cli.pictures import expand, label_of, plan, process
+from fststyle.images import Picture, with_luminance_of
 
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then stylise picture by picture."""
-    is_file = os.sep in options.style or options.style.endswith(".safetensors")
-    label = Path(options.style).stem if is_file else options.style
+    label = label_of(options.style)
     inputs = list(expand(options.inputs, label))
     targets = plan(inputs, options.output, label)
 
     from fststyle.inference import Stylizer
 
     stylizer = Stylizer.from_checkpoint(options.style, options.device, options.backend, options.precision)
-    for folder in {target.parent for target in targets}:
-        if options.output and not folder.exists():
-            continue  # made when the first picture is done, so that a refusal leaves nothing behind
-        check_writable(folder)
 
-    failures: list[str] = []
-    with tqdm(total=len(inputs), unit="picture", disable=len(inputs) == 1 or not sys.stderr.isatty()) as bar:
-        for source, target in zip(inputs, targets, strict=True):
-            try:
-                picture = read_picture(source, options.size)
-                output = stylizer.pixels(picture.rgb, median=options.median)
-                if options.preserve_color:
-                    output = with_luminance_of(picture.rgb, output)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                save_image(output, target, picture.alpha)
-                tqdm.write(str(target))
-            except (ImageError, OSError) as error:
-                unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
-                failures.append(str(error) if isinstance(error, ImageError) else unwritten)
-                if len(inputs) > 1:
-                    tqdm.write(f"fststyle: skipped: {failures[-1]}", file=sys.stderr)
-            bar.update()
-    if not failures:
-        return 0
-    if len(failures) == len(inputs):  # nothing was done at all: refused
-        raise ImageError(failures[0] if len(inputs) == 1 else f"none of the {len(inputs)} pictures could be stylised")
-    print(f"fststyle: {len(inputs) - len(failures)} done, {len(failures)} skipped", file=sys.stderr)
-    return 1
+    def stylised(picture: Picture) -> np.ndarray:
+        output = stylizer.pixels(picture.rgb, median=options.median)
+        return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-
-def expand(inputs: list[str], style: str | None = None) -> Iterator[Path]:
-    """Paths, globs and folders (without their sub-folders) to picture files.
-
-    In a folder, what an earlier run made of a picture that lies there too is left out, if a ``style`` is given.
-
-    Raises:
-        ImageError: a path or pattern that matches nothing, a folder without pictures.
-    """
-    for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            found = find_pictures(path, recursive=False)
-            made = {f"{picture.stem}_{style}" for picture in found}
-            yield from (picture for picture in found if picture.stem not in made)
-        elif path.exists():
-            yield path
-        elif glob.has_magic(text):
-            matches = sorted(glob.glob(str(path), recursive=True))
-            if not matches:
-                raise ImageError(f"{text}: matches no file")
-            yield from (Path(match) for match in matches if not os.path.isdir(match))
-        else:
-            raise ImageError(f"{text}: no such file")
-
-
-def plan(inputs: list[Path], output: str | None, style: str) -> list[Path]:
-    """Where each result goes: beside its input, into the folder ``output``, or to the file ``output``.
-
-    Raises:
-        ImageError: one file for several results, or two inputs with one result.
-    """
-    names = [f"{path.stem}_{style}{path.suffix if path.suffix.lower() in _KEPT else '.png'}" for path in inputs]
-    if output is None:
-        targets = [path.parent / name for path, name in zip(inputs, names, strict=True)]
-    else:
-        out = Path(output).expanduser()
-        as_file = bool(out.suffix) and not out.is_dir() and not output.endswith(os.sep)
-        if as_file and len(inputs) > 1:
-            raise ImageError(f"{output}: is one file for {len(inputs)} pictures; give a folder")
-        if as_file:
-            check_ending(out)
-        targets = [out] if as_file else [out / name for name in names]
-        check_writable(existing_part(out.parent if as_file else out))
-    for target, count in Counter(targets).items():
-        if count > 1:
-            raise ImageError(f"{target}: {count} inputs would be written there; stylise them separately")
-    return targets
+    return process(inputs, targets, stylised, options.size)

@@ -1,6 +1,6 @@
 """Apply a checkpoint in one pass. What is here carries nothing that trains one."""
 
 from fststyle.inference.backends import DeviceError
-from fststyle.inference.stylizer import Stylizer
+from fststyle.inference.stylizer import Stylizer, Upscaler
 
-__all__ = ["DeviceError", "Stylizer"]
+__all__ = ["DeviceError", "Stylizer", "Upscaler"]

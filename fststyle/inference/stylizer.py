@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Stylizer:
         DeviceError: ``cuda`` on a machine without.
     """
 
+    #: Of the checkpoints that it applies.
+    kind = "style"
     backend: Any
 
     def __init__(
@@ -52,7 +54,7 @@ class Stylizer:
         device: str = "auto",
         backend: str = "auto",
         precision: str = "auto",
-    ) -> Stylizer:
+    ) -> Self:
         """Load a shipped style by name, or a checkpoint file.
 
         Args:
@@ -72,14 +74,14 @@ class Stylizer:
             raise DeviceError("openvino runs on the CPU; use --backend torch with --device cuda")
         if device not in ("auto", "cpu"):
             choose_device(device)  # a device that is not there is told before any file is read
-        path = find_checkpoint(name_or_path, "style")
-        record = check_kind(path, "style")
+        path = find_checkpoint(name_or_path, cls.kind)
+        record = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
             stylizer = cls.__new__(cls)
             stylizer.record = record
             stylizer.backend = OpenVINOBackend(path, precision)
             return stylizer
-        return cls(load_checkpoint(path, "style").network, record, device, precision)
+        return cls(load_checkpoint(path, cls.kind).network, record, device, precision)
 
     @property
     def device(self) -> torch.device:
@@ -128,6 +130,17 @@ class Stylizer:
         check_size(image)
         levels = self.backend(image)[0].transpose(1, 2, 0) * np.float32(255)
         return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8))
+
+
+class Upscaler(Stylizer):
+    """As ``Stylizer``, for super-resolution: images ``scale`` times as large."""
+
+    kind = "superres"
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the result is, each way."""
+        return int(self.record["network"]["arguments"]["scale"])
 
 
 def _openvino_is_better(device: str, precision: str) -> bool:

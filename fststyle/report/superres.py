@@ -1,0 +1,173 @@
+"""Super-resolution measured as it is published: PSNR and SSIM of luminance, bicubic interpolation beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
+from fststyle.networks.superres import luminance, reduce
+from fststyle.report import page as html
+
+#: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
+Enlarge = Callable[[np.ndarray], np.ndarray]
+#: Columns of the table.
+MEASURES = ("psnr", "ssim")
+
+
+@dataclass
+class Measured:
+    """One picture: its file's name, ``figures[method][measure]``, and the pictures, uint8, by method."""
+
+    name: str
+    figures: dict[str, dict[str, float]]
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def bicubic(scale: int) -> Enlarge:
+    """Bicubic interpolation, as Pillow's."""
+    return lambda small: np.asarray(
+        Image.fromarray(small).resize((small.shape[1] * scale, small.shape[0] * scale), Image.Resampling.BICUBIC)
+    )
+
+
+def evaluate(
+    files: Sequence[Path], methods: Mapping[str, Enlarge], scale: int, blur: float = 0.0, keep: int = 0
+) -> Iterator[Measured]:
+    """Reduce pictures, let every method enlarge them again, and measure what comes back.
+
+    A picture is cut to multiples of ``scale``; the reduced one is rounded to 8 bits, as a file would hold it.
+
+    Args:
+        files: of pictures.
+        methods: name to what enlarges; ``bicubic`` is there always.
+        scale: how many times smaller, and larger again.
+        blur: of the reduction, as in ``networks.superres.reduce``; published figures take none.
+        keep: of the first so many, the pictures as well.
+
+    Raises:
+        ImageError: a picture that cannot be read, or is too small.
+    """
+    for number, file in enumerate(files):
+        whole = np.asarray(open_picture(file).convert("RGB"))
+        height, width = (side // scale * scale for side in whole.shape[:2])
+        if min(height, width) // scale < MIN_SIDE:
+            raise ImageError(
+                f"{file}: is {whole.shape[1]}×{whole.shape[0]} pixels; ×{scale} takes {MIN_SIDE * scale} and more"
+            )
+        original = whole[:height, :width]
+        small = to_pixels(reduce(to_image(original), scale, blur))
+        made = {"bicubic": bicubic(scale)(small)} | {name: method(small) for name, method in methods.items()}
+        figures = {name: measure(result, original, scale) for name, result in made.items()}
+        pictures = {"original": original, "input": small, **made} if number < keep else {}
+        yield Measured(file.name, figures, pictures)
+
+
+def measure(result: np.ndarray, original: np.ndarray, border: int) -> dict[str, float]:
+    """PSNR (dB) and SSIM of luminance (BT.601, 16 to 235), a border of so many pixels left out.
+
+    Args:
+        result, original: uint8 (H, W, 3).
+    """
+    inside = (..., slice(border, -border or None), slice(border, -border or None))
+    found, wanted = (luminance(to_image(pixels).double())[inside] for pixels in (result, original))
+    return {"psnr": psnr(found, wanted), "ssim": float(ssim(found, wanted))}
+
+
+def psnr(found: Tensor, wanted: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, of a peak of 1; infinite for equal images."""
+    error = float((found - wanted).square().mean())
+    return -10 * math.log10(error) if error else math.inf
+
+
+def ssim(found: Tensor, wanted: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004): Gaussian window of 11 pixels, deviation 1.5."""
+    return structural_similarity_index_measure(found, wanted, gaussian_kernel=True, sigma=1.5, data_range=1.0)  # type: ignore[return-value]
+
+
+def means(rows: Sequence[Measured]) -> dict[str, dict[str, float]]:
+    """``figures`` over all pictures, each counting the same."""
+    return {
+        method: {name: float(np.mean([row.figures[method][name] for row in rows])) for name in MEASURES}
+        for method in rows[0].figures
+    }
+
+
+def lines(rows: Sequence[Measured]) -> list[str]:
+    """The means as a table to be printed."""
+    width = max(len(method) for method in rows[0].figures)
+    return [f"{'':<{width}}   PSNR    SSIM"] + [
+        f"{method:<{width}}  {figures['psnr']:6.2f}  {figures['ssim']:.4f}" for method, figures in means(rows).items()
+    ]
+
+
+def write(rows: Sequence[Measured], folder: Path, title: str, about: Mapping[str, object]) -> None:
+    """Write ``index.html``, ``figures.csv``, ``figures.json`` and, of pictures that were kept, PNG files.
+
+    Args:
+        rows: from ``evaluate``.
+        folder: exists.
+        title, about: of the page; how it was measured.
+    """
+    text = StringIO()
+    table = csv.writer(text)
+    table.writerow(["picture", "method", *MEASURES])
+    for row in rows:
+        table.writerows(
+            [row.name, method, *(found[name] for name in MEASURES)] for method, found in row.figures.items()
+        )
+    write_atomically(folder / "figures.csv", lambda file: file.write(text.getvalue().encode()))
+    summary = json.dumps({**about, "pictures": len(rows), "mean": means(rows)}, indent=1, ensure_ascii=False)
+    write_atomically(folder / "figures.json", lambda file: file.write(f"{summary}\n".encode()))
+    page = html.page(title, [*_head(rows, about), *_shown(rows, folder)])
+    write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
+
+
+def _head(rows: Sequence[Measured], about: Mapping[str, object]) -> list[str]:
+    cells = [
+        [method, f"{found['psnr']:.2f} dB", f"{found['ssim']:.4f}", str(len(rows))]
+        for method, found in means(rows).items()
+    ]
+    each = [
+        [row.name, *(f"{found['psnr']:.2f} / {found['ssim']:.3f}" for found in row.figures.values())] for row in rows
+    ]
+    return [
+        html.table(about),
+        html.grid(["mean", "PSNR", "SSIM", "pictures"], cells),
+        html.heading("Picture by picture, PSNR / SSIM"),
+        html.grid(["", *rows[0].figures], each),
+    ]
+
+
+def _shown(rows: Sequence[Measured], folder: Path) -> list[str]:
+    parts = []
+    for row in (row for row in rows if row.pictures):
+        stem = Path(row.name).stem
+        figures = []
+        for method, pixels in row.pictures.items():
+            save_image(pixels, folder / f"{stem}_{method}.png")
+            found = row.figures.get(method)
+            told = f"{method}, {found['psnr']:.2f} dB, {found['ssim']:.3f}" if found else method
+            figures.append(html.picture(pixels, told))
+        parts += [html.heading(stem), html.row(figures)]
+    return parts
+
+
+def to_matched(enlarge: Enlarge) -> Enlarge:
+    """``enlarge``, and then the input's histogram, channel by channel (Johnson, Alahi, Fei-Fei 2016, § 4.2)."""
+    from fststyle.color import match_histogram
+
+    return lambda small: to_pixels(match_histogram(to_image(enlarge(small)), to_image(small)))
+
+
+__all__ = ["Measured", "bicubic", "evaluate", "lines", "means", "measure", "psnr", "ssim", "to_matched", "write"]
