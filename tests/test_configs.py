@@ -19,12 +19,13 @@ from PIL import Image
 import fststyle.cli.compose  # noqa: F401  (registers the resolver that names a style after its picture)
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
+from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
 from fststyle.training.callbacks import AverageWeights, Export, Health, Previews, SaveState
 from fststyle.training.data import Photographs
-from fststyle.training.tasks import StyleTask
+from fststyle.training.tasks import StyleTask, SuperResTask, Task
 
 CONF = resource("conf")
 #: Every option but the bases, whose names begin with an underscore.
@@ -37,6 +38,8 @@ GIVEN = {
     "data/parquet": ("data.source.files=photographs/*.parquet",),
     "data/webdataset": ("data.source.files=[a.tar,b.tar]",),
 }
+#: What has nothing to do with a style.
+STYLELESS = ("task/superres",)
 #: Keys that are Hydra's, not the constructor's.
 HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
@@ -46,7 +49,7 @@ def compose(option: str) -> DictConfig:
     """The whole configuration with one option chosen, as a run would see it."""
     group, name = option.split("/")
     command = "train" if group in defaults("train") else "optimize"
-    words = [f"{group}={name}", *GIVEN["style"], *GIVEN.get(option, ())]
+    words = [f"{group}={name}", *(GIVEN["style"] if option not in STYLELESS else ()), *GIVEN.get(option, ())]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose(command, words)
 
@@ -73,6 +76,18 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
                 yield from targets(node[key], f"{path}.{key}".strip("."))
 
 
+def parameters(target: str) -> dict[str, inspect.Parameter]:
+    """Of a constructor, and of its bases' where it passes on what it does not name."""
+    found: dict[str, inspect.Parameter] = {}
+    made = get_method(target)
+    for one in made.__mro__ if inspect.isclass(made) else (made,):
+        own = inspect.signature(one).parameters
+        found = {**own, **found}
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return found
+
+
 # --- all of them ------------------------------------------------------------------------------------
 
 
@@ -93,13 +108,22 @@ def test_every_key_is_a_parameter_of_what_its_config_builds(option: str) -> None
     assert set(found) >= {"encoder", "loss", "data", "data.source"}
     assert optimizes or set(found) >= {"network", "task", "trainer"}
     for path, node in found.items():
-        parameters = inspect.signature(get_method(node._target_)).parameters
+        known = parameters(node._target_)
         for key in node:
-            assert key in HYDRAS or key in parameters, f"{path}.{key}"
+            assert key in HYDRAS or key in known, f"{path}.{key}"
 
 
 @pytest.mark.parametrize(
-    "option", ["encoder/vgg16", "network/resnet", "task/style", "loss/_perceptual", *named("data")]
+    "option",
+    [
+        "encoder/vgg16",
+        "network/resnet",
+        "network/superres_x4",
+        "task/style",
+        "task/superres",
+        "loss/_perceptual",
+        *named("data"),
+    ],
 )
 def test_a_default_that_stands_twice_is_the_same_in_both_places(option: str) -> None:
     """In what others build upon; they exist to differ."""
@@ -107,7 +131,7 @@ def test_a_default_that_stands_twice_is_the_same_in_both_places(option: str) -> 
     node = OmegaConf.load(CONF / f"{option}.yaml") if option == "loss/_perceptual" else compose(option)[group]
     compared = 0
     for path, part in targets(node):
-        for name, parameter in inspect.signature(get_method(part._target_)).parameters.items():
+        for name, parameter in parameters(part._target_).items():
             if name not in part or parameter.default is parameter.empty or OmegaConf.is_interpolation(part, name):
                 continue
             if (path, name, group) == ("", "weights", "encoder"):
@@ -131,7 +155,7 @@ def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
     assert config.candidates == default(Export, "candidates")
     assert config.save_every == default(Export, "every")
     assert config.health == default(Health, "every")
-    assert config.steps == default(StyleTask, "steps")
+    assert config.steps == default(Task, "steps")
 
 
 # --- group by group ---------------------------------------------------------------------------------
@@ -181,7 +205,7 @@ def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     style = loss.style_targets(image[:1].flip(-1))
     loss.calibrate([image], style)
-    total = loss(image, content=loss.content_targets(image.flip(0)), style=style).total
+    total = loss(image, content=loss.content_targets(image.flip(0)), style=style, pixels=image.flip(0)).total
     assert torch.isfinite(total)
     assert total > 0
     assert set(loss.content_layers) == set(config.content_layers)
@@ -189,12 +213,14 @@ def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
 
 
 @pytest.mark.parametrize("option", named("network"))
-def test_networks_are_built_and_keep_the_size(option: str) -> None:
+def test_networks_are_built_and_make_pictures_of_the_right_size(option: str) -> None:
     config = compose(option).network
     network = instantiate(config, width=2)
-    assert isinstance(network, TransformNet)
+    assert type(network) is (SuperResNet if "superres" in option else TransformNet)
     assert network.config == {key: value for key, value in config.items() if key != "_target_"} | {"width": 2}
-    assert network.eval()(torch.rand(1, 3, 18, 21)).shape == (1, 3, 18, 21)
+    scale = config.get("scale", 1)
+    assert scale == {"network/superres_x4": 4, "network/superres_x8": 8, "network/superres_johnson": 4}.get(option, 1)
+    assert network.eval()(torch.rand(1, 3, 18, 21)).shape == (1, 3, 18 * scale, 21 * scale)
 
 
 @pytest.fixture
@@ -226,11 +252,31 @@ def test_data_modules_are_built_and_give_batches(option: str) -> None:
     assert len(data.held_out_images) == 2
 
 
-@pytest.mark.parametrize("option", named("task"))
-def test_tasks_are_built(option: str, network: TransformNet, encoder: VGGEncoder) -> None:
-    task = instantiate(compose(option).task, network=network, loss=PerceptualLoss(encoder), style_targets={})
+def test_the_task_of_styles_is_built(network: TransformNet, encoder: VGGEncoder) -> None:
+    config = compose("task/style")
+    task = instantiate(config.task, network=network, loss=PerceptualLoss(encoder), style_targets={})
     assert isinstance(task, StyleTask)
-    assert task.steps == compose(option).steps
+    assert task.steps == config.steps
+    assert config.name == config.style.name
+
+
+def test_the_task_of_super_resolution_brings_what_it_needs() -> None:
+    config = compose("task/superres")
+    assert "style" not in config
+    assert (config.name, config.data.size, config.data.scale, config.task.blur) == ("superres_x4", 288, None, 1.0)
+    loss = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
+    task = instantiate(config.task, network=instantiate(config.network, width=2), loss=loss)
+    assert isinstance(task, SuperResTask)
+    assert (task.scale, task.steps, task.kind) == (4, config.steps, "superres")
+
+
+@pytest.mark.parametrize(("loss", "content", "pixel"), [("feature", {"relu2_2": 1.0}, 0), ("pixel", {}, 1)])
+def test_what_is_said_of_super_resolution_wins(loss: str, content: dict[str, float], pixel: float) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", ["task=superres", f"loss={loss}", "network=superres_x8", "name=mine"])
+    assert (config.network.scale, config.name, config.output) == (8, "mine", "runs/mine")
+    assert dict(config.loss.content_layers) == content
+    assert (config.loss.pixel_weight, config.loss.style_weight) == (pixel, 0)
 
 
 @pytest.mark.parametrize("option", named("trainer"))

@@ -520,6 +520,7 @@ PRESETS = {
     "gatys-code": gatys_code,
     "texture": texture,
     "content": content,
+    "feature": content,
     "tutorial": tutorial,
 }
 
@@ -544,6 +545,20 @@ def test_a_preset_computes_its_published_formula(name: str, images: Tensor, pain
     close(loss(output, **targets).total, total)
 
 
+def test_the_loss_of_pixels_needs_no_encoder(images: Tensor) -> None:
+    """Johnson 2016, § 3.2: the squared Euclidean distance over C·H·W."""
+    loss = build("pixel", None)
+    output, target = images[:1], 0.5 * images[:1]
+    terms = loss(output, content=loss.content_targets(target), style=loss.style_targets(target), pixels=target)
+    assert float(terms.total) == pytest.approx(float((output - target).square().sum()) / output.numel())
+    assert (terms.content, terms.style, terms.tv) == ({}, {}, None)
+
+
+def test_a_loss_of_layers_needs_an_encoder() -> None:
+    with pytest.raises(ValueError, match="takes an encoder"):
+        PerceptualLoss(None)
+
+
 def test_the_texture_model_has_as_many_free_parameters_as_the_paper_says() -> None:
     """Gatys et al. 2015, § 5: about 177k, those of five symmetric Gram matrices."""
     loss = build("texture", VGGEncoder(random_weights("vgg19"), "vgg19"))
@@ -554,7 +569,7 @@ def test_the_texture_model_has_as_many_free_parameters_as_the_paper_says() -> No
 def test_every_preset_is_tested() -> None:
     """Files whose name begins with an underscore are what others share."""
     names = {path.stem for path in (resource("conf") / "loss").glob("*.yaml") if not path.stem.startswith("_")}
-    assert names == {*PRESETS, "balanced"}
+    assert names == {*PRESETS, "balanced", "pixel"}
 
 
 def test_total_variation_of_the_presets_is_a_sum_squared_or_absolute(encoder: VGGEncoder) -> None:

@@ -238,6 +238,11 @@ class StyleTask(Task):
         super().__init__(network, loss, **options)
         if not 0 <= checkerboard_weight < math.inf:
             raise ValueError(f"checkerboard_weight is {checkerboard_weight}; expected a number ≥ 0")
+        if hasattr(network, "scale"):
+            raise ValueError(
+                f"the network is a {type(network).__name__}, which enlarges; a style takes one that keeps the size, "
+                "such as network=resnet"
+            )
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
         self.checkerboard_weight = checkerboard_weight
 

@@ -17,10 +17,11 @@ from torch.utils.data import DataLoader
 
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import random_weights
+from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.training import tasks
-from fststyle.training.tasks import StyleTask
+from fststyle.training.tasks import StyleTask, SuperResTask, Task
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -48,7 +49,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     return StyleTask(network, judge, targets, **{"compile": False, "checkerboard_weight": 0.0, **options})
 
 
-def train(task: StyleTask, photographs: Tensor, steps: int, precision: torch.dtype | None = None) -> list[float]:
+def train(task: Task, photographs: Tensor, steps: int, precision: torch.dtype | None = None) -> list[float]:
     """What each step finds, by hand: no trainer."""
     setup = task.configure_optimizers()
     optimizer, scheduler = setup["optimizer"], setup["lr_scheduler"]["scheduler"]
@@ -404,3 +405,52 @@ def test_a_compiler_that_fails_is_done_without(
     for _ in range(2):
         torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.judge(pictures(1, 0.0)).total)
     assert caplog.text.count("torch.compile failed, so the run goes on without: g++: internal error") == 1
+
+
+# --- super-resolution -------------------------------------------------------------------------------
+
+
+def enlarging(loss: str, **options: Any) -> SuperResTask:
+    torch.manual_seed(0)
+    network = SuperResNet(4, width=6, residual_blocks=1)
+    if loss == "pixel":
+        judge = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
+    else:
+        encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
+        judge = PerceptualLoss(encoder, ["relu2_2"], [], style_weight=0)
+    return SuperResTask(network, judge, **{"compile": False, **options})
+
+
+@pytest.mark.parametrize("loss", ["pixel", "feature"])
+def test_super_resolution_judges_the_enlarged_against_the_photograph(loss: str) -> None:
+    task, photographs = enlarging(loss, blur=0.5), pictures(2, 0.0).repeat(1, 1, 2, 2)
+    with torch.no_grad():
+        output = task.network(reduce(photographs, 4, 0.5))
+        if loss == "pixel":
+            expected = (output - photographs).square().mean()
+        else:
+            assert task.loss.encoder is not None
+            found, wanted = (task.loss.encoder(x, ["relu2_2"])["relu2_2"] for x in (output, photographs))
+            expected = (found - wanted).square().mean()
+        torch.testing.assert_close(task.judge(photographs).total, expected)
+
+
+@pytest.mark.parametrize("loss", ["pixel", "feature"])
+def test_super_resolution_is_learned(loss: str) -> None:
+    totals = train(enlarging(loss, learning_rate=3e-3), pictures(4, 0.3).repeat(1, 1, 2, 2), 40)
+    assert totals[-1] < 0.7 * totals[0]
+
+
+def test_a_preview_of_super_resolution_is_of_the_photographs_size() -> None:
+    task = enlarging("pixel")
+    assert task.show(torch.rand(1, 3, 64, 64), task.network).shape == (1, 3, 64, 64)
+
+
+def test_networks_that_do_not_fit_the_task_are_refused() -> None:
+    judge = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
+    with pytest.raises(ValueError, match="superres_x4"):
+        SuperResTask(TransformNet(width=2, residual_blocks=0), judge)
+    with pytest.raises(ValueError, match="keeps the size"):
+        StyleTask(SuperResNet(4, width=2), judge, {})
+    with pytest.raises(ValueError, match="blur is -1"):
+        SuperResTask(SuperResNet(4, width=2), judge, blur=-1)
