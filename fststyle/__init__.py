@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
+    "Swapper": "fststyle.inference",
     "TransformNet": "fststyle.networks.transform",
     "VGGEncoder": "fststyle.networks.vgg",
     "load_encoder": "fststyle.networks.pretrained",
@@ -27,6 +28,7 @@ _PUBLIC = {
 __all__ = [
     "PerceptualLoss",
     "Stylizer",
+    "Swapper",
     "TransformNet",
     "VGGEncoder",
     "__version__",
@@ -37,7 +39,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from fststyle.images import load_image, save_image
-    from fststyle.inference import Stylizer
+    from fststyle.inference import Stylizer, Swapper
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import load_encoder
     from fststyle.networks.transform import TransformNet
