@@ -93,6 +93,27 @@ def parser() -> argparse.ArgumentParser:
     )
     stylize.set_defaults(run=_stylize)
 
+    swap = commands.add_parser("swap", help="paint pictures with patches of any other picture, in one pass")
+    swap.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    swap.add_argument("--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it")
+    swap.add_argument(
+        "--model", default="slim", metavar="NAME_OR_FILE", help="the network, shipped or a checkpoint; default: slim"
+    )
+    swap.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
+    swap.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
+    swap.add_argument("--style-size", type=_size, metavar="N", help="and that of the style picture")
+    swap.add_argument("--patch", type=int, default=3, metavar="N", help="side in feature positions, each 4 pixels; 3")
+    swap.add_argument("--stride", type=int, default=1, metavar="N", help="from one patch to the next; default: 1")
+    swap.add_argument("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")
+    swap.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    swap.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default: the fastest that the hardware has",
+    )
+    swap.set_defaults(run=_swap)
+
     compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
     compare.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
     compare.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
@@ -146,6 +167,12 @@ def _size(text: str) -> int:
 
 def _stylize(options: argparse.Namespace) -> int:
     from fststyle.cli.stylize import run
+
+    return run(options)
+
+
+def _swap(options: argparse.Namespace) -> int:
+    from fststyle.cli.swap import run
 
     return run(options)
 
