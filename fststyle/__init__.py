@@ -19,6 +19,7 @@ _PUBLIC = {
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
     "SuperResNet": "fststyle.networks.superres",
+    "Swapper": "fststyle.inference",
     "TransformNet": "fststyle.networks.transform",
     "Upscaler": "fststyle.inference",
     "VGGEncoder": "fststyle.networks.vgg",
@@ -30,6 +31,7 @@ __all__ = [
     "PerceptualLoss",
     "Stylizer",
     "SuperResNet",
+    "Swapper",
     "TransformNet",
     "Upscaler",
     "VGGEncoder",
@@ -41,7 +43,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from fststyle.images import load_image, save_image
-    from fststyle.inference import Stylizer, Upscaler
+    from fststyle.inference import Stylizer, Swapper, Upscaler
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import load_encoder
     from fststyle.networks.superres import SuperResNet

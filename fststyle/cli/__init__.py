@@ -104,6 +104,20 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
     _add_backend(evaluate)
     evaluate.set_defaults(run=_evaluate)
+    swap = commands.add_parser("swap", help="paint pictures with patches of any other picture, in one pass")
+    swap.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    swap.add_argument("--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it")
+    swap.add_argument(
+        "--model", default="slim", metavar="NAME_OR_FILE", help="the network, shipped or a checkpoint; default: slim"
+    )
+    swap.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
+    swap.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
+    swap.add_argument("--style-size", type=_size, metavar="N", help="and that of the style picture")
+    swap.add_argument("--patch", type=int, default=3, metavar="N", help="side in feature positions, each 4 pixels; 3")
+    swap.add_argument("--stride", type=int, default=1, metavar="N", help="from one patch to the next; default: 1")
+    swap.add_argument("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")
+    _add_device(swap)
+    swap.set_defaults(run=_swap)
 
     compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
     compare.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
@@ -151,14 +165,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_backend(command: argparse.ArgumentParser) -> None:
-    """Where a checkpoint's network runs."""
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    """What computes a checkpoint's network, and where."""
     command.add_argument(
         "--backend",
         choices=("auto", "torch", "openvino"),
         default="auto",
         help="default: openvino on a CPU, if installed",
     )
+    _add_device(command)
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    """Where it is computed, and how finely."""
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
@@ -187,6 +206,12 @@ def _upscale(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from fststyle.cli.evaluate import run
+
+    return run(options)
+
+
+def _swap(options: argparse.Namespace) -> int:
+    from fststyle.cli.swap import run
 
     return run(options)
 

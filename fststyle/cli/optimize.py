@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Mode to whether it looks at a photograph, and at a style picture.
-MODES = {"transfer": (True, True), "texture": (False, True), "content": (True, False), "style": (False, True)}
+MODES = {
+    "transfer": (True, True),
+    "texture": (False, True),
+    "content": (True, False),
+    "style": (False, True),
+    "swap": (True, True),
+}
 #: Where an optimisation may start; anything else is a file.
 STARTS = ("content", "noise", "gray", "style")
 
@@ -56,7 +62,8 @@ def optimize(cfg: DictConfig) -> None:
     encoder = build_encoder(cfg, data)
     changes: dict[str, Any] = {}
     if cfg.layers is not None:
-        changes = {f"{'content' if cfg.mode == 'content' else 'style'}_layers": dict.fromkeys(cfg.layers, 1.0)}
+        which = "content" if cfg.mode in ("content", "swap") else "style"
+        changes = {f"{which}_layers": dict.fromkeys(cfg.layers, 1.0)}
     loss = build_loss(cfg, encoder, **changes).to(device)
     balance(loss, cfg, data, None if sources.style is None else sources.style.to(device), device)
 
@@ -96,10 +103,14 @@ def _check(cfg: DictConfig) -> None:
     for key in ("snapshots", "save_every"):
         if cfg[key] is not None and (not isinstance(cfg[key], int) or cfg[key] < 1):
             raise ConfigError(f"{key} is {cfg[key]!r}; expected a whole number of at least 1, or null")
-    if cfg.preserve_color != "none" and cfg.mode != "transfer":
-        raise ConfigError(f"preserve_color={cfg.preserve_color} goes with mode=transfer; found mode={cfg.mode}")
+    if cfg.preserve_color != "none" and cfg.mode not in ("transfer", "swap"):
+        raise ConfigError(f"preserve_color={cfg.preserve_color} goes with mode=transfer or swap; found mode={cfg.mode}")
     if cfg.mode == "texture" and cfg.start == "content":
         raise ConfigError("mode=texture has no content to start from; use start=noise, gray, style or a file")
+    if cfg.mode == "swap":
+        from fststyle.networks.styleswap import check_patch
+
+        check_patch(cfg.patch, cfg.stride)
     stages = len(cfg.sizes) if cfg.sizes is not None else 1
     if OmegaConf.is_list(cfg.iterations) and len(cfg.iterations) != stages:
         raise ConfigError(f"iterations has {len(cfg.iterations)} entries for {stages} sizes; expected as many")
@@ -183,7 +194,7 @@ def _run(
         watch.begin(number, resume)
         return lower(
             start.to(device),
-            recipes.faster(_objective(cfg.mode, loss, content, style), cfg.precision, cfg.compile),
+            recipes.faster(_objective(cfg, loss, content, style), cfg.precision, cfg.compile),
             iterations=counts[number],
             optimizer=cfg.optimizer,
             learning_rate=cfg.learning_rate,
@@ -209,14 +220,16 @@ def _run(
         raise
 
 
-def _objective(mode: str, loss: Any, content: Tensor | None, style: Tensor | None) -> Objective:
+def _objective(cfg: DictConfig, loss: Any, content: Tensor | None, style: Tensor | None) -> Objective:
     from fststyle.optimization import recipes
 
-    if mode == "transfer":
+    if cfg.mode in ("transfer", "swap"):
         assert content is not None
         assert style is not None
+        if cfg.mode == "swap":
+            return recipes.swap(loss, content, style, cfg.patch, cfg.stride)
         return recipes.transfer(loss, content, style)
-    if mode == "content":
+    if cfg.mode == "content":
         assert content is not None
         return recipes.content_reconstruction(loss, content)
     assert style is not None

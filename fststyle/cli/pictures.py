@@ -32,7 +32,9 @@ _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
 Work = Callable[[Picture], np.ndarray]
 
 
-def process(inputs: Sequence[Path], targets: Sequence[Path], work: Work, size: int | None = None) -> int:
+def process(
+    inputs: Sequence[Path], targets: Sequence[Path], work: Work, read: Callable[[Path], Picture] = read_picture
+) -> int:
     """Let ``work`` make a picture of every input; the exit code.
 
     A picture that cannot be read or written is named and skipped. Transparency is kept.
@@ -40,7 +42,7 @@ def process(inputs: Sequence[Path], targets: Sequence[Path], work: Work, size: i
     Args:
         inputs, targets: files, from ``expand`` and ``plan``.
         work: called with one picture at a time.
-        size: bring the longer side of the inputs to so many pixels first.
+        read: an input.
 
     Raises:
         ImageError: not one of them could be done.
@@ -52,7 +54,7 @@ def process(inputs: Sequence[Path], targets: Sequence[Path], work: Work, size: i
     with tqdm(total=len(inputs), unit="picture", disable=len(inputs) == 1 or not sys.stderr.isatty()) as bar:
         for source, target in zip(inputs, targets, strict=True):
             try:
-                picture = read_picture(source, size)
+                picture = read(source)
                 output = work(picture)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 save_image(output, target, _fitted(picture.alpha, output))

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from fststyle.cli.pictures import expand, label_of, plan, process
-from fststyle.images import Picture, with_luminance_of
+from fststyle.images import Picture, read_picture, with_luminance_of
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,4 +24,4 @@ def run(options: argparse.Namespace) -> int:
         output = stylizer.pixels(picture.rgb, median=options.median)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-    return process(inputs, targets, stylised, options.size)
+    return process(inputs, targets, stylised, lambda path: read_picture(path, options.size))

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from fststyle.cli.pictures import expand, plan, process
-from fststyle.images import Picture, to_image, to_pixels
+from fststyle.images import Picture, read_picture, to_image, to_pixels
 
 #: What enlarges where no model is named: the one that looks best.
 DEFAULT_MODELS = {4: "x4_feature", 8: "x8_feature"}
@@ -33,4 +33,4 @@ def run(options: argparse.Namespace) -> int:
 
         return to_pixels(match_histogram(to_image(output), to_image(picture.rgb)))
 
-    return process(inputs, targets, enlarged, options.size)
+    return process(inputs, targets, enlarged, lambda path: read_picture(path, options.size))

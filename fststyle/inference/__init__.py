@@ -2,5 +2,6 @@
 
 from fststyle.inference.backends import DeviceError
 from fststyle.inference.stylizer import Stylizer, Upscaler
+from fststyle.inference.swapper import Swapper
 
-__all__ = ["DeviceError", "Stylizer", "Upscaler"]
+__all__ = ["DeviceError", "Stylizer", "Swapper", "Upscaler"]

@@ -2,8 +2,9 @@
 
 A checkpoint is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
 for a style, the Gram matrices that it was trained against under ``style_targets.`` (upper triangle,
-float32), so that loss, comparison and continued training need no painting. Its metadata holds one
-JSON text, the record, under ``fststyle``. Nothing in it is ever unpickled or executed.
+float32), so that loss, comparison and continued training need no painting; for style swap, which runs
+an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON text, the record, under
+``fststyle``. Nothing in it is ever unpickled or executed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 _KEY = "fststyle"
 #: Networks that a checkpoint can name, and where they are.
-NETWORKS = {"TransformNet": "fststyle.networks.transform", "SuperResNet": "fststyle.networks.superres"}
+NETWORKS = {
+    "TransformNet": "fststyle.networks.transform",
+    "SuperResNet": "fststyle.networks.superres",
+    "InverseNet": "fststyle.networks.styleswap",
+}
 #: Kinds of checkpoint, and the folder of ``checkpoints/`` in which those that ship lie.
 KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
 
@@ -40,12 +45,14 @@ class Checkpoint:
     """A loaded checkpoint.
 
     ``network`` is in evaluation mode, float32, on the CPU; ``record`` tells how it came to be;
-    ``style_targets`` maps layers to Gram matrices (1, C, C) for kind ``style``.
+    ``style_targets`` maps layers to Gram matrices (1, C, C) for kind ``style``; ``encoder`` has the
+    weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
     """
 
     network: nn.Module
     record: dict[str, Any]
     style_targets: dict[str, Tensor] = field(default_factory=dict)
+    encoder: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -54,6 +61,7 @@ def save_checkpoint(
     record: Mapping[str, Any],
     style_targets: Mapping[str, Tensor] | None = None,
     dtype: str = "float16",
+    encoder: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint, beside its name and then into place.
 
@@ -63,6 +71,8 @@ def save_checkpoint(
         record: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
         style_targets: layer to Gram matrix (1, C, C).
         dtype: of the network's weights, ``float16`` or ``float32``.
+        encoder: weights that the network needs to run (``networks.styleswap.carried``); they get the same
+            dtype, but for ``preprocess``, which stays float32.
     """
     import torch
 
@@ -77,6 +87,9 @@ def save_checkpoint(
             value = value.to(getattr(torch, dtype))
         tensors[f"network.{key}"] = value.detach().cpu().contiguous()
     tensors |= {f"style_targets.{layer}": fold(gram) for layer, gram in (style_targets or {}).items()}
+    for key, value in (encoder or {}).items():
+        kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
+        tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
     described = {"network": {"class": name, "arguments": network.config, "dtype": dtype}}
     write_tensors(path, tensors, {**record, **described})
 
@@ -176,10 +189,13 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
             for key, value in tensors.items()
             if key.startswith("style_targets.")
         }
+        encoder = {
+            key.removeprefix("encoder."): value.float() for key, value in tensors.items() if key.startswith("encoder.")
+        }
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise CheckpointError(f"{path}: does not fit its own description ({reason})") from None
-    return Checkpoint(network.float().eval(), record, targets)
+    return Checkpoint(network.float().eval(), record, targets, encoder)
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:

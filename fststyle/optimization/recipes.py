@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.losses import LossTerms, PerceptualLoss
+from fststyle.networks import styleswap
 from fststyle.optimization.optimize import Objective, Optimization
 
 
@@ -38,6 +39,25 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
     """A picture with the source's features at the loss's content layers (Gatys 2016, Figure 1; Mahendran & Vedaldi)."""
     features = loss.content_targets(source)
     return lambda image: loss(image, content=features)
+
+
+def swap(loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Objective:
+    """The content with every patch of its features replaced by the style's nearest (Chen & Schmidt 2016, eq. 4).
+
+    Args:
+        loss: its content layers are where patches are swapped; total variation counts if it has a weight.
+        content: (1, 3, H, W).
+        style: (1, 3, H', W'), of any size.
+        patch, stride: of the features' patches, as ``networks.styleswap.swap`` takes them.
+
+    Raises:
+        ValueError: a loss without content layers; pictures too small for the patch.
+    """
+    features, patterns = loss.content_targets(content), loss.content_targets(style)
+    if not features:
+        raise ValueError("the loss has no content layer with a weight; style swap needs one, such as relu3_1")
+    swapped = {layer: styleswap.swap(value, patterns[layer], patch, stride) for layer, value in features.items()}
+    return lambda image: loss(image, content=swapped)
 
 
 def faster(objective: Objective, precision: str = "float32", compile: bool = False) -> Objective:

@@ -1,0 +1,43 @@
+"""``fststyle swap``: pictures in, the same painted with patches of any style picture out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from fststyle.cli.pictures import expand, plan, process
+from fststyle.images import ImageError, Picture, read_picture, with_luminance_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked before work begins, then swap picture by picture."""
+    label = Path(options.style_image).stem
+    inputs = list(expand(options.inputs, label))
+    targets = plan(inputs, options.output, label)
+
+    from fststyle.inference import Swapper
+    from fststyle.networks.styleswap import check_patch
+
+    check_patch(options.patch, options.stride)
+    style = _read(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
+    swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
+
+    def swapped(picture: Picture) -> np.ndarray:
+        output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
+        return with_luminance_of(picture.rgb, output) if options.preserve_color else output
+
+    return process(inputs, targets, swapped, lambda path: _read(path, options.size, options.patch))
+
+
+def _read(path: Path, size: int | None, patch: int) -> Picture:
+    """A picture that has at least one patch, each of whose positions covers 4 pixels."""
+    picture = read_picture(path, size)
+    height, width = picture.rgb.shape[:2]
+    if min(height, width) <= 4 * (patch - 1):
+        least = 4 * (patch - 1) + 1
+        raise ImageError(
+            f"{path}: is {width}×{height} pixels; patches of {patch}×{patch} need at least {least}×{least}"
+        )
+    return picture

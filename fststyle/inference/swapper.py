@@ -1,0 +1,115 @@
+"""Swapper: any picture painted with patches of any other, in one pass."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fststyle.inference.backends import TorchBackend, choose_device
+from fststyle.networks.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, shipped
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fststyle.networks.styleswap import StyleSwap
+
+#: The network that is used when none is named.
+DEFAULT = "slim"
+
+
+class Swapper:
+    """``swapper(content, style) -> image``, of the content's size; ``swapper.pixels(rgb, style_rgb)`` without tensors.
+
+    By PyTorch alone: what is matched depends on both pictures, so there is no fixed network to convert.
+
+    Args:
+        model: put into evaluation mode.
+        record: the checkpoint's, for those who ask.
+        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of encoder and network. Patches are
+            compared in float32 or better.
+
+    Raises:
+        DeviceError: ``cuda`` on a machine without; an unknown precision.
+    """
+
+    def __init__(
+        self,
+        model: StyleSwap,
+        record: dict[str, Any] | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.backend = TorchBackend(model, device, precision)
+        self.record = record or {}
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        name_or_path: str | os.PathLike[str] = DEFAULT,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Swapper:
+        """Load a shipped network by name, or a checkpoint file of kind ``swap``.
+
+        Raises:
+            CheckpointError: unknown name, no or no sound checkpoint, or one of another kind.
+            DeviceError: what this machine does not have.
+        """
+        if device not in ("auto", "cpu"):
+            choose_device(device)  # a device that is not there is told before any file is read
+        if name_or_path == DEFAULT and DEFAULT not in shipped("swap") and not os.path.exists(DEFAULT):
+            raise CheckpointError(
+                f"the network {DEFAULT!r} for style swap did not come with this installation; "
+                "give a checkpoint of kind swap: --model FILE"
+            )
+        path = find_checkpoint(name_or_path, "swap")
+        checkpoint = load_checkpoint(path, "swap")
+        from fststyle.networks.styleswap import StyleSwap
+
+        return cls(StyleSwap.from_checkpoint(checkpoint), checkpoint.record, device, precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.backend.device
+
+    def __call__(self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Tensor:
+        """Paint the content with patches of the style.
+
+        Args:
+            content: float (B, 3, H, W), RGB in [0, 1], H and W ≥ 16, on any device.
+            style: float (B or 1, 3, H', W'), likewise.
+            patch: side of a patch in feature positions, each of 4 pixels.
+            stride: positions from one patch to the next, at most ``patch``.
+
+        Returns:
+            float32 (B, 3, H, W) in [0, 1], on the content's device.
+
+        Raises:
+            ValueError: another shape, not floating point, or pictures too small for the patch.
+        """
+        import torch
+
+        for name, image in (("content", content), ("style", style)):
+            if not image.is_floating_point():
+                raise ValueError(f"found a {name} of {image.dtype}; expected floating point in [0, 1]")
+        device, low = self.backend.device, self.backend.precision != "float32"
+        dtype = getattr(torch, self.backend.precision) if low else None
+        inputs = [image.to(device, torch.float32, memory_format=torch.channels_last) for image in (content, style)]
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=low):
+            output = self.backend.network(*inputs, patch, stride)
+        return output.float().clamp(0, 1).to(content.device)  # type: ignore[no-any-return]
+
+    def pixels(self, rgb: np.ndarray, style: np.ndarray, patch: int = 3, stride: int = 1) -> np.ndarray:
+        """The same with decoded pictures, uint8 (H, W, 3).
+
+        Raises:
+            ValueError: pictures that are too small.
+        """
+        from fststyle.images import to_image, to_pixels
+
+        return to_pixels(self(to_image(rgb), to_image(style), patch, stride))
