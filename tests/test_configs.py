@@ -25,7 +25,7 @@ from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
 from fststyle.training.callbacks import AverageWeights, Export, Health, Previews, SaveState
 from fststyle.training.data import Photographs
-from fststyle.training.tasks import StyleTask, SuperResTask, Task
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
 
 CONF = resource("conf")
 #: Every option but the bases, whose names begin with an underscore.
@@ -34,12 +34,13 @@ GROUPS = sorted({option.split("/")[0] for option in OPTIONS})
 #: What an option needs to be told.
 GIVEN = {
     "style": ("style.image=some/where/rain.png",),
+    "task/inverse": ("data.styles.path=paintings",),
     "data/folder": ("data.source.path=photographs",),
     "data/parquet": ("data.source.files=photographs/*.parquet",),
     "data/webdataset": ("data.source.files=[a.tar,b.tar]",),
 }
 #: What has nothing to do with a style.
-STYLELESS = ("task/superres",)
+STYLELESS = ("task/superres", "task/inverse")
 #: Keys that are Hydra's, not the constructor's.
 HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
@@ -121,6 +122,7 @@ def test_every_key_is_a_parameter_of_what_its_config_builds(option: str) -> None
         "network/superres_x4",
         "task/style",
         "task/superres",
+        "task/inverse",
         "loss/_perceptual",
         *named("data"),
     ],
@@ -212,7 +214,7 @@ def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
     assert set(loss.style_layers) == set(config.style_layers)
 
 
-@pytest.mark.parametrize("option", named("network"))
+@pytest.mark.parametrize("option", [option for option in named("network") if option != "network/inverse"])
 def test_networks_are_built_and_make_pictures_of_the_right_size(option: str) -> None:
     config = compose(option).network
     network = instantiate(config, width=2)
@@ -268,6 +270,17 @@ def test_the_task_of_super_resolution_brings_what_it_needs() -> None:
     task = instantiate(config.task, network=instantiate(config.network, width=2), loss=loss)
     assert isinstance(task, SuperResTask)
     assert (task.scale, task.steps, task.kind) == (4, config.steps, "superres")
+
+
+def test_the_task_of_style_swap_brings_what_it_needs() -> None:
+    config = compose("task/inverse")
+    assert "style" not in config
+    assert (config.name, config.data.batch_size, config.encoder.weights) == ("swap", 2, "slim")
+    network, loss = instantiate(config.network), instantiate(config.loss, encoder=instantiate(config.encoder))
+    assert network.config == {key: value for key, value in config.network.items() if key != "_target_"}
+    task = instantiate(config.task, network=network, loss=loss)
+    assert isinstance(task, InverseTask)
+    assert (task.layer, task.patch, task.stride, task.kind) == ("relu3_1", 3, 1, "swap")
 
 
 @pytest.mark.parametrize(("loss", "content", "pixel"), [("feature", {"relu2_2": 1.0}, 0), ("pixel", {}, 1)])

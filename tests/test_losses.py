@@ -569,7 +569,7 @@ def test_the_texture_model_has_as_many_free_parameters_as_the_paper_says() -> No
 def test_every_preset_is_tested() -> None:
     """Files whose name begins with an underscore are what others share."""
     names = {path.stem for path in (resource("conf") / "loss").glob("*.yaml") if not path.stem.startswith("_")}
-    assert names == {*PRESETS, "balanced", "pixel"}
+    assert names == {*PRESETS, "balanced", "inverse", "pixel", "swap"}
 
 
 def test_total_variation_of_the_presets_is_a_sum_squared_or_absolute(encoder: VGGEncoder) -> None:

@@ -56,6 +56,7 @@ def train(cfg: DictConfig) -> None:
 
     targets = {} if style is None else {"style_targets": style_targets}
     task = instantiate(cfg.task, network=network, loss=loss, **targets)
+    task.check_crops(cfg.data.size)
     steps_done = _check_state(state, task) if state else 0
     callbacks = _callbacks(cfg, folder, data, record(cfg, kind, loss, start))
     table = pl.loggers.CSVLogger(str(folder), name="", version="csv")
@@ -204,13 +205,17 @@ def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str
         }
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    source = {k: without_folders(v) for k, v in plain["data"]["source"].items()}
+    sources = {
+        key: {k: without_folders(v) for k, v in node.items()}
+        for key, node in plain["data"].items()
+        if isinstance(node, dict)
+    }
     return {
         "kind": kind,
         "name": cfg.name,
         **about,
         "loss": loss.settings,
-        "data": {**plain["data"], "source": source},
+        "data": {**plain["data"], **sources},
         "task": plain["task"],
         "seed": cfg.seed,
         "average": cfg.average,

@@ -307,15 +307,17 @@ class Export(Callback):
         loss: Any = task.loss
         batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
         network, judged = self.choose(trainer, task)
+        encoder, more = task.exported()  # type: ignore[operator]
         record = {
             **self.record,
+            **more,
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
             "seconds": round(self.seconds()),
             **judged,
         }
-        save_checkpoint(self.path, network, record, task.style_targets, self.dtype)  # type: ignore[arg-type]
+        save_checkpoint(self.path, network, record, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
         """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``health``."""
@@ -352,8 +354,11 @@ def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str,
     count = 0
     with evaluating(network):
         for batch in batches:
-            images = batch["image"].to(task.device)
-            for name, value in task.judge(images, network).scalars().items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(images)
-            count += len(images)
+            on_device = {
+                key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
+            }
+            images = len(batch["image"])
+            for name, value in task.judge(task.inputs(on_device), network).scalars().items():
+                sums[name] = sums.get(name, 0.0) + float(value) * images
+            count += images
     return {name: round(value / count, 6) for name, value in sums.items()}

@@ -99,9 +99,10 @@ def _tensor(picture: Image.Image) -> Tensor:
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Samples to a batch: ``image`` (B, 3, H, W), ``unreadable`` what was skipped on the way."""
+    """Samples to a batch: ``image``, maybe ``style``, (B, 3, H, W); ``unreadable``: what was skipped on the way."""
+    images = [key for key in ("image", "style") if key in samples[0]]
     return {
-        "image": torch.stack([sample["image"] for sample in samples]),
+        **{key: torch.stack([sample[key] for sample in samples]) for key in images},
         "unreadable": [message for sample in samples for message in sample["unreadable"]],
     }
 
@@ -228,6 +229,30 @@ class StreamedCrops(Dataset[dict[str, Any]]):
         return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
 
 
+class WithStyles(Dataset[dict[str, Any]]):
+    """Samples of another data set, each with a crop of a style picture beside it, which its position decides.
+
+    Args:
+        samples: a position, or a pair of position and row, to a sample.
+        styles: rows with an encoded ``image``.
+        size, scale, seed: as in ``PositionedCrops``.
+    """
+
+    def __init__(
+        self, samples: Dataset[dict[str, Any]], styles: datasets.Dataset, size: int, scale: Scale, seed: int
+    ) -> None:
+        self.samples, self.styles, self.size, self.scale, self.seed = samples, styles, size, scale, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)  # type: ignore[arg-type]
+
+    def __getitem__(self, item: int | tuple[int, Any]) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, 3, item if isinstance(item, int) else item[0]))
+        picture = _decode(self.styles[int(rng.integers(len(self.styles)))], _shortest_side(self.size, self.scale))
+        style = _tensor(random_crop(picture, self.size, self.scale, rng))
+        return {**self.samples[item], "style": style}  # type: ignore[index]
+
+
 class HeldOut(Dataset[dict[str, Any]]):
     """Fixed central crops of the photographs kept from training."""
 
@@ -258,6 +283,7 @@ class Photographs(pl.LightningDataModule):
         held_out: photographs kept from training for validation (at most a fifth of them).
         max_unreadable: share of unreadable pictures above which the run is stopped.
         buffer: of the shuffle, for streams.
+        styles: style pictures, from ``training.sources``, a crop of which goes with every photograph.
 
     Raises:
         DataError: an empty source; in the loaders: too many unreadable pictures.
@@ -274,6 +300,7 @@ class Photographs(pl.LightningDataModule):
         held_out: int = 32,
         max_unreadable: float = 0.05,
         buffer: int = 1000,
+        styles: Source | None = None,
     ) -> None:
         super().__init__()
         if size < 32 or batch_size < 1 or workers < 0:
@@ -290,6 +317,9 @@ class Photographs(pl.LightningDataModule):
         self.source, self.size, self.batch_size, self.workers, self.seed = source, size, batch_size, workers, seed
         self.scale = (float(scale[0]), float(scale[1])) if scale else None
         self.max_unreadable, self.buffer = max_unreadable, buffer
+        if styles is not None and not (isinstance(styles, datasets.Dataset) and len(styles)):
+            raise DataError("the style pictures cannot be indexed, or there are none; give a folder of them")
+        self.styles = styles
         self.streamed = isinstance(source, datasets.IterableDataset)
         self.indices: list[int] = []
         held: list[int] = []
@@ -353,7 +383,7 @@ class Photographs(pl.LightningDataModule):
         else:
             dataset = PositionedCrops(self.source, self.indices, self.size, self.scale, self.seed)
         return DataLoader(
-            dataset,
+            self._with_styles(dataset),
             batch_sampler=sampler,
             num_workers=self.workers,
             collate_fn=collate,
@@ -363,4 +393,10 @@ class Photographs(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The held-out photographs, the same central crops every time."""
-        return DataLoader(HeldOut(self._held_images), batch_size=self.batch_size, collate_fn=collate)
+        held_out = self._with_styles(HeldOut(self._held_images))
+        return DataLoader(held_out, batch_size=self.batch_size, collate_fn=collate)
+
+    def _with_styles(self, samples: Dataset[dict[str, Any]]) -> Dataset[dict[str, Any]]:
+        if self.styles is None:
+            return samples
+        return WithStyles(samples, self.styles, self.size, self.scale, self.seed)

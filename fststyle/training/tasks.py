@@ -1,4 +1,4 @@
-"""What is learned: one training loop, and a task each for styles and super-resolution."""
+"""What is learned: one training loop, and a task each for styles, super-resolution and style swap."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
+from fststyle.images import MIN_SIDE
 from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
+from fststyle.networks.styleswap import InverseNet, StyleSwap, carried, check_patch, swap
 from fststyle.networks.superres import reduce
 
 log = logging.getLogger(__name__)
@@ -102,15 +104,27 @@ class Task(pl.LightningModule):
 
     # --- what a task says ---------------------------------------------------------------------------
 
-    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        """Let a network, the task's unless another is given, make what it is for of photographs, and judge that.
+    def inputs(self, batch: Mapping[str, Any]) -> Tensor:
+        """What ``judge`` takes, of a batch; it is not compiled."""
+        images: Tensor = batch["image"]
+        return images
+
+    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        """Let a network, the task's unless another is given, make what it is for, and judge that.
 
         ``regularized`` adds to the total what only training needs.
 
         Args:
-            photographs: (B, 3, H, W).
+            inputs: photographs (B, 3, H, W), unless ``inputs`` says otherwise.
         """
         raise NotImplementedError
+
+    def check_crops(self, size: int) -> None:
+        """Raise ``ValueError`` for photographs of a size (pixels each way) that the task cannot use."""
+
+    def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
+        """What the exported file holds beside the network: an encoder's weights, and more of the record."""
+        return None, {}
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         """What a preview shows beside a photograph (1, 3, H, W), of the same size."""
@@ -118,20 +132,20 @@ class Task(pl.LightningModule):
 
     # --- the loop -----------------------------------------------------------------------------------
 
-    def objective(self, photographs: Tensor) -> LossTerms:
+    def objective(self, inputs: Tensor) -> LossTerms:
         """What a training step minimises: ``judge``, regularised, compiled where that pays."""
         if self._compiled is None:
             eager: Callable[..., LossTerms] = functools.partial(self.judge, regularized=True)
-            device = photographs.device.type
+            device = inputs.device.type
             worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(device))
             self._compiled = torch.compile(eager) if worth and _has_compiler(device) else eager
             if self._compiled is not eager:
                 try:
-                    return self._compiled(photographs)
+                    return self._compiled(inputs)
                 except TorchDynamoException as error:
                     log.warning("torch.compile failed, so the run goes on without: %s", str(error).splitlines()[0])
                     self._compiled = eager
-        return self._compiled(photographs)
+        return self._compiled(inputs)
 
     def _repays(self, device: str) -> bool:
         # By the run's whole length, so that one that is resumed computes as the one that was interrupted.
@@ -141,7 +155,7 @@ class Task(pl.LightningModule):
         self.style_targets = {layer: gram.to(self.device) for layer, gram in self.style_targets.items()}
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
-        terms = self.objective(batch["image"])
+        terms = self.objective(self.inputs(batch))
         step, every = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
             self._log_terms("train", terms, len(batch["image"]))
@@ -171,7 +185,7 @@ class Task(pl.LightningModule):
             )
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        self._log_terms("val", self.judge(batch["image"]), len(batch["image"]))
+        self._log_terms("val", self.judge(self.inputs(batch)), len(batch["image"]))
 
     def _log_terms(self, stage: str, terms: LossTerms, batch_size: int) -> None:
         named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
@@ -246,8 +260,8 @@ class StyleTask(Task):
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
         self.checkerboard_weight = checkerboard_weight
 
-    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        photographs = photographs.contiguous(memory_format=torch.channels_last)
+    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        photographs = inputs.contiguous(memory_format=torch.channels_last)
         content = self.loss.content_targets(photographs)
         output = (network or self.network)(photographs)
         terms: LossTerms = self.loss(output, content=content, style=self.style_targets)
@@ -283,8 +297,13 @@ class SuperResTask(Task):
         self.blur = blur
         self.scale: int = network.scale  # type: ignore[assignment]
 
-    def judge(self, photographs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        photographs = photographs.contiguous(memory_format=torch.channels_last)
+    def check_crops(self, size: int) -> None:
+        least = MIN_SIDE * self.scale
+        if size < least or size % self.scale:
+            raise ValueError(f"data.size is {size}; expected a multiple of {self.scale} of at least {least}")
+
+    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        photographs = inputs.contiguous(memory_format=torch.channels_last)
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
         return self.loss(  # type: ignore[no-any-return]
             output, content=self.loss.content_targets(photographs), pixels=photographs
@@ -292,3 +311,67 @@ class SuperResTask(Task):
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]
+
+
+class InverseTask(Task):
+    """Train a network to make pictures of swapped features, whatever the style (Chen & Schmidt 2016, § 4.2).
+
+    Each step decodes the features of photographs, those of style pictures, and the swap of every photograph
+    with every style; the features of what comes out are to be those that went in.
+
+    Args:
+        network: ``networks.styleswap.InverseNet``, with as many channels as the encoder's layer.
+        loss: of one content layer, at which patches are swapped.
+        patch, stride: of the swap.
+        options: as in ``Task``.
+    """
+
+    kind = "swap"
+
+    def __init__(
+        self, network: nn.Module, loss: PerceptualLoss, patch: int = 3, stride: int = 1, **options: Any
+    ) -> None:
+        super().__init__(network, loss, **options)
+        check_patch(patch, stride)
+        if loss.encoder is None or len(loss.content_layers) != 1 or loss.style_layers:
+            raise ValueError("style swap is trained with a loss of one content layer alone, such as loss=inverse")
+        if not isinstance(network, InverseNet):
+            raise ValueError(f"the network is a {type(network).__name__}; style swap takes network=inverse")
+        (self.layer,) = loss.content_layers
+        StyleSwap(loss.encoder, network, self.layer)  # refuses what does not fit
+        self.patch, self.stride = patch, stride
+        self._style: Tensor | None = None
+
+    def check_crops(self, size: int) -> None:
+        least = max(MIN_SIDE, 4 * self.patch)
+        if size < least or size % 4:
+            raise ValueError(f"data.size is {size}; expected a multiple of 4 of at least {least}")
+
+    @torch.no_grad()
+    def inputs(self, batch: Mapping[str, Any]) -> Tensor:
+        """Features (2 B + B², C, H / 4, W / 4): of the photographs, of the styles, and of all their swaps."""
+        photographs, styles = batch["image"], batch["style"]
+        self._style = styles[:1]
+        content, style = self._encode(photographs), self._encode(styles)
+        count = len(content)
+        swapped = swap(content.repeat_interleave(len(style), 0), style.repeat(count, 1, 1, 1), self.patch, self.stride)
+        return torch.cat([content, style, swapped])
+
+    def _encode(self, image: Tensor) -> Tensor:
+        assert self.loss.encoder is not None
+        return self.loss.encoder(image, [self.layer])[self.layer]
+
+    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        """Judge the pictures of features (N, C, h, w) by their own features."""
+        return self.loss((network or self.network)(inputs), content={self.layer: inputs})  # type: ignore[no-any-return]
+
+    def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
+        """In the style of the last batch."""
+        style = photograph if self._style is None else self._style.to(photograph)
+        features = swap(self._encode(photograph), self._encode(style), self.patch, self.stride)
+        return network(features)  # type: ignore[no-any-return]
+
+    def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
+        assert self.loss.encoder is not None
+        weights, told = carried(self.loss.encoder, self.layer)
+        return weights, {"encoder": told}

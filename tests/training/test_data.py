@@ -500,3 +500,61 @@ def test_an_empty_data_set_is_refused() -> None:
 def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         photographs_of(Generated(48), **options)
+
+
+# --- pixels as they are, and styles -----------------------------------------------------------------
+
+
+def test_without_a_scale_crops_are_pixels_as_they_are(astronaut: np.ndarray) -> None:
+    whole = Image.fromarray(astronaut[:60, :80])
+    for seed in range(20):
+        crop = np.asarray(random_crop(whole, 48, None, np.random.default_rng(seed)))
+        windows = np.lib.stride_tricks.sliding_window_view(astronaut[:60, :80], (48, 48), (0, 1)).transpose(
+            0, 1, 3, 4, 2
+        )
+        assert any(np.array_equal(side, window) for side in (crop, crop[:, ::-1]) for row in windows for window in row)
+
+
+def test_without_a_scale_a_small_picture_is_enlarged(astronaut: np.ndarray) -> None:
+    small = Image.fromarray(astronaut[:20, :31])
+    assert random_crop(small, 48, None, np.random.default_rng(0)).size == (48, 48)
+    assert centre_crop(small, 48, None).size == (48, 48)
+
+
+def test_without_a_scale_the_held_out_are_central_pixels(tmp_path: Path, astronaut: np.ndarray) -> None:
+    for index in range(5):
+        Image.fromarray(astronaut[index : 60 + index, :81]).save(tmp_path / f"{index}.png")
+    data = photographs_of(folder(tmp_path), scale=None, held_out=1)
+    (held,) = (np.asarray(image.mul(255).round()).astype(np.uint8).transpose(1, 2, 0) for image in data.held_out_images)
+    assert any(np.array_equal(held, astronaut[i + 14 : i + 46, 24:56]) for i in range(5))
+
+
+def test_a_style_goes_with_every_photograph_and_its_position_decides_which(shades: Path, shards: Path) -> None:
+    def of(**options: Any) -> list[dict[str, Any]]:
+        return batches(photographs_of(folder(shades), styles=folder(shades), **options), 4)
+
+    first = of()
+    assert first[0]["style"].shape == first[0]["image"].shape == (4, 3, 32, 32)
+    taken = [shade for batch in first for shade in shades_of(batch["style"])]
+    assert len(set(taken)) > 5
+    assert taken != [shade for batch in first for shade in shades_of(batch["image"])]
+    for again in (of(), of(workers=2)):
+        assert all(torch.equal(a["style"], b["style"]) for a, b in zip(first, again, strict=True))
+    assert shades_of(of(batch_size=8)[0]["style"]) == taken[:8]
+
+
+def test_held_out_photographs_have_styles_too(shades: Path) -> None:
+    data = photographs_of(folder(shades), styles=folder(shades), batch_size=2)
+    one, other = (next(iter(data.val_dataloader())) for _ in range(2))
+    assert one["style"].shape == (2, 3, 32, 32)
+    assert torch.equal(one["style"], other["style"])
+
+
+def test_streamed_photographs_have_styles_too(shades: Path, shards: Path) -> None:
+    data = photographs_of(parquet(str(shards / "*.parquet"), streaming=True), styles=folder(shades))
+    assert batches(data, 1)[0]["style"].shape == (4, 3, 32, 32)
+
+
+def test_styles_that_cannot_be_indexed_are_refused(shades: Path, shards: Path) -> None:
+    with pytest.raises(DataError, match="style pictures cannot be indexed"):
+        photographs_of(folder(shades), styles=parquet(str(shards / "*.parquet"), streaming=True))

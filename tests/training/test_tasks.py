@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.pretrained import random_weights
+from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.training import tasks
-from fststyle.training.tasks import StyleTask, SuperResTask, Task
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -454,3 +455,76 @@ def test_networks_that_do_not_fit_the_task_are_refused() -> None:
         StyleTask(SuperResNet(4, width=2), judge, {})
     with pytest.raises(ValueError, match="blur is -1"):
         SuperResTask(SuperResNet(4, width=2), judge, blur=-1)
+
+
+# --- style swap -------------------------------------------------------------------------------------
+
+
+def inverting(**options: Any) -> InverseTask:
+    torch.manual_seed(0)
+    encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16", name="small")
+    judge = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
+    return InverseTask(InverseNet(8), judge, **{"compile": False, **options})
+
+
+def both(count: int) -> dict[str, Tensor]:
+    return {"image": pictures(count, 0.0), "style": pictures(count, 2.0)}
+
+
+def test_style_swap_decodes_photographs_styles_and_every_swap_of_them() -> None:
+    task = inverting()
+    found = task.inputs(both(2))
+    assert task.loss.encoder is not None
+    content, style = (task.loss.encoder(x, ["relu3_1"])["relu3_1"] for x in both(2).values())
+    assert found.shape == (8, 8, 8, 8)
+    assert torch.equal(found[:4], torch.cat([content, style]))
+    for place, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        assert torch.equal(found[4 + place], swap(content[i : i + 1], style[j : j + 1])[0])
+
+
+def test_style_swap_judges_a_picture_by_the_features_it_was_made_of() -> None:
+    task = inverting()
+    features = task.inputs(both(1))
+    with torch.no_grad():
+        picture = task.network(features)
+        assert task.loss.encoder is not None
+        expected = (task.loss.encoder(picture, ["relu3_1"])["relu3_1"] - features).square().mean()
+        torch.testing.assert_close(task.judge(features).total, expected)
+    assert not features.requires_grad
+
+
+def test_style_swap_is_learned() -> None:
+    task = inverting(learning_rate=3e-3)
+    totals = train(task, task.inputs(both(2)), 30)
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_the_encoder_goes_along_as_deep_as_it_is_needed() -> None:
+    weights, told = inverting().exported()
+    assert weights is not None
+    assert {key.split(".")[0] for key in weights} == {
+        *("preprocess", "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"),
+    }
+    assert (told["encoder"]["name"], told["encoder"]["layer"]) == ("small", "relu3_1")
+
+
+def test_a_preview_of_style_swap_is_in_the_style_of_the_last_batch() -> None:
+    task = inverting()
+    photograph = pictures(1, 1.0)
+    plain = task.show(photograph, task.network)
+    task.inputs(both(1))
+    assert plain.shape == photograph.shape
+    assert not torch.equal(task.show(photograph, task.network), plain)
+
+
+def test_what_does_not_fit_style_swap_is_refused() -> None:
+    encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
+    one = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
+    with pytest.raises(ValueError, match="has 8 channels"):
+        InverseTask(InverseNet(64), one)
+    with pytest.raises(ValueError, match="one content layer"):
+        InverseTask(InverseNet(8), PerceptualLoss(encoder, ["relu3_1", "relu2_2"], [], style_weight=0))
+    with pytest.raises(ValueError, match="network=inverse"):
+        InverseTask(TransformNet(width=2, residual_blocks=0), one)
+    with pytest.raises(ValueError, match="stride is 4"):
+        InverseTask(InverseNet(8), one, stride=4)
