@@ -19,7 +19,7 @@ from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC = ("Stylizer", "VGGEncoder", "PerceptualLoss", "TransformNet", "load_image", "save_image")
+PUBLIC = ("Stylizer", "Swapper", "VGGEncoder", "PerceptualLoss", "TransformNet", "load_image", "save_image")
 
 
 def python(*words: str, path: Path | None = None) -> str:

@@ -366,6 +366,16 @@ def test_the_preset_of_gatys_later_code() -> None:
     assert config.loss.style_weight * config.loss.style_layers.relu1_1 == pytest.approx(1e3 / 64**2)
 
 
+def test_the_preset_of_chen_is_the_papers() -> None:
+    config = compose("preset/chen")
+    assert (config.mode, config.start, config.iterations) == ("swap", "content", 100)
+    assert (config.optimizer, config.learning_rate, config.bounds) == ("adam", 0.05, "unit")
+    assert (config.patch, config.stride, list(config.loss.content_layers)) == (3, 1, ["relu3_1"])
+    assert (config.encoder.architecture, config.encoder.pooling) == ("vgg19", "max")
+    assert config.loss.style_weight == 0
+    assert config.loss.tv_weight == 1e-6
+
+
 def test_the_texture_mode_is_the_papers() -> None:
     config = compose("mode/texture")
     assert (config.start, config.noise, config.bounds, config.iterations, config.size) == (

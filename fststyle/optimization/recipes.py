@@ -42,7 +42,7 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
 
 
 def swap(loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Objective:
-    """The content with every patch of its features replaced by the style's nearest (Chen & Schmidt 2016, eq. 4).
+    """The content with every patch of its features replaced by the style's most similar (Chen & Schmidt 2016).
 
     Args:
         loss: its content layers are where patches are swapped; total variation counts if it has a weight.

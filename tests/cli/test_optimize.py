@@ -43,6 +43,10 @@ TRANSFER = ("content=photo.png", "style.image=painting.png")
         (("mode=texture", "style.image=painting.png"), "painting_texture.png", (48, 48)),
         (("mode=content", "content=photo.png", "layers=[relu3_1]"), "photo_content.png", (48, 48)),
         (("mode=style", "style.image=painting.png", "layers=[relu1_1,relu2_1]"), "painting_style.png", (48, 48)),
+        ((*TRANSFER, "mode=swap"), "photo_painting_swap.png", (48, 48)),
+        ((*TRANSFER, "mode=swap", "layers=[relu2_1,relu3_1]", "patch=2"), "photo_painting_swap.png", (48, 48)),
+        ((*TRANSFER, "mode=swap", "sizes=[32,48]", "stride=3"), "photo_painting_swap.png", (48, 48)),
+        ((*TRANSFER, "mode=swap", "preserve_color=luminance"), "photo_painting_swap.png", (48, 48)),
         ((*TRANSFER, "loss=balanced", "data=folder", "data.source.path=."), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "optimizer=adam"), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "start=noise", "tolerance=0.1"), "photo_painting.png", (48, 48)),
@@ -70,6 +74,16 @@ def test_presets_run(preset: str) -> None:
     small = ["encoder.weights=random", "+encoder.widths=[4,4,4,4,4]", "sizes=[40]", "iterations=[2]"]
     assert main(["optimize", *words, *TRANSFER, f"preset={preset}", *small]) == 0
     assert read_picture("photo_painting.png").rgb.shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize("words", [["encoder.weights=random", "+encoder.widths=[4,4,4,4,4]"], ["encoder=slim"]])
+def test_the_preset_of_chen_swaps(words: list[str]) -> None:
+    assert main(["optimize", *TRANSFER, "preset=chen", "size=40", "trace=csv", "device=cpu", *words]) == 0
+    assert read_picture("photo_painting_swap.png").rgb.shape == (40, 40, 3)
+    with open("photo_painting_swap.csv", newline="") as file:
+        totals = [float(row["total"]) for row in csv.DictReader(file)]
+    assert len(totals) == 100
+    assert min(totals) < 0.6 * totals[0]
 
 
 def test_kept_luminance_means_the_photographs_colours() -> None:
@@ -231,7 +245,14 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         ),
         (("mode=texture", "style.image=painting.png", "start=content"), "mode=texture has no content to start from"),
         (("mode=content", "content=photo.png", "preserve_color=match"), "goes with mode=transfer"),
-        ((*TRANSFER, "mode=swop"), "mode has no option 'swop'"),
+        ((*TRANSFER, "mode=swop"), "mode has no option 'swop'; did you mean 'swap'?"),
+        (("mode=swap", "content=photo.png"), "style.image is missing; mode=swap takes a picture"),
+        (("mode=swap", "style.image=painting.png"), "content is missing; mode=swap takes a photograph"),
+        ((*TRANSFER, "mode=swap", "patch=0"), "patch is 0; expected a whole number of at least 1"),
+        ((*TRANSFER, "mode=swap", "stride=1.5"), "stride is 1.5; expected a whole number of at least 1"),
+        ((*TRANSFER, "mode=swap", "stride=4"), "stride is 4 and patch 3; expected a stride of at most the patch"),
+        ((*TRANSFER, "mode=swap", "patch=11"), "the style's features are 10×10; expected at least 11×11 for patch=11"),
+        ((*TRANSFER, "mode=swap", "layers=[relu9_9]"), "has no layer 'relu9_9'; expected one of conv1_1"),
         (
             (*TRANSFER, "iteration=5"),
             "unknown key 'iteration'; did you mean 'iterations'?; fststyle optimize --cfg job",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fststyle.losses import PerceptualLoss
+from fststyle.networks import styleswap
 from fststyle.networks.pretrained import random_weights
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import Optimization, optimize
@@ -17,6 +18,7 @@ from fststyle.optimization.recipes import (
     pixel_range,
     resized,
     starting_image,
+    swap,
     texture,
     transfer,
 )
@@ -53,6 +55,40 @@ def test_reconstruction_finds_the_picture_again() -> None:
     start = starting_image("gray", (24, 32))
     found = optimize(start, content_reconstruction(loss, photo), 150).image
     assert (found - photo).abs().mean() < 0.2 * (start - photo).abs().mean()
+
+
+def test_swap_asks_for_the_styles_patches_at_the_content_layers(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder, ["relu2_2", "relu3_1"], [], style_weight=0, tv_weight=1e-6)
+    photo, painting = picture(0), picture(1, 24, 28)
+    objective = swap(loss, photo, painting)
+    terms = objective(photo)
+    assert set(terms.content) == {"relu2_2", "relu3_1"}
+    assert terms.style == {}
+    assert terms.tv is not None
+    assert terms.content["relu3_1"] > 0.01
+    features = encoder(photo, ["relu3_1"])["relu3_1"]
+    target = styleswap.swap(features, encoder(painting, ["relu3_1"])["relu3_1"])
+    expected = (features - target).square().mean()
+    assert terms.content["relu3_1"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert swap(loss, photo, photo)(photo).content["relu3_1"].item() == pytest.approx(0, abs=1e-9)
+    assert swap(loss, photo, painting, 2, 2)(photo).total.item() != terms.total.item()
+
+
+def test_swap_is_lowered_by_the_papers_settings(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0, tv_weight=1e-6)
+    photo, painting = picture(0), picture(1, 24, 28)
+    run = optimize(photo, swap(loss, photo, painting), 60, "adam", 0.05)
+    assert run.best < 0.4 * run.trace[0]["total"]
+    assert run.image.min() >= 0
+    assert run.image.max() <= 1
+
+
+def test_swap_refuses_what_has_no_patches(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
+    with pytest.raises(ValueError, match="the style's features are 4×4; expected at least 5×5 for patch=5"):
+        swap(loss, picture(0), picture(1, 16, 16), patch=5)
+    with pytest.raises(ValueError, match="no content layer with a weight"):
+        swap(PerceptualLoss(encoder, [], ["relu1_2"]), picture(0), picture(1))
 
 
 # --- starts ---------------------------------------------------------------------------------------
