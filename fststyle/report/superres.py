@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -18,6 +17,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import luminance, reduce
 from fststyle.report import page as html
+from fststyle.report.figures import psnr
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
 Enlarge = Callable[[np.ndarray], np.ndarray]
@@ -82,12 +82,6 @@ def measure(result: np.ndarray, original: np.ndarray, border: int) -> dict[str, 
     inside = (..., slice(border, -border or None), slice(border, -border or None))
     found, wanted = (luminance(to_image(pixels).double())[inside] for pixels in (result, original))
     return {"psnr": psnr(found, wanted), "ssim": float(ssim(found, wanted))}
-
-
-def psnr(found: Tensor, wanted: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, of a peak of 1; infinite for equal images."""
-    error = float((found - wanted).square().mean())
-    return -10 * math.log10(error) if error else math.inf
 
 
 def ssim(found: Tensor, wanted: Tensor) -> Tensor:
