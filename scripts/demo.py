@@ -1,4 +1,4 @@
-"""The whole of fststyle in a few minutes, offline: apply a shipped style, train a small one, look at both.
+"""The whole of fststyle in a few minutes, offline: shipped styles, super-resolution, style swap, a small style trained.
 
 Photographs come from scikit-image. Writes out/demo/index.html and the pictures beside it.
 """
@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 from skimage import data as pictures
 
-from fststyle import Stylizer, save_image
-from fststyle.images import to_image, to_pixels
+from fststyle import Stylizer, Swapper, Upscaler, save_image
+from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.networks.checkpoint import shipped
+from fststyle.networks.superres import reduce
 from fststyle.report import page as html
+from fststyle.report.superres import bicubic, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,6 +48,43 @@ def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
     if not styles:
         parts.append(html.paragraph("No style came with this installation."))
     return parts
+
+
+def enlarge(models: dict[str, Path], out: Path) -> list[str]:
+    """A part of a photograph, reduced, and what makes it large again."""
+    if not models:
+        return []
+    original = pictures.astronaut()[:256, 96:352]
+    parts = [html.heading("Super-resolution: a photograph reduced and enlarged again")]
+    for scale in sorted({Upscaler.from_checkpoint(path).scale for path in models.values()}):
+        small = to_pixels(reduce(to_image(original), scale))
+        methods = {"bicubic": bicubic(scale)} | {
+            name: Upscaler.from_checkpoint(path).pixels for name, path in models.items() if f"x{scale}" in name
+        }
+        figures = []
+        for name, method in methods.items():
+            result = method(small)
+            save_image(result, out / f"astronaut_x{scale}_{name}.png")
+            figures.append(html.picture(result, f"{name}, {measure(result, original, scale)['psnr']:.2f} dB"))
+        parts.append(
+            html.row([*figures, html.picture(original, f"the original; the input was {small.shape[1]} px wide")])
+        )
+        print(f"  ×{scale}: {', '.join(methods)}")
+    return parts
+
+
+def swap_patches(models: dict[str, Path], out: Path) -> list[str]:
+    """A photograph painted with patches of pictures that no network was trained for."""
+    if not models:
+        return []
+    swapper = Swapper.from_checkpoint(next(iter(models.values())))
+    photo, figures = photographs()["chelsea"], []
+    for painting in sorted((ROOT / "checkpoints" / "paintings").glob("*.jpg")):
+        result = swapper.pixels(photo, read_picture(painting, 384).rgb)
+        save_image(result, out / f"chelsea_swap_{painting.stem}.png")
+        figures.append(html.picture(result, f"chelsea from patches of {painting.stem}"))
+        print(f"  {painting.stem}")
+    return [html.heading("Style swap: any picture as the style, one pass"), html.row(figures)]
 
 
 def train_small(out: Path, minutes: float) -> list[str]:
@@ -107,6 +146,10 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     print("applying the shipped styles")
     parts = apply_styles(shipped("style"), out)
+    print("enlarging")
+    parts += enlarge(shipped("superres"), out)
+    print("swapping patches")
+    parts += swap_patches(shipped("swap"), out)
     print("training a small style")
     parts += train_small(out, chosen.minutes)
     (out / "index.html").write_text(html.page("fststyle: fast neural style transfer", parts), encoding="utf-8")
