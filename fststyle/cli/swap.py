@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from tqdm import tqdm
 
 from fststyle.cli.stylize import expand, plan
 from fststyle.images import ImageError, Picture, check_writable, read_picture, save_image, with_luminance_of
+
+#: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
+MANY_PAIRS = 10**10
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
         for source, target in zip(inputs, targets, strict=True):
             try:
                 picture = _read(source, options.size, options.patch)
+                _warn(source, *(math.prod(rgb.shape[:2]) // (4 * options.stride) ** 2 for rgb in (picture.rgb, style)))
                 output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
                 if options.preserve_color:
                     output = with_luminance_of(picture.rgb, output)
@@ -64,3 +69,13 @@ def _read(path: Path, size: int | None, patch: int) -> Picture:
             f"{path}: is {width}×{height} pixels; patches of {patch}×{patch} need at least {least}×{least}"
         )
     return picture
+
+
+def _warn(path: Path, content: int, style: int) -> None:
+    """Tell of a picture that will take long, given how many patches there are in it and in the style."""
+    if content * style > MANY_PAIRS:
+        tqdm.write(
+            f"fststyle: {path}: {content:,} patches against {style:,} take minutes and more; "
+            "a smaller --size or --style-size, or a larger --stride, is faster",
+            file=sys.stderr,
+        )
