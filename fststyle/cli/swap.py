@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from fststyle.cli.pictures import expand, plan, process
 from fststyle.images import ImageError, Picture, read_picture, with_luminance_of
+
+#: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
+MANY_PAIRS = 10**10
 
 
 def run(options: argparse.Namespace) -> int:
@@ -24,11 +30,16 @@ def run(options: argparse.Namespace) -> int:
     style = _read(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
+    def read(path: Path) -> Picture:
+        picture = _read(path, options.size, options.patch)
+        _warn(path, *(math.prod(rgb.shape[:2]) // (4 * options.stride) ** 2 for rgb in (picture.rgb, style)))
+        return picture
+
     def swapped(picture: Picture) -> np.ndarray:
         output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-    return process(inputs, targets, swapped, lambda path: _read(path, options.size, options.patch))
+    return process(inputs, targets, swapped, read)
 
 
 def _read(path: Path, size: int | None, patch: int) -> Picture:
@@ -41,3 +52,13 @@ def _read(path: Path, size: int | None, patch: int) -> Picture:
             f"{path}: is {width}×{height} pixels; patches of {patch}×{patch} need at least {least}×{least}"
         )
     return picture
+
+
+def _warn(path: Path, content: int, style: int) -> None:
+    """Tell of a picture that will take long, given how many patches there are in it and in the style."""
+    if content * style > MANY_PAIRS:
+        tqdm.write(
+            f"fststyle: {path}: {content:,} patches against {style:,} take minutes and more; "
+            "a smaller --size or --style-size, or a larger --stride, is faster",
+            file=sys.stderr,
+        )

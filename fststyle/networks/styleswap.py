@@ -156,11 +156,11 @@ def _best(content: _Patches, style: _Patches, places: slice, block: int) -> Tens
     # What rounding leaves open: twice the error of a sum, λ √n u (Higham & Mary 2019) and that of its factors; with
     # λ = 4 the first is ten times what was measured on photographs.
     error = 4 * directions.shape[1] ** 0.5 * 2.0**-24 + 2 * _FACTORS_ROUNDED[torch.get_float32_matmul_precision()]
-    open_parts = peaks >= peaks.amax(1, keepdim=True) - 2 * error
+    lengths = content.norms[places]
+    open_parts = (peaks >= peaks.amax(1, keepdim=True) - 2 * error) & (lengths > 0)[:, None]
     # Then, in float64, the parts that may have the very best.
     best = torch.zeros(len(directions), dtype=torch.long, device=directions.device)
     highest = torch.full_like(best, -torch.inf, dtype=torch.float64)
-    lengths = content.norms[places]
     for number, part in enumerate(parts):
         rows = open_parts[:, number].nonzero()[:, 0]
         if not len(rows):

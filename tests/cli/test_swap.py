@@ -145,6 +145,18 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_good_ones_done(capsys: p
     assert err.splitlines()[-1] == "fststyle: 1 done, 2 skipped"
 
 
+def test_what_takes_long_is_told_beforehand(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert swap("a.png") == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("fststyle.cli.swap.MANY_PAIRS", 53 * 46 - 1)
+    assert swap("a.png") == 0
+    assert "a.png: 53 patches against 46 take minutes and more; a smaller --size" in capsys.readouterr().err
+    assert swap("a.png", "--stride", "2") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_info_tells_what_such_a_file_is(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("slim", "mine.safetensors"):
         assert main(["info", name]) == 0
