@@ -1,6 +1,6 @@
 """Whether ``fststyle preview`` shows what training gives: its cells' terms over those of trained networks.
 
-    python scripts/check_preview.py CHECKPOINT=PAINTING … --photo P … [--iterations 15 30 50]
+    python scripts/check_preview.py CHECKPOINT=PAINTING … --photo P … [--iterations 30 50 80]
 
 For each checkpoint the photographs are transferred slowly with its style weight and style size, as the
 preview does, and their mean style and content terms divided by those that its training measured on
@@ -26,7 +26,7 @@ def main() -> None:
     options.add_argument("styles", nargs="+", metavar="CHECKPOINT=PAINTING")
     options.add_argument("--photo", action="append", required=True)
     options.add_argument("--size", type=int, default=256)
-    options.add_argument("--iterations", type=int, nargs="+", default=[30])
+    options.add_argument("--iterations", type=int, nargs="+", default=[50])
     options.add_argument("--json", type=Path, help="write the figures there")
     chosen = options.parse_args()
     encoder = load_encoder("vgg16", "slim")

@@ -66,7 +66,8 @@ def preview(cfg: DictConfig) -> None:
     found: list[Cell] = []
     total = len(cfg.factors) * len(paintings)
     with tqdm(total=total * cfg.iterations, unit="it", disable=not sys.stderr.isatty()) as bar:
-        for cell in cells(content, paintings, cfg.factors, loss, cfg.iterations, lambda _: bar.update() and None):
+        made = cells(content, paintings, cfg.factors, loss, cfg.iterations, lambda _: bar.update() and None, cfg.seed)
+        for cell in made:
             if cell.stopped == "interrupted":
                 raise KeyboardInterrupt(f"interrupted after {len(found)} of {total} cells; nothing was written")
             found.append(cell)

@@ -13,7 +13,7 @@ from fststyle.color import with_luminance
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
 from fststyle.optimization import Optimization, Progress, optimize
-from fststyle.optimization.recipes import transfer
+from fststyle.optimization.recipes import size_of, starting_image, transfer
 
 
 @dataclass
@@ -38,24 +38,31 @@ def cells(
     paintings: Mapping[int, Tensor],
     factors: Sequence[float],
     loss: Callable[[float, Tensor], PerceptualLoss],
-    iterations: int = 30,
+    iterations: int = 50,
     callback: Callable[[Progress], object] | None = None,
+    seed: int = 0,
 ) -> Iterator[Cell]:
     """Transfer by every factor and style size: rows of one factor each.
+
+    From noise, and for as long as one pass of a trained network is worth (Johnson, Alahi, Fei-Fei 2016,
+    Figure 5): so both terms come out as training makes them. From the photograph, pixels would keep more of
+    it, its colours above all, than a network does.
 
     Args:
         content: the photograph, (1, 3, H, W).
         paintings: longer side in pixels to the painting of that size, (1, 3, H', W').
         factors: times the style's weight.
         loss: (factor, painting) to the loss, calibrated for the painting.
-        iterations: of L-BFGS, from the photograph.
+        iterations: of L-BFGS.
         callback: as that of ``optimize``.
+        seed: of the noise.
     """
+    start = starting_image("noise", size_of(content), seed=seed).to(content)
     for factor in factors:
         for style_size, painting in paintings.items():
             judge = loss(factor, painting)
             objective = transfer(judge, content, painting)
-            run: Optimization = optimize(content, objective, iterations, callback=callback)
+            run: Optimization = optimize(start, objective, iterations, callback=callback)
             with torch.no_grad():
                 terms = {name: float(value) for name, value in objective(run.image).scalars().items()}
             image = run.image.cpu()

@@ -28,7 +28,7 @@ def painting(tmp_path: Path, astronaut: np.ndarray) -> Path:
     return tmp_path / "rain.png"
 
 
-SMALL = ("size=48", "iterations=3", "factors=[0.5,2]", "style_sizes=[40,64]")
+SMALL = ("size=48", "iterations=15", "factors=[0.5,2]", "style_sizes=[40,64]")
 
 
 def test_a_sheet_of_cells_each_with_the_command_that_trains_it(
