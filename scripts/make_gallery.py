@@ -1,10 +1,10 @@
-"""Make the gallery: photographs that come with scikit-image, in every shipped style, and checkpoints/README.md.
+"""Make the gallery: photographs that come with scikit-image, through everything that ships, and checkpoints/README.md.
 
     python scripts/make_gallery.py
 
-Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels) and
-docs/gallery/PHOTO_STYLE_1024.jpg, and the page that shows them with what the checkpoints and the
-manifest tell of every style.
+Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels),
+docs/gallery/PHOTO_STYLE_1024.jpg, docs/gallery/superres_xN.jpg and docs/gallery/PHOTO_swap_PAINTING.jpg,
+and the page that shows them with what the checkpoints and the manifest tell.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ import numpy as np
 from PIL import Image
 from skimage import data as pictures
 
-from fststyle import Stylizer
-from fststyle.images import resize_longer_side, to_image, to_pixels, write_atomically
+from fststyle import Stylizer, Swapper, Upscaler
+from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
 from fststyle.networks.checkpoint import read_record, shipped
+from fststyle.networks.superres import reduce
 from fststyle.report.preview import mean_term
+from fststyle.report.superres import bicubic
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "docs" / "gallery"
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 SIZES = (512, 1024)
+#: Parts of photographs with fine detail, that are reduced and enlarged again: rows and columns.
+PARTS = {"astronaut": (slice(0, 192), slice(128, 320)), "chelsea": (slice(40, 232), slice(100, 292))}
 
 
 def save(pixels: np.ndarray, path: Path) -> None:
@@ -54,6 +58,49 @@ def section(name: str, record: dict[str, Any], figures: dict[str, Any]) -> str:
     return f"## `{name}`\n\n{head}\n" + "\n".join(rows) + f"\n\n{listed}\n\n```sh\n{record['command']}\n```\n"
 
 
+def enlarged() -> list[str]:
+    """Super-resolution's part of the page, and its pictures: enlargements side by side, the original last."""
+    models = {name: Upscaler.from_checkpoint(path, precision="float32") for name, path in shipped("superres").items()}
+    parts = ["# Super-resolution\n"] if models else []
+    for scale in sorted({model.scale for model in models.values()}):
+        methods = {"bicubic": bicubic(scale)} | {n: model.pixels for n, model in models.items() if model.scale == scale}
+        rows = []
+        for photo, (rows_of, columns_of) in PARTS.items():
+            original = getattr(pictures, photo)()[rows_of, columns_of]
+            small = to_pixels(reduce(to_image(original), scale))
+            rows.append([*(method(small) for method in methods.values()), original])
+        save(contact_sheet(rows), GALLERY / f"superres_x{scale}.jpg")
+        parts.append(f"## ×{scale}\n\n![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
+        parts.append(f"From the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
+    return [*parts, *(plainly(name, path) for name, path in shipped("superres").items())]
+
+
+def swapped() -> list[str]:
+    """Style swap's part of the page, and its pictures: any style, by one network."""
+    parts = ["# Style swap\n"] if shipped("swap") else []
+    paintings = sorted((ROOT / "checkpoints" / "paintings").glob("*.jpg"))
+    for name, path in shipped("swap").items():
+        swapper = Swapper.from_checkpoint(path, precision="float32")
+        rows = ["| | " + " | ".join(PHOTOGRAPHS) + " |\n|" + "---|" * (len(PHOTOGRAPHS) + 1)]
+        for painting in paintings:
+            cells = []
+            for photo in PHOTOGRAPHS:
+                pixels = np.asarray(resize_longer_side(Image.fromarray(getattr(pictures, photo)()), SIZES[0]))
+                file = f"{photo}_swap_{painting.stem}.jpg"
+                save(swapper.pixels(pixels, read_picture(painting, 384).rgb), GALLERY / file)
+                cells.append(f"![{photo}](../docs/gallery/{file})")
+            rows.append(f"| {painting.stem} | " + " | ".join(cells) + " |")
+        parts += ["\n".join(rows) + "\n", plainly(name, path)]
+    return parts
+
+
+def plainly(name: str, path: Path) -> str:
+    """What a checkpoint that is no style tells of itself."""
+    record = read_record(path)
+    made = f"{record['steps']:,} steps, {record['images']:,} photographs, {record['seconds'] / 60:.0f} min on two CPU cores"
+    return f"`{name}`: {made}, {path.stat().st_size / 1e6:.2f} MB\n\n```sh\n{record['command']}\n```\n"
+
+
 def main() -> None:
     GALLERY.mkdir(parents=True, exist_ok=True)
     stylizers = {name: Stylizer.from_checkpoint(path, precision="float32") for name, path in shipped("style").items()}
@@ -74,6 +121,7 @@ def main() -> None:
     for name, path in shipped("style").items():
         figures = manifest.get(f"styles/{path.name}", {}).get("figures", {})
         parts.append(section(name, read_record(path), figures))
+    parts += [*enlarged(), *swapped()]
     write_atomically(ROOT / "checkpoints" / "README.md", lambda file: file.write("\n".join(parts).encode()))
 
 

@@ -16,6 +16,8 @@ import torch
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
 from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.pretrained import load_encoder
+from fststyle.networks.styleswap import InverseNet, carried
 from fststyle.networks.transform import TransformNet
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -78,3 +80,42 @@ def test_the_benchmark_measures_in_turn(tmp_path: Path, words: tuple[str, ...], 
     assert table[0]["times"] == 1.0
     assert all(row["seconds"] > 0 and row["of peak"] > 0 for row in table)
     assert "Benchmark" in (tmp_path / "benchmark.html").read_text()
+
+
+def test_the_ablation_judges_every_variant_by_one_loss(
+    tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image(astronaut[200:296, 200:296].copy(), tmp_path / "rain.png")
+    small = ["network.width=4", "network.residual_blocks=1", "data.size=32", "data.workers=0", "encoder=slim"]
+    small += ["calibration_photographs=4", "previews.count=0", "data=folder", f"data.source.path={photographs}"]
+    words = ["choices", "--style", "custom", "--painting", str(tmp_path / "rain.png"), "--only", "default", "tanh"]
+    words += ["--steps", "2", "-o", str(tmp_path / "runs"), "--size", "48", "--shown", "48", "--json"]
+    words += [str(tmp_path / "found.json"), "--picture", str(tmp_path / "sheet.jpg")]
+    words += ["--photo", str(sorted(photographs.iterdir())[0]), f"style.image={tmp_path / 'rain.png'}", *small]
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *words])
+    script("ablation").main()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found) == {"default", "tanh"}
+    assert all(figures["style"] > 0 and figures["content/relu3_3"] > 0 for figures in found.values())
+    assert read_picture(tmp_path / "sheet.jpg").rgb.shape[1] == 2 * 48
+
+
+def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    encoder = load_encoder("vgg16", "slim")
+    weights, told = carried(encoder, "relu3_1")
+    record = {"kind": "swap", "name": "mine", "encoder": told}
+    save_checkpoint(tmp_path / "mine.safetensors", InverseNet(64), record, encoder=weights)
+    for name, part in (("photo", astronaut[:64, :64]), ("painting", astronaut[100:164, 100:164])):
+        save_image(part.copy(), tmp_path / f"{name}.png")
+    pictures = ["--photo", str(tmp_path / "photo.png"), "--painting", str(tmp_path / "painting.png")]
+    common = ["--model", str(tmp_path / "mine.safetensors"), "--size", "64", "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", ["check_swap.py", "iterations", *common, *pictures, "--iterations", "5"])
+    script("check_swap").main()
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found["pairs"]) == {"photo painting"}
+    assert 1 <= found["median"] <= 5
+    monkeypatch.setattr(sys, "argv", ["check_swap.py", "memory", *common, "--style-size", "64"])
+    script("check_swap").main()
+    (row,) = json.loads((tmp_path / "found.json").read_text()).values()
+    assert row["GiB"] > 0.1
