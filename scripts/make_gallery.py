@@ -97,7 +97,8 @@ def swapped() -> list[str]:
 def plainly(name: str, path: Path) -> str:
     """What a checkpoint that is no style tells of itself."""
     record = read_record(path)
-    made = f"{record['steps']:,} steps, {record['images']:,} photographs, {record['seconds'] / 60:.0f} min on two CPU cores"
+    minutes = record["seconds"] / 60
+    made = f"{record['steps']:,} steps, {record['images']:,} photographs, {minutes:.0f} min on two CPU cores"
     return f"`{name}`: {made}, {path.stat().st_size / 1e6:.2f} MB\n\n```sh\n{record['command']}\n```\n"
 
 
