@@ -11,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fststyle import PerceptualLoss, Stylizer
-from fststyle.images import to_image
+from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
+from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.networks.checkpoint import load_checkpoint, read_record, shipped
 from fststyle.networks.pretrained import encoder_of
+from fststyle.networks.superres import reduce
+from fststyle.report import superres
 from fststyle.resources import resource
 from fststyle.training.data import centre_crop
 
@@ -73,3 +75,45 @@ def test_a_shipped_style_measures_in_its_own_loss_what_the_manifest_promises(sty
             content_terms.append(torch.stack(list(terms.content.values())).mean())
     assert torch.stack(style_terms).median() < 0.15
     assert torch.stack(content_terms).mean() < 0.5
+
+
+# --- super-resolution and style swap ----------------------------------------------------------------
+
+
+def sharpness(pixels: np.ndarray) -> float:
+    """Mean absolute step of luminance from pixel to pixel."""
+    grey = pixels.astype(float).mean(2)
+    return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+
+
+def test_super_resolution_ships_by_pixels_and_by_features() -> None:
+    assert {"x4_pixel", "x4_feature", "x8_feature"} <= set(shipped("superres"))
+
+
+@pytest.mark.parametrize("name", sorted(shipped("superres")))
+def test_a_shipped_enlarger_beats_bicubic_at_what_it_was_trained_for(name: str, astronaut: np.ndarray) -> None:
+    upscaler = Upscaler.from_checkpoint(name, "cpu", "torch")
+    original = astronaut[:192, 128:320]
+    small = to_pixels(reduce(to_image(original), upscaler.scale))
+    plain, made = superres.bicubic(upscaler.scale)(small), upscaler.pixels(small)
+    ours, theirs = (superres.measure(result, original, upscaler.scale) for result in (made, plain))
+    assert sharpness(made) > sharpness(plain)
+    if name.endswith("pixel"):
+        assert ours["psnr"] > theirs["psnr"] + 0.3
+        assert ours["ssim"] > theirs["ssim"]
+    else:
+        assert ours["psnr"] > theirs["psnr"] - 2
+        assert sharpness(made) > 1.2 * sharpness(plain)
+
+
+@pytest.mark.parametrize("name", sorted(shipped("swap")))
+def test_a_shipped_swapper_paints_with_the_style_and_keeps_the_photograph(name: str, astronaut: np.ndarray) -> None:
+    swapper = Swapper.from_checkpoint(name, "cpu")
+    photograph = astronaut[:192, 96:288]
+    itself = swapper.pixels(photograph, photograph)
+    grey = [pixels.astype(float).mean(2).ravel() for pixels in (photograph, itself)]
+    assert np.corrcoef(grey)[0, 1] > 0.85  # a photograph swapped with itself is only decoded
+    painting = read_picture(resource("checkpoints") / "paintings" / "brushwork.jpg", 256).rgb
+    painted = swapper.pixels(photograph, painting)
+    mean = [pixels.reshape(-1, 3).mean(0) for pixels in (itself, painted, painting)]
+    assert np.abs(mean[1] - mean[2]).sum() < np.abs(mean[0] - mean[2]).sum()  # its colours move to the style's

@@ -520,7 +520,6 @@ PRESETS = {
     "gatys-code": gatys_code,
     "texture": texture,
     "content": content,
-    "feature": content,
     "tutorial": tutorial,
 }
 
@@ -548,10 +547,19 @@ def test_a_preset_computes_its_published_formula(name: str, images: Tensor, pain
 def test_the_loss_of_pixels_needs_no_encoder(images: Tensor) -> None:
     """Johnson 2016, § 3.2: the squared Euclidean distance over C·H·W."""
     loss = build("pixel", None)
+    loss.normalizers = {"pixel": 1.0}
     output, target = images[:1], 0.5 * images[:1]
     terms = loss(output, content=loss.content_targets(target), style=loss.style_targets(target), pixels=target)
     assert float(terms.total) == pytest.approx(float((output - target).square().sum()) / output.numel())
     assert (terms.content, terms.style, terms.tv) == ({}, {}, None)
+
+
+def test_losses_of_super_resolution_are_1_for_another_photograph(images: Tensor, encoder: VGGEncoder) -> None:
+    for name, judge in (("pixel", build("pixel", None)), ("feature", build("feature", encoder))):
+        judge.calibrate([images], {})
+        other = images.roll(1, 0)
+        total = judge(images, content=judge.content_targets(other), pixels=other).total
+        assert float(total) == pytest.approx(1, rel=1e-5), name
 
 
 def test_a_loss_of_layers_needs_an_encoder() -> None:
@@ -569,7 +577,7 @@ def test_the_texture_model_has_as_many_free_parameters_as_the_paper_says() -> No
 def test_every_preset_is_tested() -> None:
     """Files whose name begins with an underscore are what others share."""
     names = {path.stem for path in (resource("conf") / "loss").glob("*.yaml") if not path.stem.startswith("_")}
-    assert names == {*PRESETS, "balanced", "inverse", "pixel", "swap"}
+    assert names == {*PRESETS, "balanced", "feature", "inverse", "pixel", "swap"}
 
 
 def test_total_variation_of_the_presets_is_a_sum_squared_or_absolute(encoder: VGGEncoder) -> None:

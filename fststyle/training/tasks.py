@@ -49,6 +49,12 @@ def _has_compiler(device: str) -> bool:
     return found
 
 
+def _weight(checkerboard: float) -> float:
+    if not 0 <= checkerboard < math.inf:
+        raise ValueError(f"checkerboard_weight is {checkerboard}; expected a number ≥ 0")
+    return checkerboard
+
+
 class Task(pl.LightningModule):
     """What all training shares: the step, the optimizer, what is logged and saved. A task says what is judged.
 
@@ -250,15 +256,13 @@ class StyleTask(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, loss, **options)
-        if not 0 <= checkerboard_weight < math.inf:
-            raise ValueError(f"checkerboard_weight is {checkerboard_weight}; expected a number ≥ 0")
         if hasattr(network, "scale"):
             raise ValueError(
                 f"the network is a {type(network).__name__}, which enlarges; a style takes one that keeps the size, "
                 "such as network=resnet"
             )
         self.style_targets = {layer: gram.detach() for layer, gram in style_targets.items()}
-        self.checkerboard_weight = checkerboard_weight
+        self.checkerboard_weight = _weight(checkerboard_weight)
 
     def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs = inputs.contiguous(memory_format=torch.channels_last)
@@ -280,13 +284,23 @@ class SuperResTask(Task):
         network: ``networks.superres.SuperResNet``.
         loss: judges the enlarged picture against the photograph: content layers, or pixels.
         blur: of the reduction, a standard deviation in pixels of the photograph; the paper's is 1.
+        checkerboard_weight: of ``losses.checkerboard_loss`` of what is wrong, in what is minimised: features
+            hardly see the fine weave that the paper's results have.
         options: as in ``Task``.
     """
 
     kind = "superres"
 
-    def __init__(self, network: nn.Module, loss: PerceptualLoss, blur: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        blur: float = 1.0,
+        checkerboard_weight: float = 150.0,
+        **options: Any,
+    ) -> None:
         super().__init__(network, loss, **options)
+        self.checkerboard_weight = _weight(checkerboard_weight)
         if not 0 <= blur < math.inf:
             raise ValueError(f"blur is {blur}; expected a number ≥ 0")
         if not isinstance(getattr(network, "scale", None), int):
@@ -305,9 +319,10 @@ class SuperResTask(Task):
     def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs = inputs.contiguous(memory_format=torch.channels_last)
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
-        return self.loss(  # type: ignore[no-any-return]
-            output, content=self.loss.content_targets(photographs), pixels=photographs
-        )
+        terms: LossTerms = self.loss(output, content=self.loss.content_targets(photographs), pixels=photographs)
+        if regularized and self.checkerboard_weight:
+            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output - photographs)
+        return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]

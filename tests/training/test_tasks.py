@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils.data import DataLoader
 
-from fststyle.losses import PerceptualLoss
+from fststyle.losses import PerceptualLoss, checkerboard_loss
 from fststyle.networks.pretrained import random_weights
 from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
@@ -419,7 +419,7 @@ def enlarging(loss: str, **options: Any) -> SuperResTask:
     else:
         encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
         judge = PerceptualLoss(encoder, ["relu2_2"], [], style_weight=0)
-    return SuperResTask(network, judge, **{"compile": False, **options})
+    return SuperResTask(network, judge, **{"compile": False, "checkerboard_weight": 0.0, **options})
 
 
 @pytest.mark.parametrize("loss", ["pixel", "feature"])
@@ -440,6 +440,15 @@ def test_super_resolution_judges_the_enlarged_against_the_photograph(loss: str) 
 def test_super_resolution_is_learned(loss: str) -> None:
     totals = train(enlarging(loss, learning_rate=3e-3), pictures(4, 0.3).repeat(1, 1, 2, 2), 40)
     assert totals[-1] < 0.7 * totals[0]
+
+
+def test_super_resolution_is_kept_from_weaving_by_what_repeats_in_its_errors() -> None:
+    task, photographs = enlarging("pixel", checkerboard_weight=7.0), pictures(2, 0.0).repeat(1, 1, 2, 2)
+    with torch.no_grad():
+        error = task.network(reduce(photographs, 4, 1.0)) - photographs
+        expected = error.square().mean() + 7 * checkerboard_loss(error)
+        torch.testing.assert_close(task.objective(photographs).total, expected)
+        torch.testing.assert_close(task.judge(photographs).total, error.square().mean())
 
 
 def test_a_preview_of_super_resolution_is_of_the_photographs_size() -> None:
