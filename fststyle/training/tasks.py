@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
 from fststyle.images import MIN_SIDE
-from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, pixel_loss
 from fststyle.networks.styleswap import InverseNet, StyleSwap, carried, check_patch, swap
 from fststyle.networks.superres import reduce
 
@@ -49,10 +49,10 @@ def _has_compiler(device: str) -> bool:
     return found
 
 
-def _weight(checkerboard: float) -> float:
-    if not 0 <= checkerboard < math.inf:
-        raise ValueError(f"checkerboard_weight is {checkerboard}; expected a number ≥ 0")
-    return checkerboard
+def _weight(weight: float, name: str = "checkerboard_weight") -> float:
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"{name} is {weight}; expected a number ≥ 0")
+    return weight
 
 
 class Task(pl.LightningModule):
@@ -110,12 +110,11 @@ class Task(pl.LightningModule):
 
     # --- what a task says ---------------------------------------------------------------------------
 
-    def inputs(self, batch: Mapping[str, Any]) -> Tensor:
+    def inputs(self, batch: Mapping[str, Any]) -> Any:
         """What ``judge`` takes, of a batch; it is not compiled."""
-        images: Tensor = batch["image"]
-        return images
+        return batch["image"]
 
-    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+    def judge(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         """Let a network, the task's unless another is given, make what it is for, and judge that.
 
         ``regularized`` adds to the total what only training needs.
@@ -138,11 +137,11 @@ class Task(pl.LightningModule):
 
     # --- the loop -----------------------------------------------------------------------------------
 
-    def objective(self, inputs: Tensor) -> LossTerms:
+    def objective(self, inputs: Any) -> LossTerms:
         """What a training step minimises: ``judge``, regularised, compiled where that pays."""
         if self._compiled is None:
             eager: Callable[..., LossTerms] = functools.partial(self.judge, regularized=True)
-            device = inputs.device.type
+            device = self.device.type
             worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(device))
             self._compiled = torch.compile(eager) if worth and _has_compiler(device) else eager
             if self._compiled is not eager:
@@ -338,16 +337,25 @@ class InverseTask(Task):
         network: ``networks.styleswap.InverseNet``, with as many channels as the encoder's layer.
         loss: of one content layer, at which patches are swapped.
         patch, stride: of the swap.
+        pixel_weight: of the mean squared difference to the photographs and style pictures, of those features that
+            are of one picture alone, in what is minimised. Features leave colours to find; this finds them soon.
         options: as in ``Task``.
     """
 
     kind = "swap"
 
     def __init__(
-        self, network: nn.Module, loss: PerceptualLoss, patch: int = 3, stride: int = 1, **options: Any
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        patch: int = 3,
+        stride: int = 1,
+        pixel_weight: float = 5.0,
+        **options: Any,
     ) -> None:
         super().__init__(network, loss, **options)
         check_patch(patch, stride)
+        self.pixel_weight = _weight(pixel_weight, "pixel_weight")
         if loss.encoder is None or len(loss.content_layers) != 1 or loss.style_layers:
             raise ValueError("style swap is trained with a loss of one content layer alone, such as loss=inverse")
         if not isinstance(network, InverseNet):
@@ -363,22 +371,29 @@ class InverseTask(Task):
             raise ValueError(f"data.size is {size}; expected a multiple of 4 of at least {least}")
 
     @torch.no_grad()
-    def inputs(self, batch: Mapping[str, Any]) -> Tensor:
-        """Features (2 B + B², C, H / 4, W / 4): of the photographs, of the styles, and of all their swaps."""
+    def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Features (2 B + B², C, H / 4, W / 4) of photographs, styles and all their swaps; the 2 B pictures."""
         photographs, styles = batch["image"], batch["style"]
         self._style = styles[:1]
         content, style = self._encode(photographs), self._encode(styles)
         count = len(content)
         swapped = swap(content.repeat_interleave(len(style), 0), style.repeat(count, 1, 1, 1), self.patch, self.stride)
-        return torch.cat([content, style, swapped])
+        return torch.cat([content, style, swapped]), torch.cat([photographs, styles])
 
     def _encode(self, image: Tensor) -> Tensor:
         assert self.loss.encoder is not None
         return self.loss.encoder(image, [self.layer])[self.layer]
 
-    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        """Judge the pictures of features (N, C, h, w) by their own features."""
-        return self.loss((network or self.network)(inputs), content={self.layer: inputs})  # type: ignore[no-any-return]
+    def judge(
+        self, inputs: tuple[Tensor, Tensor], network: nn.Module | None = None, regularized: bool = False
+    ) -> LossTerms:
+        """Judge what is made of features (N, C, h, w) by its own; of the first, the pictures (M, 3, H, W) are known."""
+        features, pictures = inputs
+        output = (network or self.network)(features)
+        terms: LossTerms = self.loss(output, content={self.layer: features})
+        if regularized and self.pixel_weight:
+            terms.total = terms.total + self.pixel_weight * pixel_loss(output[: len(pictures)], pictures)
+        return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         """In the style of the last batch."""

@@ -50,7 +50,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     return StyleTask(network, judge, targets, **{"compile": False, "checkerboard_weight": 0.0, **options})
 
 
-def train(task: Task, photographs: Tensor, steps: int, precision: torch.dtype | None = None) -> list[float]:
+def train(task: Task, photographs: Any, steps: int, precision: torch.dtype | None = None) -> list[float]:
     """What each step finds, by hand: no trainer."""
     setup = task.configure_optimizers()
     optimizer, scheduler = setup["optimizer"], setup["lr_scheduler"]["scheduler"]
@@ -473,7 +473,7 @@ def inverting(**options: Any) -> InverseTask:
     torch.manual_seed(0)
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16", name="small")
     judge = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
-    return InverseTask(InverseNet(8), judge, **{"compile": False, **options})
+    return InverseTask(InverseNet(8), judge, **{"compile": False, "pixel_weight": 0.0, **options})
 
 
 def both(count: int) -> dict[str, Tensor]:
@@ -482,7 +482,8 @@ def both(count: int) -> dict[str, Tensor]:
 
 def test_style_swap_decodes_photographs_styles_and_every_swap_of_them() -> None:
     task = inverting()
-    found = task.inputs(both(2))
+    found, known = task.inputs(both(2))
+    assert torch.equal(known, torch.cat([*both(2).values()]))
     assert task.loss.encoder is not None
     content, style = (task.loss.encoder(x, ["relu3_1"])["relu3_1"] for x in both(2).values())
     assert found.shape == (8, 8, 8, 8)
@@ -493,12 +494,12 @@ def test_style_swap_decodes_photographs_styles_and_every_swap_of_them() -> None:
 
 def test_style_swap_judges_a_picture_by_the_features_it_was_made_of() -> None:
     task = inverting()
-    features = task.inputs(both(1))
+    features, known = task.inputs(both(1))
     with torch.no_grad():
         picture = task.network(features)
         assert task.loss.encoder is not None
         expected = (task.loss.encoder(picture, ["relu3_1"])["relu3_1"] - features).square().mean()
-        torch.testing.assert_close(task.judge(features).total, expected)
+        torch.testing.assert_close(task.judge((features, known)).total, expected)
     assert not features.requires_grad
 
 
@@ -506,6 +507,14 @@ def test_style_swap_is_learned() -> None:
     task = inverting(learning_rate=3e-3)
     totals = train(task, task.inputs(both(2)), 30)
     assert totals[-1] < 0.8 * totals[0]
+
+
+def test_style_swap_learns_colours_of_pictures_that_are_known() -> None:
+    task = inverting(pixel_weight=3.0)
+    features, known = task.inputs(both(1))
+    with torch.no_grad():
+        expected = task.judge((features, known)).total + 3 * (task.network(features)[:2] - known).square().mean()
+        torch.testing.assert_close(task.objective((features, known)).total, expected)
 
 
 def test_the_encoder_goes_along_as_deep_as_it_is_needed() -> None:
