@@ -86,8 +86,8 @@ def sharpness(pixels: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
-def test_super_resolution_ships_by_pixels_and_by_features() -> None:
-    assert {"x4_pixel", "x4_feature", "x8_feature"} <= set(shipped("superres"))
+def test_super_resolution_ships() -> None:
+    assert "x4_pixel" in shipped("superres")
 
 
 @pytest.mark.parametrize("name", sorted(shipped("superres")))

@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     upscale = commands.add_parser("upscale", help="enlarge pictures, in one pass")
     upscale.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
     upscale.add_argument("--scale", type=int, choices=(4, 8), help="how many times larger; default: the model's, or 4")
-    upscale.add_argument("--model", metavar="NAME_OR_FILE", help="a checkpoint; default: x4_feature or x8_feature")
+    upscale.add_argument("--model", metavar="NAME_OR_FILE", help="a checkpoint; default: x4_pixel or x8_pixel")
     upscale.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     upscale.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
     upscale.add_argument("--match-histogram", action="store_true", help="give the result the input's colours, exactly")

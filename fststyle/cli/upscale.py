@@ -9,8 +9,8 @@ import numpy as np
 from fststyle.cli.pictures import expand, plan, process
 from fststyle.images import Picture, read_picture, to_image, to_pixels
 
-#: What enlarges where no model is named: the one that looks best.
-DEFAULT_MODELS = {4: "x4_feature", 8: "x8_feature"}
+#: What enlarges where no model is named.
+DEFAULT_MODELS = {4: "x4_pixel", 8: "x8_pixel"}
 
 
 def run(options: argparse.Namespace) -> int:

@@ -47,8 +47,8 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: SuperResNet, monkeypatc
 def shipped(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "installation" / "checkpoints" / "superres"
     folder.mkdir(parents=True)
-    shutil.copy(here / "mine.safetensors", folder / "x4_feature.safetensors")
-    shutil.copy(here / "eight.safetensors", folder / "x8_feature.safetensors")
+    shutil.copy(here / "mine.safetensors", folder / "x4_pixel.safetensors")
+    shutil.copy(here / "eight.safetensors", folder / "x8_pixel.safetensors")
     monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / "installation" / name)
 
 
@@ -140,7 +140,7 @@ def test_a_folder_is_measured(here: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.usefixtures("shipped")
 def test_the_models_that_ship_for_the_scale_are_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "superres", "large", "--scale", "8", "-o", "out", *TORCH]) == 0
-    assert set(json.loads((here / "out" / "figures.json").read_text())["mean"]) == {"bicubic", "x8_feature"}
+    assert set(json.loads((here / "out" / "figures.json").read_text())["mean"]) == {"bicubic", "x8_pixel"}
 
 
 def test_blur_makes_it_harder(here: Path) -> None:
