@@ -126,7 +126,8 @@ def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
 def test_a_documented_training_runs(line: str, workplace: Path) -> None:
     words = shlex.split(line)[2:]
     if any(word.startswith("task=") for word in words):
-        own = ("style.", "network.", "data.size", *(("encoder",) if "task=inverse" in words else ()))
+        slim = ("encoder",) if "task=inverse" in words or "encoder=slim" in words else ()
+        own = ("style.", "network.", "data.size", *slim)
         small = [word for word in SMALL if not word.startswith(own)]
         assert main(["train", *small, "data.size=128", *words, "name=painting"]) == 0
     else:
