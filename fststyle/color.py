@@ -5,8 +5,11 @@ Images are (1, 3, H, W), RGB in [0, 1], as everywhere.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from fststyle.images import to_image, to_pixels
 
 #: RGB to luma and two differences of colour, ITU-R BT.601.
 _YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
@@ -60,6 +63,15 @@ def _color_statistics(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, root, torch.linalg.inv(root)
 
 
+def luminance(image: Tensor) -> Tensor:
+    """Y of ITU-R BT.601 in its range for video, 16/255 to 235/255: (B, 1, H, W) of RGB (B, 3, H, W) in [0, 1].
+
+    The scale on which PSNR and SSIM of super-resolution are published.
+    """
+    weights = _YCBCR[:1].to(image) * (219 / 255)
+    return torch.einsum("ij,bjhw->bihw", weights, image) + 16 / 255
+
+
 def match_histogram(image: Tensor, target: Tensor) -> Tensor:
     """An image whose channels have the values of another one's: exact histogram matching by rank.
 
@@ -80,3 +92,8 @@ def match_histogram(image: Tensor, target: Tensor) -> Tensor:
     share = (place - below).to(wanted.dtype)
     matched = wanted.gather(1, below).lerp(wanted.gather(1, above), share)
     return matched.reshape(image.shape)
+
+
+def with_histogram_of(rgb: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """``match_histogram`` for decoded pictures, uint8 (H, W, 3), of any sizes."""
+    return to_pixels(match_histogram(to_image(rgb), to_image(target)))

@@ -56,10 +56,11 @@ def enlarge(models: dict[str, Path], out: Path) -> list[str]:
         return []
     original = pictures.astronaut()[:256, 96:352]
     parts = [html.heading("Super-resolution: a photograph reduced and enlarged again")]
-    for scale in sorted({Upscaler.from_checkpoint(path).scale for path in models.values()}):
+    loaded = {name: Upscaler.from_checkpoint(path) for name, path in models.items()}
+    for scale in sorted({upscaler.scale for upscaler in loaded.values()}):
         small = to_pixels(reduce(to_image(original), scale))
         methods = {"bicubic": bicubic(scale)} | {
-            name: Upscaler.from_checkpoint(path).pixels for name, path in models.items() if f"x{scale}" in name
+            name: upscaler.pixels for name, upscaler in loaded.items() if upscaler.scale == scale
         }
         figures = []
         for name, method in methods.items():

@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
     _add_backend(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
     swap = commands.add_parser("swap", help="paint pictures with patches of any other picture, in one pass")
     swap.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
     swap.add_argument("--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it")

@@ -24,16 +24,19 @@ def set_threads(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.threads)
 
 
-def build_encoder(cfg: DictConfig, data: Any) -> Any:
-    """The configured encoder, or None where the loss has no layers.
+def has_layers(cfg: DictConfig) -> bool:
+    """Whether the configured loss looks at any layer of an encoder."""
+    return bool(cfg.loss.content_layers or cfg.loss.style_layers)
 
-    ``normalize: data`` scales its filters on pictures of the configured data.
-    """
+
+def build_encoder(cfg: DictConfig, data: Any) -> Any:
+    """The configured encoder; ``normalize: data`` scales its filters on pictures of the configured data."""
     from hydra.utils import instantiate
 
-    if not (cfg.loss.content_layers or cfg.loss.style_layers):
-        return None
-
+    if not has_layers(cfg):
+        raise ConfigError(
+            "this loss judges pixels alone, for super-resolution: fststyle train task=superres loss=pixel"
+        )
     if cfg.encoder.get("normalize") == "data":
         log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
         return instantiate(cfg.encoder, normalize=list(data.calibration_batches(100)))

@@ -16,7 +16,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.cli.compose import ConfigError, command_line, without_folders, without_traceback
-from fststyle.cli.parts import build_encoder, build_loss, calibrate, check_folder, check_missing, set_threads
+from fststyle.cli.parts import (
+    build_encoder,
+    build_loss,
+    calibrate,
+    check_folder,
+    check_missing,
+    has_layers,
+    set_threads,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +49,7 @@ def train(cfg: DictConfig) -> None:
     state = _check_folder(folder, cfg)
 
     data = instantiate(cfg.data)
-    loss = build_loss(cfg, build_encoder(cfg, data))
+    loss = build_loss(cfg, build_encoder(cfg, data) if style is not None or has_layers(cfg) else None)
     if start:
         config: Any = start.network.config
         if any(config.get(key) != value for key, value in cfg.network.items() if key != "_target_"):
@@ -50,13 +58,13 @@ def train(cfg: DictConfig) -> None:
     else:
         network = instantiate(cfg.network)
     style_targets = {} if style is None else loss.style_targets(style)
+    targets = {} if style is None else {"style_targets": style_targets}
+    task = instantiate(cfg.task, network=network, loss=loss, **targets)
+    task.check_crops(cfg.data.size)
     if state is None:
         count = cfg.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
 
-    targets = {} if style is None else {"style_targets": style_targets}
-    task = instantiate(cfg.task, network=network, loss=loss, **targets)
-    task.check_crops(cfg.data.size)
     steps_done = _check_state(state, task) if state else 0
     callbacks = _callbacks(cfg, folder, data, record(cfg, kind, loss, start))
     table = pl.loggers.CSVLogger(str(folder), name="", version="csv")
@@ -196,13 +204,7 @@ def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str
         image = Path(cfg.style.image).expanduser()
         about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": cfg.style.size}
     if loss.encoder is not None:
-        about["encoder"] = {
-            "name": loss.encoder.name,
-            "architecture": loss.encoder.architecture,
-            "pooling": loss.encoder.pooling,
-            "padding": loss.encoder.padding,
-            "sha256": loss.encoder.digest,
-        }
+        about["encoder"] = loss.encoder.record
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     sources = {

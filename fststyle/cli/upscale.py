@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 
 from fststyle.cli.pictures import expand, plan, process
-from fststyle.images import Picture, read_picture, to_image, to_pixels
+from fststyle.images import Picture, read_picture
 
 #: What enlarges where no model is named.
 DEFAULT_MODELS = {4: "x4_pixel", 8: "x8_pixel"}
@@ -29,8 +29,8 @@ def run(options: argparse.Namespace) -> int:
         output = upscaler.pixels(picture.rgb)
         if not options.match_histogram:
             return output
-        from fststyle.color import match_histogram
+        from fststyle.color import with_histogram_of
 
-        return to_pixels(match_histogram(to_image(output), to_image(picture.rgb)))
+        return with_histogram_of(output, picture.rgb)
 
     return process(inputs, targets, enlarged, lambda path: read_picture(path, options.size))

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,13 +91,17 @@ class TorchBackend:
 
     def __call__(self, image: Tensor) -> Tensor:
         """An image, on any device, to its result in [0, 1], float32, on this backend's device."""
+        return self.apply(self._run, image)
+
+    def apply(self, run: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        """What ``run`` makes of images in this backend's precision, on its device; in [0, 1], float32."""
         import torch
 
-        inputs = image.to(self.device, torch.float32, memory_format=torch.channels_last)
+        inputs = [image.to(self.device, torch.float32, memory_format=torch.channels_last) for image in images]
         low = self.precision != "float32"
         dtype = getattr(torch, self.precision) if low else None
         with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=low):
-            output: Tensor = self._run(inputs)
+            output = run(*inputs)
         return output.float().clamp(0, 1)
 
     def _run(self, inputs: Tensor) -> Tensor:

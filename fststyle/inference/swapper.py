@@ -92,17 +92,12 @@ class Swapper:
         Raises:
             ValueError: another shape, not floating point, or pictures too small for the patch.
         """
-        import torch
-
         for name, image in (("content", content), ("style", style)):
             if not image.is_floating_point():
                 raise ValueError(f"found a {name} of {image.dtype}; expected floating point in [0, 1]")
-        device, low = self.backend.device, self.backend.precision != "float32"
-        dtype = getattr(torch, self.backend.precision) if low else None
-        inputs = [image.to(device, torch.float32, memory_format=torch.channels_last) for image in (content, style)]
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=low):
-            output = self.backend.network(*inputs, patch, stride)
-        return output.float().clamp(0, 1).to(content.device)  # type: ignore[no-any-return]
+        network = self.backend.network
+        output = self.backend.apply(lambda *images: network(*images, patch, stride), content, style)
+        return output.to(content.device)
 
     def pixels(self, rgb: np.ndarray, style: np.ndarray, patch: int = 3, stride: int = 1) -> np.ndarray:
         """The same with decoded pictures, uint8 (H, W, 3).

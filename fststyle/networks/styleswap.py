@@ -301,12 +301,4 @@ def carried(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[st
     encoder.check_layers([layer])
     reached = encoder.layers[: encoder.layers.index(layer) + 1]
     weights = {key: value for key, value in encoder.weights().items() if key.split(".")[0] in ("preprocess", *reached)}
-    told = {
-        "name": encoder.name,
-        "architecture": encoder.architecture,
-        "pooling": encoder.pooling,
-        "padding": encoder.padding,
-        "sha256": encoder.digest,
-        "layer": layer,
-    }
-    return weights, told
+    return weights, {**encoder.record, "layer": layer}

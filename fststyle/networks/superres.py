@@ -12,9 +12,6 @@ from fststyle.images import check_size
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, reflection_pad
 from fststyle.networks.transform import IMAGENET_MEAN
 
-#: Luminance of RGB in [0, 1] as super-resolution measures it: ITU-R BT.601, 16 to 235 of 255.
-_LUMINANCE = (65.481 / 255, 128.553 / 255, 24.966 / 255)
-
 
 class SuperResNet(nn.Module):
     """A small image in, the same image 4 or 8 times as large out, in one pass.
@@ -147,12 +144,3 @@ def gaussian_blur(image: Tensor, deviation: float) -> Tensor:
     padded = reflection_pad(image, reach, reach, reach, reach)
     rows = F.conv2d(padded, kernel, groups=image.shape[1])
     return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])
-
-
-def luminance(image: Tensor) -> Tensor:
-    """Y of ITU-R BT.601 in its range for video, 16/255 to 235/255: (B, 1, H, W) of RGB (B, 3, H, W) in [0, 1].
-
-    The scale on which PSNR and SSIM of super-resolution are published.
-    """
-    weights = torch.tensor(_LUMINANCE, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
-    return (image * weights).sum(1, keepdim=True) + 16 / 255

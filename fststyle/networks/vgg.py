@@ -120,6 +120,17 @@ class VGGEncoder(nn.Module):
         """The layers that these weights reach, shallow to deep."""
         return self._layers
 
+    @property
+    def record(self) -> dict[str, str]:
+        """What a checkpoint's record tells of it."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "pooling": self.pooling,
+            "padding": self.padding,
+            "sha256": self.digest,
+        }
+
     def weights(self) -> dict[str, Tensor]:
         """The weights, under the names that the constructor takes."""
         return {

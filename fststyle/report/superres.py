@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -14,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from fststyle.color import luminance, with_histogram_of
 from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
-from fststyle.networks.superres import luminance, reduce
+from fststyle.networks.superres import reduce
 from fststyle.report import page as html
+from fststyle.report.compare import write_json
 from fststyle.report.figures import psnr
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
@@ -124,8 +125,7 @@ def write(rows: Sequence[Measured], folder: Path, title: str, about: Mapping[str
             [row.name, method, *(found[name] for name in MEASURES)] for method, found in row.figures.items()
         )
     write_atomically(folder / "figures.csv", lambda file: file.write(text.getvalue().encode()))
-    summary = json.dumps({**about, "pictures": len(rows), "mean": means(rows)}, indent=1, ensure_ascii=False)
-    write_atomically(folder / "figures.json", lambda file: file.write(f"{summary}\n".encode()))
+    write_json(folder / "figures.json", {**about, "pictures": len(rows), "mean": means(rows)})
     page = html.page(title, [*_head(rows, about), *_shown(rows, folder)])
     write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
 
@@ -162,6 +162,4 @@ def _shown(rows: Sequence[Measured], folder: Path) -> list[str]:
 
 def to_matched(enlarge: Enlarge) -> Enlarge:
     """``enlarge``, and then the input's histogram, channel by channel (Johnson, Alahi, Fei-Fei 2016, § 4.2)."""
-    from fststyle.color import match_histogram
-
-    return lambda small: to_pixels(match_histogram(to_image(enlarge(small)), to_image(small)))
+    return lambda small: with_histogram_of(enlarge(small), small)

@@ -238,6 +238,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
             (*TRANSFER, "loss.content_weight=0", "loss.style_weight=0", "loss.tv_weight=0"),
             "every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0",
         ),
+        ((*TRANSFER, "loss=pixel"), "this loss judges pixels alone, for super-resolution"),
         (("mode=content", "content=photo.png", "layers=[relu9_9]"), "has no layer 'relu9_9'; expected one of conv1_1"),
         (
             ("mode=content", "content=photo.png", "layers=[pool5]", "size=20"),

@@ -87,6 +87,7 @@ def test_keeping_colours_keeps_those_of_the_photograph(photo: Path, painting: Pa
         (["PHOTO", "PAINTING", "size=8"], "size is 8; expected a whole number of at least 16 pixels"),
         (["nowhere.png", "PAINTING"], "nowhere.png: no such file"),
         (["PHOTO", "PAINTING", "weights=[1]"], "unknown key 'weights'"),
+        (["PHOTO", "PAINTING", "loss=pixel"], "this loss judges pixels alone, for super-resolution"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(

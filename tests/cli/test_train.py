@@ -512,3 +512,9 @@ def test_a_network_that_enlarges_is_no_style(
     desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "keeps the size" in refused(desk, (*words, "network=superres_x4"), capsys)
+
+
+def test_a_style_is_not_trained_by_pixels_alone(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "task=superres loss=pixel" in refused(desk, (*words, "loss=pixel"), capsys)

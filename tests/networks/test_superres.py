@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from fststyle.color import luminance
 from fststyle.images import to_image, to_pixels
-from fststyle.networks.superres import SuperResNet, gaussian_blur, luminance, reduce
+from fststyle.networks.superres import SuperResNet, gaussian_blur, reduce
 
 PAPER = {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "output": "tanh", "skip": False}
 

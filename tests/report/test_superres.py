@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from fststyle.color import luminance
 from fststyle.images import ImageError, save_image, to_image
-from fststyle.networks.superres import luminance
 from fststyle.report import superres
 
 
