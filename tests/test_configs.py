@@ -23,8 +23,9 @@ from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
-from fststyle.training.callbacks import AverageWeights, Export, Health, Previews, SaveState
+from fststyle.training.callbacks import AverageWeights, Export, Health, Previews
 from fststyle.training.data import Photographs
+from fststyle.training.state import SaveState
 from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
 
 CONF = resource("conf")
@@ -151,6 +152,8 @@ def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
         return inspect.signature(constructor).parameters[name].default
 
     assert config.save_every == default(SaveState, "every")
+    assert config.save_minutes == default(SaveState, "minutes")
+    assert config.keep_states == default(SaveState, "keep")
     assert config.previews.every == default(Previews, "every")
     assert config.average == default(AverageWeights, "decay")
     assert config.export_dtype == default(Export, "dtype")

@@ -1,6 +1,7 @@
 """The ``fststyle`` command.
 
-Exit codes: 0 all done; 1 failed or partly failed during the work; 2 refused before it began.
+Exit codes: 0 all done; 1 failed or partly failed during the work; 2 refused before it began; 75 told to stop
+(SIGTERM, SIGUSR1) with everything saved, the same command with resume=auto goes on.
 Every command is a function of the parsed options that returns its exit code; what a command needs
 is imported when it runs.
 """
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return 1
+        return int(getattr(interrupt, "exit_code", 1))
 
 
 def entry() -> None:

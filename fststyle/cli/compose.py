@@ -16,12 +16,15 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fststyle.cli import cluster, sweep
 from fststyle.resources import resource
 
 OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
 OmegaConf.register_new_resolver(
     "painting", lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"), replace=True
 )
+OmegaConf.register_new_resolver("nodes", cluster.nodes, replace=True)
+OmegaConf.register_new_resolver("ranks_per_node", cluster.ranks_per_node, replace=True)
 
 #: Hydra's flags whose next word belongs to them.
 _FLAGS_WITH_VALUE = (
@@ -55,35 +58,54 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
     flags, overrides = split(arguments)  # Hydra's parser wants them in this order, wherever they were typed
+    script = sys.argv[0]
     sys.argv = [f"fststyle {command}", *flags, *overrides]
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
+        sys.argv = [script, command, *flags, *overrides]  # what starts further ranks
+        one_of_several = sweep.is_one()
+        if one_of_several:
+            sweep.begin(command)
         # Kept for later: Hydra would print a story of its own around an exception.
         try:
             work(cfg)
-        except InstantiationException as error:  # around what a constructor of ours raised
-            cause = error.__cause__
-            failures.append(cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error)))
-        except OmegaConfBaseException as error:
-            failures.append(ConfigError(_missing(error)))
         except Exception as error:
-            failures.append(without_traceback(error))
+            failures.append(explained(error))
+            if one_of_several:
+                sweep.fail(failures[-1])
 
+    sweep.Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name=command)(job)()
     except HydraException as error:
         raise ConfigError(explain(error, command)) from None
     except OmegaConfBaseException as error:
         raise ConfigError(_missing(error)) from None
+    except Exception as error:
+        if sweep.Sweep.folder is None:
+            raise
+        print(f"fststyle: a job ended without a result: {_first_line(error)}", file=sys.stderr)
+    if sweep.Sweep.folder is not None:
+        return sweep.report(sweep.Sweep.folder)
     if failures:
         raise failures[0]
     return 0
 
 
+def explained(error: Exception) -> Exception:
+    """What a job raised, without the stories around it."""
+    if isinstance(error, InstantiationException):  # around what a constructor of ours raised
+        cause = error.__cause__
+        return cause if isinstance(cause, (ValueError, OSError)) else ConfigError(_instantiation(error))
+    if isinstance(error, OmegaConfBaseException):
+        return ConfigError(_missing(error))
+    return without_traceback(error)
+
+
 def command_line() -> str:
     """The command as it was typed, without the folders of the machine it was typed on."""
-    return shlex.join([*sys.argv[0].split(), *(without_folders(argument) for argument in sys.argv[1:])])
+    return shlex.join(["fststyle", *(without_folders(argument) for argument in sys.argv[1:])])
 
 
 def without_folders(setting: Any) -> Any:
@@ -118,8 +140,12 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def explain(error: Exception, command: str = "train") -> str:
     """One line for an exception of Hydra: what was found, and the nearest thing that is known."""
     text = str(error)
+    if "hydra/launcher/submitit" in text:
+        return "hydra/launcher=local and slurm need hydra-submitit-launcher: pip install 'fststyle[cluster]'"
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1]
+        if key in _keys(command):
+            return f"{key} has no such entry; add one as +{key}.NAME=VALUE"
         group = key.split("@")[0]
         groups = [p.name for p in resource("conf").iterdir() if p.is_dir()]
         near = _nearest(group, [*_keys(command), *groups])

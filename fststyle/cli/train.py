@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 import platform
+import signal
 import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fststyle.cli.cluster import Preempted, rank, requeue, requeued, wait_for_the_end
 from fststyle.cli.compose import ConfigError, command_line, without_folders, without_traceback
 from fststyle.cli.parts import (
     build_encoder,
@@ -25,22 +27,57 @@ from fststyle.cli.parts import (
     has_layers,
     set_threads,
 )
+from fststyle.cli.sweep import FAILED, is_one
 
 log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> None:
-    """One run: everything is built and checked first, then trained, then exported."""
+    """One run, or what this process, one of its ranks, does of it.
+
+    Raises:
+        ValueError, OSError: refused, before anything was written.
+        RuntimeError: failed; what was saved is there to go on from.
+        Preempted: told to stop by a signal, with everything saved.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    from fststyle.training.state import Stop, StopOnSignal
+
+    _quiet_libraries()
+    set_threads(cfg)
+    check_missing(cfg)
+    stopper = StopOnSignal()
+    stopper.listen(
+        signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
+    )  # before there is a step to finish, they end it at once
+    try:
+        ended = _run(cfg, stopper)
+    except KeyboardInterrupt:
+        if stopper.agreed <= Stop.EXPORT:
+            raise
+        ended = f"{cfg.name} was told to stop before its first step"
+    finally:
+        stopper.restore()
+    if stopper.agreed is Stop.EXPORT:
+        raise KeyboardInterrupt(ended)
+    if stopper.agreed is Stop.REQUEUE and os.environ.get("SLURM_JOB_ID"):
+        log.warning(ended)
+        if rank() or requeue():
+            wait_for_the_end()
+    if stopper.agreed:
+        raise Preempted(ended)
+
+
+def _run(cfg: DictConfig, stopper: Any) -> str:
+    """Everything is built and checked first, then trained, then exported; returns how it ended, in words."""
     import pytorch_lightning as pl
     from hydra.utils import get_class, instantiate
 
     from fststyle.images import load_image
     from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
-    from fststyle.training.tasks import NonFiniteError
+    from fststyle.training.callbacks import Export
+    from fststyle.training.state import Stop
 
-    _quiet_libraries()
-    set_threads(cfg)
-    check_missing(cfg)
     pl.seed_everything(cfg.seed, verbose=False)
     kind = get_class(cfg.task._target_).kind  # type: ignore[attr-defined]
     style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size) if cfg.get("style") else None
@@ -65,8 +102,8 @@ def train(cfg: DictConfig) -> None:
         count = cfg.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
 
-    steps_done = _check_state(state, task) if state else 0
-    callbacks = _callbacks(cfg, folder, data, record(cfg, kind, loss, start))
+    steps_done = _check_state(state, task) if state else None
+    callbacks = [stopper, *_callbacks(cfg, folder, data, record(cfg, kind, loss, start))]
     table = pl.loggers.CSVLogger(str(folder), name="", version="csv")
     trainer = instantiate(
         cfg.trainer,
@@ -80,41 +117,91 @@ def train(cfg: DictConfig) -> None:
         use_distributed_sampler=False,  # data.py deals positions to ranks
         limit_val_batches=1.0 if len(data.held_out_images) else 0,
     )
-    _make_folder(folder, fresh=state is None)
-    if state:
-        _continue_table(table, steps_done)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    log.info("training %s in %s", cfg.name, folder)
+    _begin(cfg, folder, trainer, table, steps_done)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)
-    except (ValueError, OSError) as error:  # no longer a refusal: work had begun
-        raise RuntimeError(f"the training of {cfg.name} stopped: {without_traceback(error)}") from error
-    except NonFiniteError as error:
-        kept = f"; the last saved state is {folder / 'last.ckpt'}" if (folder / "last.ckpt").is_file() else ""
-        raise RuntimeError(f"the training of {cfg.name} stopped: {error}{kept}") from error
-    exported = folder / f"{cfg.name}.safetensors"
-    if any(getattr(callback, "interrupted", False) for callback in callbacks):
-        raise KeyboardInterrupt(
-            f"interrupted at step {trainer.global_step} of {cfg.steps}; exported {exported}; resume=last goes on"
+        export = next(callback for callback in callbacks if isinstance(callback, Export))
+        if trainer.global_step >= cfg.steps and not export.written:  # ended between its last step and its export
+            export.on_train_end(trainer, task)
+    except Exception as error:  # no longer a refusal: work had begun
+        raise RuntimeError(f"the training of {cfg.name} stopped: {_reason(error)}{_kept(folder)}") from error
+    if stopper.agreed:
+        at = f"at step {trainer.global_step} of {cfg.steps}"
+        if stopper.agreed is Stop.EXPORT:
+            return f"interrupted {at}; exported {export.path}; resume=last goes on"
+        return f"{cfg.name} was told to stop {at}{_kept(folder)}"
+    log.info("exported %s", export.path)
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    """Why a run stopped, in one line."""
+    from fststyle.training.tasks import NonFiniteError
+
+    text = str(without_traceback(error)).strip()
+    if isinstance(error, (ValueError, OSError, NonFiniteError)):
+        return text
+    if "DataLoader worker" in text:
+        return "a process that decodes photographs was killed, perhaps for want of memory; data.workers= sets how many"
+    if any(word in text.lower() for word in ("gloo", "nccl", "connection closed", "connection reset", "peer")):
+        return "another rank ended or no longer answers; its own message tells why"
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+def _kept(folder: Path) -> str:
+    from fststyle.training.state import states
+
+    found = states(folder)
+    return f"; the last saved state is {found[0]}, resume=last goes on" if found else "; no state was saved yet"
+
+
+def _begin(cfg: DictConfig, folder: Path, trainer: Any, table: Any, steps_done: int | None) -> None:
+    """Make the folder ready, and tell what is about to be trained; the first rank does it for all.
+
+    Args:
+        steps_done: of the run that is gone on with; None for one that is new.
+    """
+    if rank():
+        logging.getLogger().setLevel(logging.WARNING)
+        return
+    _make_folder(folder, fresh=steps_done is None)
+    if steps_done is not None:
+        _continue_table(table, steps_done)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    batch, accumulated, ranks = cfg.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size
+    log.info("training %s in %s%s", cfg.name, folder, f", from step {steps_done} on" if steps_done else "")
+    if ranks > 1:
+        step = batch * accumulated * ranks
+        log.info(
+            "%d ranks × %d photographs%s = %d a step, %s in all; learning rate %g, whatever the number of ranks",
+            *(ranks, batch, f" × {accumulated} accumulated" if accumulated > 1 else ""),
+            *(step, f"{step * cfg.steps:,}", cfg.task.learning_rate),
         )
-    log.info("exported %s", exported)
 
 
 def _run_folder(cfg: DictConfig) -> Path:
     """Where the run writes: ``output``, or in a multirun the job's own folder."""
-    hydra_config = HydraConfig.get()
-    return Path(hydra_config.runtime.output_dir if hydra_config.mode == RunMode.MULTIRUN else cfg.output).expanduser()
+    return Path(HydraConfig.get().runtime.output_dir if is_one() else cfg.output).expanduser()
 
 
 def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
     """Refuse a folder that cannot be used; return the state to go on from, if the run is to be resumed."""
-    last = folder / "last.ckpt"
-    if cfg.resume:
-        state = last if cfg.resume == "last" else Path(cfg.resume).expanduser()
+    from fststyle.training.state import is_whole, newest_state, states
+
+    resume = cfg.resume or ("auto" if requeued() else None)  # a job that was queued again goes on by itself
+    if resume in ("last", "auto"):
+        if newest := newest_state(folder):
+            return str(newest)
+        if resume == "last":
+            raise ConfigError(f"{folder / 'states'}: holds no whole state; resume=last needs a run in {folder}")
+    elif resume:
+        state = Path(resume).expanduser()
         if not state.is_file():
-            raise ConfigError(f"{state}: no such file; resume=last needs a run in {folder}, or give resume=FILE.ckpt")
+            raise ConfigError(f"{state}: no such file; resume takes last, auto or a FILE.ckpt")
+        if not is_whole(state):
+            raise ConfigError(f"{state}: is damaged, its content is not what its name tells; try resume=last")
         return str(state)
-    if last.exists() and not cfg.overwrite:
+    elif states(folder) and not cfg.overwrite:
         raise ConfigError(
             f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
             "or write elsewhere with output=FOLDER"
@@ -134,7 +221,7 @@ def _check_state(state: str, task: Any) -> int:
     except Exception as error:  # torch raises many kinds on foreign bytes
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
         raise ConfigError(
-            f"{state}: is not the state of such a run ({reason}); resume takes a last.ckpt and the settings it had"
+            f"{state}: is not the state of such a run ({reason}); resume takes a state and the settings it had"
         ) from None
 
 
@@ -157,9 +244,10 @@ def _make_folder(folder: Path, *, fresh: bool) -> None:
     """Make the run's folder, rid a fresh run's of what another left, and keep a log there."""
     folder.mkdir(parents=True, exist_ok=True)
     if fresh:
-        made = [file for name in ("csv", "tensorboard", "previews") for file in (folder / name).glob("*")]
-        for leftover in (folder / "last.ckpt", folder / "train.log", *made):
+        made = [file for name in ("states", "csv", "tensorboard", "previews") for file in (folder / name).glob("*")]
+        for leftover in (folder / "train.log", *made):
             leftover.unlink(missing_ok=True)
+    (folder / FAILED).unlink(missing_ok=True)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if handler.get_name() == "fststyle-run"]:
         root.removeHandler(handler)  # of the run before, in a multirun
@@ -171,17 +259,10 @@ def _make_folder(folder: Path, *, fresh: bool) -> None:
 
 
 def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, Any]) -> list[Any]:
-    from fststyle.training.callbacks import (
-        AverageWeights,
-        CountUnreadable,
-        Export,
-        Health,
-        Previews,
-        SaveState,
-        StopOnInterrupt,
-    )
+    from fststyle.training.callbacks import AverageWeights, CountUnreadable, Export, Health, Previews
+    from fststyle.training.state import SaveState
 
-    callbacks: list[Any] = [StopOnInterrupt(), CountUnreadable(cfg.data.max_unreadable)]
+    callbacks: list[Any] = [CountUnreadable(cfg.data.max_unreadable)]
     if cfg.average:
         callbacks.append(AverageWeights(cfg.average))
     if cfg.previews.count:
@@ -191,7 +272,8 @@ def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, A
         callbacks.append(Health(data.held_out_images[0], cfg.health))
     exported = folder / f"{cfg.name}.safetensors"
     callbacks.append(Export(exported, run_record, cfg.export_dtype, cfg.candidates, cfg.save_every))
-    callbacks.append(SaveState(folder, cfg.save_every))  # after those whose state it saves
+    # After those whose state it saves.
+    callbacks.append(SaveState(folder, cfg.save_every, cfg.save_minutes, cfg.keep_states))
     return callbacks
 
 

@@ -1,11 +1,10 @@
-"""What happens beside the training steps: saved state, averaged weights, previews, the exported file."""
+"""What happens beside the training steps: averaged weights, previews, examinations, the exported file."""
 
 from __future__ import annotations
 
 import copy
 import logging
 import os
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,69 +22,11 @@ from fststyle import health
 from fststyle.images import contact_sheet, save_image, to_pixels
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.training.data import UNREADABLE_MINIMUM
+from fststyle.training.ranks import agreeing, total
 from fststyle.training.sources import DataError
+from fststyle.training.state import Stop, stopped_by
 
 log = logging.getLogger(__name__)
-
-
-class SaveState(Callback):
-    """Keep ``last.ckpt``: network, optimizer, progress. Written beside its name, then moved there.
-
-    Args:
-        folder: where it lies.
-        every: steps between two saves; the last step is always saved.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], every: int = 500) -> None:
-        self.path, self.every = Path(folder) / "last.ckpt", _steps(every, "states")
-        self.saved = -1
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Inside the loop, where Lightning's own counters are those of a run in progress: a longer
-        # run can go on from the last step, too.
-        step = trainer.global_step
-        if step % self.every == 0 or step == trainer.max_steps or trainer.should_stop:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        self.save(trainer)  # for runs that end by time
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Save unless this step is saved already."""
-        if trainer.global_step != self.saved:
-            part = self.path.with_suffix(".part")
-            trainer.save_checkpoint(part, weights_only=False)
-            if trainer.is_global_zero:
-                part.replace(self.path)
-            self.saved = trainer.global_step
-
-
-class StopOnInterrupt(Callback):
-    """The first Ctrl-C ends the run after the current step, with state saved and style exported."""
-
-    _before: Any = None
-
-    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        self.interrupted = False
-        process = os.getpid()
-
-        def stop(*_: Any) -> None:
-            if os.getpid() != process:
-                return  # a decoding worker, which the terminal tells as well: it ends with this process
-            if self.interrupted:
-                raise KeyboardInterrupt
-            self.interrupted = True
-            trainer.should_stop = True
-            log.warning("interrupted: finishing this step, saving and exporting; once more to stop at once")
-
-        self._before = signal.signal(signal.SIGINT, stop)
-
-    def on_fit_end(self, *_: Any) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def on_exception(self, *_: Any) -> None:
-        if self._before is not None:  # else the run ended before it began
-            signal.signal(signal.SIGINT, self._before)
 
 
 class AverageWeights(Callback):
@@ -157,10 +98,10 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
 
 
 class CountUnreadable(Callback):
-    """Name each picture that cannot be read once; stop when more than a share of them are unreadable.
+    """Name each picture that cannot be read once; stop, on all ranks, when more than a share of them are unreadable.
 
     Args:
-        max_share: of the pictures met so far.
+        max_share: of the pictures met so far, by all ranks together.
     """
 
     def __init__(self, max_share: float = 0.05) -> None:
@@ -175,10 +116,14 @@ class CountUnreadable(Callback):
             if message not in self.named:
                 self.named.add(message)
                 log.warning("skipped, cannot be read (%d so far): %s", len(self.named), message)
-        if self.met >= UNREADABLE_MINIMUM and self.met > self.max_share * self.seen:
+        if not agreeing(trainer):
+            return
+        met, seen = total(trainer, [self.met, self.seen])
+        if met >= UNREADABLE_MINIMUM and met > self.max_share * seen:
+            last = f"; the last: {batch['unreadable'][-1]}" if batch["unreadable"] else ""
             raise DataError(
-                f"{self.met} of the first {self.seen} pictures cannot be read, more than data.max_unreadable="
-                f"{self.max_share:g} allows; the last: {batch['unreadable'][-1] if batch['unreadable'] else ''}"
+                f"{met} of the first {seen} pictures cannot be read, more than data.max_unreadable="
+                f"{self.max_share:g} allows{last}"
             )
 
 
@@ -246,7 +191,7 @@ class Health(Callback):
 
 
 class Export(Callback):
-    """At the end, however it came, write the one file: the best of the run's last networks.
+    """At the end, unless a signal told to save alone, write the one file: the best of the run's last networks.
 
     Best is the one with the fewest faults, and among those the one of the lowest held-out objective.
 
@@ -272,6 +217,7 @@ class Export(Callback):
             raise ValueError(f"candidates is {candidates}; expected at least 1")
         self.path, self.record, self.dtype = Path(path), record, dtype
         self.every = _steps(every, "candidates")
+        self.written = False
         #: Seconds that the run took before it was resumed, and when it began or was.
         self.before, self.began = 0.0, time.perf_counter()
         #: Step and weights of the networks that may be exported.
@@ -301,11 +247,11 @@ class Export(Callback):
         self.before = state.get("seconds", 0.0)
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        if not trainer.is_global_zero or not trainer.global_step:
+        if not trainer.is_global_zero or not trainer.global_step or stopped_by(trainer) > Stop.EXPORT:
             return
         self._remember(trainer, task)
         loss: Any = task.loss
-        batch = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * trainer.world_size  # type: ignore[attr-defined]
+        batch = trainer.datamodule.global_batch  # type: ignore[attr-defined]
         network, judged = self.choose(trainer, task)
         encoder, more = task.exported()  # type: ignore[operator]
         record = {
@@ -314,10 +260,13 @@ class Export(Callback):
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
+            "global_batch": batch,
+            "ranks": trainer.world_size,
             "seconds": round(self.seconds()),
             **judged,
         }
         save_checkpoint(self.path, network, record, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
+        self.written = True
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
         """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``health``."""

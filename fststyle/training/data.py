@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
 from fststyle.training.sources import DataError, Generated, Source
+from fststyle.training.state import ignore_signals
 
 log = logging.getLogger(__name__)
 
@@ -155,17 +156,16 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 class Positions(Sampler[list[int]]):
-    """Batches of positions: batch k holds k · global batch + rank · batch + 0 … batch - 1, without end."""
+    """Batches of positions without end: batch k holds first + k · global batch + rank · batch + 0 … batch - 1."""
 
-    def __init__(self, first_batch: int, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
-        self.first_batch, self.batch_size, self.rank, self.ranks = first_batch, batch_size, rank, ranks
+    def __init__(self, first: int, batch_size: int, rank: int = 0, ranks: int = 1) -> None:
+        self.first, self.batch_size, self.rank, self.ranks = first, batch_size, rank, ranks
 
     def __iter__(self) -> Iterator[list[int]]:
-        batch = self.first_batch
+        first = self.first + self.rank * self.batch_size
         while True:
-            first = (batch * self.ranks + self.rank) * self.batch_size
             yield list(range(first, first + self.batch_size))
-            batch += 1
+            first += self.ranks * self.batch_size
 
 
 class StreamedPositions(Sampler[list[tuple[int, Any]]]):
@@ -332,6 +332,9 @@ class Photographs(pl.LightningDataModule):
             held = sorted(int(i) for i in order[: self.held_out])
             self.indices = sorted(int(i) for i in order[self.held_out :])
         self._held_images = self._read_held_out(held)
+        #: Where a run that was resumed begins, and where its step 0 was, had its batches always been these.
+        self._resumed: int | None = None
+        self._origin = 0
 
     def _read_held_out(self, held: Sequence[int]) -> list[Tensor]:
         if isinstance(self.source, Generated):
@@ -353,12 +356,37 @@ class Photographs(pl.LightningDataModule):
         return torch.stack(self._held_images) if self._held_images else torch.zeros(0, 3, self.size, self.size)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The sequence from the trainer's position on (from the start, without a trainer)."""
-        first, rank, ranks = 0, 0, 1
-        if self.trainer is not None:
-            first = self.trainer.global_step * self.trainer.accumulate_grad_batches
-            rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        return self._loader(Positions(first, self.batch_size, rank, ranks))
+        """The sequence from the run's position on (from the start, without a trainer)."""
+        if self.trainer is None:
+            return self._loader(Positions(0, self.batch_size))
+        if self._resumed is not None:
+            # What the run before took, whatever the size of its batches.
+            self._origin = self._resumed - self.trainer.global_step * self.global_batch
+            self._resumed = None
+        ranks = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(Positions(self._position(), self.batch_size, *ranks))
+
+    @property
+    def global_batch(self) -> int:
+        """The photographs of one step of the optimizer, on all ranks together."""
+        trainer = self.trainer
+        return self.batch_size * (trainer.accumulate_grad_batches * trainer.world_size if trainer else 1)
+
+    def _position(self) -> int:
+        assert self.trainer is not None
+        return self._origin + self.trainer.global_step * self.global_batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the sequence goes on, and what it depends on."""
+        return {"position": self._position(), "seed": self.seed, "pictures": len(self.indices)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._resumed = state["position"]
+        if (state["seed"], state["pictures"]) != (self.seed, len(self.indices)):
+            log.warning(
+                "the run before had seed %d and %d pictures, this one has %d and %d: pictures come in another order",
+                *(state["seed"], state["pictures"], self.seed, len(self.indices)),
+            )
 
     def calibration_batches(self, count: int) -> Iterator[Tensor]:
         """The first ``count`` training crops, in batches (B, 3, size, size)."""
@@ -371,7 +399,7 @@ class Photographs(pl.LightningDataModule):
 
     def batches_from(self, batch: int) -> Iterator[Tensor]:
         """The endless sequence from a batch on, (B, 3, size, size) each, for loops without a trainer."""
-        for samples in self._loader(Positions(batch, self.batch_size)):
+        for samples in self._loader(Positions(batch * self.batch_size, self.batch_size)):
             yield samples["image"]
 
     def _loader(self, positions: Positions) -> DataLoader[Any]:
@@ -389,6 +417,7 @@ class Photographs(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.workers else None,
+            worker_init_fn=ignore_signals,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

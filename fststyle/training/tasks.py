@@ -157,6 +157,8 @@ class Task(pl.LightningModule):
         return self.steps >= COMPILE_FROM.get(device, COMPILE_FROM["cpu"])
 
     def on_fit_start(self) -> None:
+        # Each rank has measured them on the same photographs; its hardware may round as no other's does.
+        self.loss.normalizers = self.trainer.strategy.broadcast(self.loss.normalizers)
         self.style_targets = {layer: gram.to(self.device) for layer, gram in self.style_targets.items()}
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
@@ -194,7 +196,7 @@ class Task(pl.LightningModule):
 
     def _log_terms(self, stage: str, terms: LossTerms, batch_size: int) -> None:
         named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
-        self.log_dict(named, batch_size=batch_size, sync_dist=stage == "val")
+        self.log_dict(named, batch_size=batch_size, sync_dist=True)
 
     def _show_progress(self, terms: LossTerms, batch_size: int) -> None:
         shown = {"loss": terms.total.detach()}

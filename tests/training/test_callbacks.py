@@ -1,13 +1,10 @@
-"""Beside the steps: state to go on from, averaged weights, previews, the exported file, and when to stop."""
+"""Beside the steps: averaged weights, previews, examinations, the exported file, and when to stop."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor, nn
+from torch import Tensor
 
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
@@ -32,69 +29,14 @@ from fststyle.training.callbacks import (
     Export,
     Health,
     Previews,
-    SaveState,
-    StopOnInterrupt,
     held_out_terms,
     trained_network,
 )
-from fststyle.training.data import Photographs
-from fststyle.training.sources import DataError, folder
+from fststyle.training.sources import DataError
 from fststyle.training.tasks import StyleTask
+from runs import At, fit, make_task, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
-
-
-def make_task(**options: Any) -> StyleTask:
-    torch.manual_seed(0)
-    network = TransformNet(width=4, residual_blocks=1)
-    encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
-    loss = PerceptualLoss(encoder, balanced=True, style="mean")
-    generator = torch.Generator().manual_seed(1)
-    style = loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator))
-    loss.calibrate([torch.rand(4, 3, 32, 32, generator=generator)], style)
-    return StyleTask(network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "steps": 6, **options})
-
-
-def fit(
-    photographs: Path,
-    callbacks: list[Callback],
-    steps: int,
-    task: StyleTask | None = None,
-    resume: Path | None = None,
-    **options: Any,
-) -> tuple[StyleTask, pl.Trainer]:
-    """Train on the photographs' folder; task and data are new each time, as after a restart."""
-    task = task or make_task()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        callbacks=callbacks,
-        check_val_every_n_epoch=None,
-        default_root_dir="/nonexistent",  # nobody writes there
-        **{"val_check_interval": 100, **options},
-        **dict.fromkeys(
-            ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "num_sanity_val_steps"),
-            False,
-        ),
-    )
-    data = Photographs(folder(photographs), size=32, batch_size=2, workers=0, held_out=2)
-    trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
-    return task, trainer
-
-
-def weights(network: nn.Module) -> Tensor:
-    return torch.cat([weight.detach().flatten().clone() for weight in network.parameters()])
-
-
-class At(Callback):
-    """Do something once a step is done."""
-
-    def __init__(self, step: int, action: Callable[[pl.Trainer], Any]) -> None:
-        self.step, self.action = step, action
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            self.action(trainer)
 
 
 class Weights(Callback):
@@ -111,108 +53,10 @@ class Weights(Callback):
         self.judged.append(weights(task.network))
 
 
-def stop(trainer: pl.Trainer) -> None:
-    trainer.should_stop = True
-
-
-# --- saved state ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def straight(photographs: Path) -> tuple[Tensor, Tensor]:
-    """Weights and averaged weights of six steps in one go."""
-    average = AverageWeights(0.3)
-    task, _ = fit(photographs, [average], 6)
-    assert average.average is not None
-    return weights(task.network), weights(average.average.module)
-
-
-@pytest.mark.parametrize("end", ["at its last step", "by an interrupt", "by its time"])
-def test_a_resumed_run_ends_with_the_bits_of_one_that_was_never_stopped(
-    photographs: Path, straight: tuple[Tensor, Tensor], tmp_path: Path, end: str
-) -> None:
-    callbacks: list[Callback] = [AverageWeights(0.3), SaveState(tmp_path)]
-    if end == "by an interrupt":  # arrives within a step, before the state is due
-        callbacks.insert(0, At(3, stop))
-    elif end == "by its time":  # found out once all others had their turn
-        callbacks.append(At(3, stop))
-    _, trainer = fit(photographs, callbacks, 3 if end == "at its last step" else 6)
-    assert trainer.global_step == 3
-
-    average = AverageWeights(0.3)
-    task, trainer = fit(photographs, [average, SaveState(tmp_path)], 6, resume=tmp_path / "last.ckpt")
-    assert trainer.global_step == 6
-    assert average.average is not None
-    torch.testing.assert_close(weights(task.network), straight[0], rtol=0, atol=0)
-    torch.testing.assert_close(weights(average.average.module), straight[1], rtol=0, atol=0)
-
-
-def test_the_state_is_kept_every_so_many_steps_and_at_the_last_one(photographs: Path, tmp_path: Path) -> None:
-    kept: list[tuple[int, int]] = []
-
-    def look(trainer: pl.Trainer) -> None:
-        if (tmp_path / "last.ckpt").exists():
-            state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-            kept.append((trainer.global_step, state["global_step"]))
-
-    fit(photographs, [SaveState(tmp_path, every=2), *(At(step, look) for step in range(1, 6))], 5)
-    assert kept == [(2, 2), (3, 2), (4, 4), (5, 5)]
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
-
-
-@pytest.mark.parametrize("callback", [SaveState, lambda path, every: Previews(torch.zeros(0), path, every)])
 @pytest.mark.parametrize("every", [0, -1])
-def test_less_than_one_step_between_two_is_refused(callback: Any, every: int, tmp_path: Path) -> None:
+def test_less_than_one_step_between_two_previews_is_refused(every: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"every {every} steps; expected at least 1"):
-        callback(tmp_path, every=every)
-
-
-# --- Ctrl-C -----------------------------------------------------------------------------------------
-
-
-def interrupt(_: pl.Trainer) -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photographs: Path, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    task = make_task()
-    export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"})
-    _, trainer = fit(photographs, [StopOnInterrupt(), At(2, interrupt), SaveState(tmp_path), export], 100, task)
-    assert trainer.global_step == 2
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
-    assert load_checkpoint(tmp_path / "a.safetensors").record["steps"] == 2
-    assert signal.getsignal(signal.SIGINT) == before
-
-
-def test_a_second_interrupt_ends_the_run_at_once(photographs: Path, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    twice: list[Callback] = [At(2, interrupt), At(2, interrupt)]
-    try:
-        with pytest.raises((KeyboardInterrupt, SystemExit)):
-            fit(photographs, [StopOnInterrupt(), *twice, SaveState(tmp_path)], 100)
-    finally:
-        signal.signal(signal.SIGINT, before)  # Lightning puts back what it found
-    assert not (tmp_path / "last.ckpt").exists()
-
-
-def test_an_interrupt_sent_to_a_decoding_worker_too_is_left_to_the_main_process(photographs: Path) -> None:
-    """The terminal sends Ctrl-C to the whole group; a worker has inherited the handler."""
-    heard: list[int] = []
-
-    def fork(trainer: pl.Trainer) -> None:
-        child = os.fork()
-        if not child:
-            try:
-                interrupt(trainer)
-                interrupt(trainer)
-                os._exit(int(trainer.should_stop))
-            except BaseException:
-                os._exit(3)
-        heard.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-    fit(photographs, [StopOnInterrupt(), At(1, fork)], 1)
-    assert heard == [0]
+        Previews(torch.zeros(0), tmp_path, every=every)
 
 
 # --- the moving average -----------------------------------------------------------------------------
@@ -265,7 +109,7 @@ def test_the_averaged_network_is_the_one_to_show_where_there_is_one(photographs:
 
 def meet(counter: CountUnreadable, sound: int, *unreadable: str) -> None:
     batch = {"image": torch.zeros(sound, 1), "unreadable": list(unreadable)}
-    counter.on_train_batch_start(None, None, batch, 0)  # type: ignore[arg-type]
+    counter.on_train_batch_start(SimpleNamespace(world_size=1), None, batch, 0)  # type: ignore[arg-type]
 
 
 def test_a_share_of_unreadable_pictures_up_to_the_bound_is_met_without_stopping() -> None:
@@ -337,7 +181,7 @@ def test_without_photographs_held_out_there_are_no_previews(photographs: Path, t
 
 def export(path: Path, task: StyleTask, images: Tensor, step: int = 7, rank: int = 0, **options: Any) -> None:
     """Export as a trainer would that has made ``step`` steps of 2 ranks, 3 batches of 4 each."""
-    data = SimpleNamespace(batch_size=4, val_dataloader=lambda: [{"image": images[:2]}, {"image": images[2:]}])
+    data = SimpleNamespace(global_batch=24, val_dataloader=lambda: [{"image": images[:2]}, {"image": images[2:]}])
     trainer = SimpleNamespace(
         is_global_zero=rank == 0,
         global_step=step,

@@ -1,0 +1,136 @@
+"""Several runs of one command (``-m``): what each does is kept apart, and a table at the end tells of them all."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+#: In a run's folder: the command that makes this run alone, and why it failed.
+COMMAND, FAILED = "command.txt", "failed.txt"
+
+
+class Sweep(Callback):
+    """Hydra's hook at the beginning of a multirun, in the process that was started."""
+
+    #: The folder of the one that began last.
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Sweep.folder = Path(config.hydra.sweep.dir)
+
+
+def is_one() -> bool:
+    """Whether this is one run of a multirun that is told of in a table."""
+    config = HydraConfig.get()
+    return bool(config.mode == RunMode.MULTIRUN and "sweep" in config.callbacks)
+
+
+def begin(command: str) -> None:
+    """Keep the command that makes this run of a multirun alone."""
+    # Where another process runs it, on a cluster, nobody has set this up.
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = HydraConfig.get()
+    folder = Path(config.runtime.output_dir)
+    words = ["fststyle", command, *config.overrides.task, f"output={folder}", "resume=auto"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / COMMAND).write_text(shlex.join(words) + "\n", encoding="utf-8")
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def fail(error: Exception) -> None:
+    """Keep why this run of a multirun failed; the others go on."""
+    refused = isinstance(error, (ValueError, OSError))
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    log.error("%s: %s", "error" if refused else "failed", text)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    (folder / FAILED).write_text(f"{'refused' if refused else 'failed'}: {text}\n", encoding="utf-8")
+
+
+@dataclass
+class Row:
+    """One run in the table."""
+
+    name: str
+    folder: Path
+    #: Of the exported file; None where there is none.
+    record: dict[str, Any] | None
+    #: Why there is none.
+    reason: str = ""
+
+    @property
+    def refused(self) -> bool:
+        return self.reason.startswith("refused")
+
+
+def rows(folder: Path) -> list[Row]:
+    """The runs in a multirun's folder, in the order of their numbers."""
+    from fststyle.networks.checkpoint import read_record
+
+    found = []
+    for command in sorted(folder.glob(f"*/{COMMAND}"), key=lambda path: int(path.parent.name.partition("_")[0])):
+        run = command.parent
+        config: Any = OmegaConf.load(run / "config.yaml") if (run / "config.yaml").is_file() else {}
+        name = str(config.get("name", run.name.partition("_")[2]))
+        exported = run / f"{name}.safetensors"
+        if (run / FAILED).is_file():
+            found.append(Row(name, run, None, (run / FAILED).read_text(encoding="utf-8").strip()))
+        elif exported.is_file():
+            found.append(Row(name, run, read_record(exported)))
+        else:
+            found.append(Row(name, run, None, "unfinished: killed, or still running"))
+    return found
+
+
+def report(folder: Path) -> int:
+    """Print the table of a multirun; returns the exit code.
+
+    0 where all are done, 2 where all were refused, else 1.
+    """
+    runs = rows(folder)
+    lines: list[tuple[str, ...]] = [("run", "steps", "content", "style", "total", "images/s", "health", "file")]
+    for run in runs:
+        if run.record is None:
+            lines.append((run.name, *["—"] * 5, run.reason.partition(":")[0], str(run.folder)))
+        else:
+            lines.append((run.name, *_figures(run.record), str(run.folder / f"{run.name}.safetensors")))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    missing = [run for run in runs if run.record is None]
+    for run in missing:
+        print(f"{run.name}: {run.reason}\n  again: {(run.folder / COMMAND).read_text(encoding='utf-8').strip()}")
+    if not missing:
+        return 0
+    return 2 if all(run.refused for run in runs) else 1
+
+
+def _figures(record: dict[str, Any]) -> Sequence[str]:
+    """Steps, held-out terms (a mean over layers), speed and health of an exported file's record."""
+    from fststyle.health import faults
+
+    held_out: dict[str, float] = record.get("held_out", {})
+
+    def term(kind: str) -> str:
+        values = [value for name, value in held_out.items() if name == kind or name.startswith(f"{kind}/")]
+        return f"{sum(values) / len(values):.3g}" if values else "—"
+
+    seconds = record.get("seconds") or 0
+    found = faults(record.get("health", {}))
+    return (
+        str(record["steps"]),
+        *(term(kind) for kind in ("content", "style", "total")),
+        f"{record['images'] / seconds:.1f}" if seconds else "—",
+        (found[0].partition(" (")[0] if found else "sound") if record.get("health") else "—",
+    )
