@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test test-cluster lint format clean
 help:
 	@echo "make demo    install, apply a shipped style, train a small one for two minutes: out/demo/index.html"
 	@echo "make test    install with development tools; lint, types, import contracts, tests"
+	@echo "make test-cluster  start a Slurm of two nodes on this machine and train on it; needs root"
 	@echo "make format  bring the code into its format"
 	@echo "make clean   remove .venv and everything made"
 
@@ -34,6 +35,11 @@ lint: $(VENV)/.dev
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+
+test-cluster: $(VENV)/.dev
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+		{ echo "installing slurm-wlm and munge"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge >/dev/null; }
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -rs
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

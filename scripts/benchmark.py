@@ -10,7 +10,8 @@ now; operations are counted by torch (convolutions and matrix products), not gue
 ``growth``: with pixels, batch and width. ``difference``: of the shipped styles' pictures, by backend.
 ``memory``: peak memory of a process that does one pass. ``cli``: the command from its start to the written
 file. ``slow``: an evaluation of the slow mode's objective and gradient. ``loading``: photographs alone.
-``train``: ``fststyle train`` as a whole. Writes benchmark.json and benchmark.html.
+``train``: ``fststyle train`` as a whole. ``ranks``: two processes of one core each
+against one. ``saving``: what a state every 100 steps costs. Writes benchmark.json and benchmark.html.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fststyle import TransformNet, save_image
+from fststyle.cli import main as fststyle
 from fststyle.cli.parts import preset_loss
 from fststyle.images import find_pictures, read_picture
 from fststyle.inference import Stylizer
@@ -210,6 +212,76 @@ def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     return {"fststyle train as a whole": found}
 
 
+def ranks(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """``trainer=ddp``: two processes on a core each, against one on one core; medians over each run, in turn."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    speeds: dict[str, list[float]] = {"reference": [], "2 ranks": []}
+    for _ in range(chosen.repeats):
+        for name, own, words in (
+            ("reference", cores[:1], []),
+            ("2 ranks", cores, ["trainer=ddp", "trainer.devices=2"]),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                table = _trained(chosen, folder, [*words, "threads=1", "data.workers=0"], own)
+            speeds[name].append(float(np.median(table[1:])))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    table = [
+        {"what": name, "images/s": round(value, 2), "times": round(value / medians["reference"], 2)}
+        for name, value in medians.items()
+    ]
+    return {f"training on 1 and 2 ranks of one core, batch {chosen.batch} each": table}
+
+
+def saving(chosen: argparse.Namespace) -> dict[str, list[Row]]:
+    """What a state every 100 steps costs: seconds of a save over those of 100 steps."""
+    from fststyle.training.state import SaveState
+
+    save, took = SaveState.save, []
+
+    def timed(callback: SaveState, trainer: Any) -> None:
+        began = time.perf_counter()
+        save(callback, trainer)
+        took.append(time.perf_counter() - began)
+
+    SaveState.save = timed  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            more = ["save_every=10", "save_minutes=null", "data.workers=1"]
+            speed = float(np.median(_trained(chosen, folder, more)[1:]))
+            size = max(file.stat().st_size for file in Path(folder).glob("run/states/*"))
+    finally:
+        SaveState.save = save  # type: ignore[method-assign]
+    seconds, hundred = statistics.median(took), 100 * chosen.batch / speed
+    row = {
+        "save, seconds": round(seconds, 3),
+        "state, MB": round(size / 1e6, 1),
+        "100 steps, seconds": round(hundred, 1),
+    }
+    return {"a state every 100 steps": [{**row, "share": round(seconds / hundred, 4)}]}
+
+
+def _trained(
+    chosen: argparse.Namespace, folder: str, more: Sequence[str], cores: Sequence[int] | None = None
+) -> np.ndarray:
+    """Images per second of a run of ``fststyle train``, every few steps; in this process, unless cores are given."""
+    painting = Path(folder) / "painting.png"
+    save_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8), painting)
+    source = ["data=folder", f"data.source.path={chosen.photographs}"] if chosen.photographs else ["data=generated"]
+    words = [
+        *("train", f"style.image={painting}", f"output={folder}/run", *source, f"steps={chosen.steps}"),
+        *(f"encoder={chosen.encoder[-1]}", f"data.batch_size={chosen.batch}", f"trainer.accelerator={chosen.device}"),
+        *("task.compile=false", "trainer.log_every_n_steps=5", "previews.count=0", "health=null", *more),
+    ]
+    if cores is None:
+        if fststyle(words):
+            raise SystemExit("the run failed")
+    else:
+        pinned = lambda: os.sched_setaffinity(0, cores)  # noqa: E731
+        subprocess.run([sys.executable, "-m", "fststyle", *words], check=True, preexec_fn=pinned)
+    table = np.genfromtxt(f"{folder}/run/csv/metrics.csv", delimiter=",", names=True)["trainimages_per_second"]
+    return np.asarray(table[~np.isnan(table)])
+
+
 def loading(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     """Photographs per second, decoded, cropped and batched, against decoding them whole."""
     from PIL import Image
@@ -381,6 +453,8 @@ CASES = {
     "slow": slow,
     "train": train,
     "loading": loading,
+    "ranks": ranks,
+    "saving": saving,
     "inference": inference,
     "growth": growth,
     "difference": difference,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,6 +25,9 @@ def run(options: argparse.Namespace) -> int:
     for model, own in scales.items():
         if own != scale:
             raise ValueError(f"{model} enlarges by {own}; the others, or --scale, by {scale}: measure them separately")
+    twice = [label for label, count in Counter(map(label_of, models)).items() if count > 1]
+    if twice:
+        raise ValueError(f"two of the models are called {twice[0]}; give one of the files another name")
     if not options.blur >= 0:
         raise ValueError(f"--blur is {options.blur}; expected a number ≥ 0")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
@@ -287,6 +288,9 @@ class SuperResTask(Task):
         blur: of the reduction, a standard deviation in pixels of the photograph; the paper's is 1.
         checkerboard_weight: of ``losses.checkerboard_loss`` of what is wrong, in what is minimised: features
             hardly see the fine weave that the paper's results have.
+        turned: minimise the loss of both pictures turned by the same random angle and enlarged, anew in each
+            step. A weave that features do not see as it is they see then (as Olah, Mordvintsev, Schubert
+            2017, "Feature visualization", do against such patterns).
         options: as in ``Task``.
     """
 
@@ -298,10 +302,11 @@ class SuperResTask(Task):
         loss: PerceptualLoss,
         blur: float = 1.0,
         checkerboard_weight: float = 150.0,
+        turned: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(network, loss, **options)
-        self.checkerboard_weight = _weight(checkerboard_weight)
+        self.checkerboard_weight, self.turned = _weight(checkerboard_weight), turned
         if not 0 <= blur < math.inf:
             raise ValueError(f"blur is {blur}; expected a number ≥ 0")
         if not isinstance(getattr(network, "scale", None), int):
@@ -317,16 +322,43 @@ class SuperResTask(Task):
         if size < least or size % self.scale:
             raise ValueError(f"data.size is {size}; expected a multiple of {self.scale} of at least {least}")
 
-    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        photographs = inputs.contiguous(memory_format=torch.channels_last)
+    def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Photographs (B, 3, H, W), and how to turn them this time: an affine map (2, 3)."""
+        # All ranks have drawn the same so far: one angle for the whole batch is the same on all.
+        return batch["image"], random_turn().to(batch["image"])
+
+    def judge(
+        self, inputs: tuple[Tensor, Tensor], network: nn.Module | None = None, regularized: bool = False
+    ) -> LossTerms:
+        photographs, turn = inputs
+        photographs = photographs.contiguous(memory_format=torch.channels_last)
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
-        terms: LossTerms = self.loss(output, content=self.loss.content_targets(photographs), pixels=photographs)
+        judged, wanted = output, photographs
+        if regularized and self.turned:
+            judged, wanted = turned(output, turn), turned(photographs, turn)
+        terms: LossTerms = self.loss(judged, content=self.loss.content_targets(wanted), pixels=wanted)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output - photographs)
         return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]
+
+
+def random_turn() -> Tensor:
+    """An affine map (2, 3), as ``turned`` takes it, by any angle, and enlarged by 1 to 1.3 of what keeps within."""
+    angle, zoom = torch.rand(2).tolist()
+    angle *= 2 * math.pi
+    cos, sin = math.cos(angle), math.sin(angle)
+    scale = 1 / ((1 + 0.3 * zoom) * (abs(cos) + abs(sin)))
+    return torch.tensor([[scale * cos, -scale * sin, 0.0], [scale * sin, scale * cos, 0.0]])
+
+
+def turned(image: Tensor, turn: Tensor) -> Tensor:
+    """A square image (B, C, S, S) seen through an affine map (2, 3) of places, -1 to 1 along each side; bilinear."""
+    image = image if image.dtype == torch.float64 else image.float()
+    grid = F.affine_grid(turn.to(image).expand(len(image), 2, 3), list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 class InverseTask(Task):

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -23,6 +20,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from commands import SMALL, in_folder, train
 from fststyle.cli import main
 from fststyle.images import save_image
 from fststyle.networks.checkpoint import load_checkpoint, read_record
@@ -30,17 +28,6 @@ from fststyle.training.state import newest_state
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
 
-#: A run of a second or less.
-SMALL = (
-    "encoder=random",
-    "encoder.widths=[4,6,8,10,12]",
-    "network.width=4",
-    "network.residual_blocks=1",
-    "data.size=32",
-    "data.workers=0",
-    "trainer.accelerator=cpu",
-    "calibration_photographs=8",
-)
 #: With something to see in four steps.
 WATCHED = ("steps=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=2", "previews.every=2")
 
@@ -50,31 +37,6 @@ def painting(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) ->
     path = tmp_path_factory.mktemp("paintings") / "flowers.png"
     save_image(astronaut[:96, 100:228].copy(), path)
     return path
-
-
-@contextmanager
-def in_folder(folder: Path) -> Iterator[None]:
-    """Run there, and undo what a command that is a process of its own may leave behind."""
-    root = logging.getLogger()
-    before, argv, handlers, level = Path.cwd(), sys.argv, root.handlers[:], root.level
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        sys.argv = argv
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-        for handler in root.handlers:
-            if handler not in handlers:
-                handler.close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-def train(folder: Path, *words: str) -> int:
-    folder.mkdir(exist_ok=True)
-    with in_folder(folder):
-        return main(["train", *words])
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,10 @@ def test_blur_makes_it_harder(here: Path) -> None:
     [
         (["nowhere"], "nowhere: is not a folder"),
         (["large", "--model", "mine.safetensors", "--model", "eight.safetensors"], "enlarges by 8"),
+        (
+            ["large", "--model", "mine.safetensors", "--model", "./mine.safetensors"],
+            "two of the models are called mine",
+        ),
         (["large", "--model", "mine.safetensors", "--blur", "-1"], "--blur is -1.0"),
         (["."], "a.png: is 33×24 pixels; ×4 takes 64"),
     ],

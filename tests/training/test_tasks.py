@@ -22,7 +22,7 @@ from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.training import tasks
-from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, random_turn, turned
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -433,12 +433,13 @@ def test_super_resolution_judges_the_enlarged_against_the_photograph(loss: str) 
             assert task.loss.encoder is not None
             found, wanted = (task.loss.encoder(x, ["relu2_2"])["relu2_2"] for x in (output, photographs))
             expected = (found - wanted).square().mean()
-        torch.testing.assert_close(task.judge(photographs).total, expected)
+        torch.testing.assert_close(task.judge(task.inputs({"image": photographs})).total, expected)
 
 
 @pytest.mark.parametrize("loss", ["pixel", "feature"])
 def test_super_resolution_is_learned(loss: str) -> None:
-    totals = train(enlarging(loss, learning_rate=3e-3), pictures(4, 0.3).repeat(1, 1, 2, 2), 40)
+    task = enlarging(loss, learning_rate=3e-3)
+    totals = train(task, task.inputs({"image": pictures(4, 0.3).repeat(1, 1, 2, 2)}), 40)
     assert totals[-1] < 0.7 * totals[0]
 
 
@@ -447,8 +448,31 @@ def test_super_resolution_is_kept_from_weaving_by_what_repeats_in_its_errors() -
     with torch.no_grad():
         error = task.network(reduce(photographs, 4, 1.0)) - photographs
         expected = error.square().mean() + 7 * checkerboard_loss(error)
-        torch.testing.assert_close(task.objective(photographs).total, expected)
-        torch.testing.assert_close(task.judge(photographs).total, error.square().mean())
+        torch.testing.assert_close(task.objective(task.inputs({"image": photographs})).total, expected)
+        torch.testing.assert_close(task.judge(task.inputs({"image": photographs})).total, error.square().mean())
+
+
+def test_super_resolution_may_be_judged_turned() -> None:
+    task, photographs = enlarging("pixel", turned=True), pictures(2, 0.0).repeat(1, 1, 2, 2)
+    with torch.no_grad():
+        inputs = task.inputs({"image": photographs})
+        error = task.network(reduce(photographs, 4, 1.0)) - photographs
+        torch.testing.assert_close(task.judge(inputs).total, error.square().mean())
+        torch.testing.assert_close(task.objective(inputs).total, turned(error, inputs[1]).square().mean())
+    assert not torch.equal(task.inputs({"image": photographs})[1], inputs[1])
+
+
+def test_a_turn_stays_within_the_picture_and_keeps_angles() -> None:
+    corners = torch.tensor([[-1.0, -1.0, 1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    for _ in range(50):
+        turn = random_turn()
+        assert (corners @ turn.T).abs().max() <= 1 + 1e-6
+        square = turn[:, :2] @ turn[:, :2].T
+        torch.testing.assert_close(square, square[0, 0] * torch.eye(2))
+        assert square[0, 0] > 1 / 3.4
+    quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
+    image = torch.rand(2, 3, 16, 16, dtype=torch.float64)
+    torch.testing.assert_close(turned(image, quarter), image.rot90(1, (2, 3)), rtol=0, atol=1e-6)
 
 
 def test_a_preview_of_super_resolution_is_of_the_photographs_size() -> None:

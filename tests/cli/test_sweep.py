@@ -1,0 +1,73 @@
+"""Several runs of one command: one that fails does not stop the others, and a table tells of all."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commands import SMALL, train
+from fststyle.images import save_image
+from fststyle.networks.checkpoint import read_record
+
+
+@pytest.fixture
+def desk(tmp_path: Path, photographs: Path, astronaut: np.ndarray) -> Path:
+    """A folder of styles of one's own, of which the painting of one is damaged."""
+    styles = tmp_path / "mine" / "style"
+    styles.mkdir(parents=True)
+    for index, name in enumerate(("rose", "broken", "lily")):
+        painting = tmp_path / f"{name}.png"
+        save_image(astronaut[100 * index : 100 * index + 96, :96].copy(), painting)
+        styles.joinpath(f"{name}.yaml").write_text(
+            f"defaults:\n  - custom\n\nname: {name}\nimage: {painting}\nsize: 64\n"
+        )
+    (tmp_path / "broken.png").write_bytes((tmp_path / "broken.png").read_bytes()[:100])
+    return tmp_path
+
+
+@pytest.fixture
+def sweep(desk: Path, photographs: Path) -> Callable[..., int]:
+    data = ("--config-dir", "mine", "data=folder", f"data.source.path={photographs}")
+    return lambda *words: train(desk, *data, *SMALL, "steps=2", *words)
+
+
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=local",)])
+def test_a_run_that_fails_does_not_stop_the_others_and_the_table_tells(
+    launcher: tuple[str, ...], desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("-m", "style=rose,broken,lily", *launcher) == 1
+    said = capfd.readouterr().out
+    head, rose, broken, lily, reason, again = said[said.index("run ") :].splitlines()[:6]
+    assert head.split() == ["run", "steps", "content", "style", "total", "images/s", "health", "file"]
+    assert (rose.split()[:2], lily.split()[:2]) == (["rose", "2"], ["lily", "2"])
+    for row in (rose, lily):
+        assert read_record(desk / row.split()[-1])["steps"] == 2
+    assert broken.split()[0] == "broken"
+    assert broken.split()[-2] == "refused"
+    assert reason.startswith("broken: refused: ")
+    assert "broken.png" in reason
+    # It can be run alone, once the picture is there.
+    (desk / "broken.png").write_bytes((desk / "rose.png").read_bytes())
+    words = shlex.split(again.removeprefix("  again: "))
+    assert words[:2] == ["fststyle", "train"]
+    assert sweep(*[word for word in words[2:] if word not in SMALL]) == 0
+    folder = next(word.removeprefix("output=") for word in words if word.startswith("output="))
+    assert read_record(desk / folder / "broken.safetensors")["steps"] == 2
+    assert not (desk / folder / "failed.txt").exists()
+
+
+def test_a_sweep_of_refusals_is_refused(sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
+    assert sweep("-m", "style=broken", "data.batch_size=1,2") == 2
+    assert capfd.readouterr().out.count("refused") == 4
+
+
+def test_a_sweep_that_names_what_is_not_there_is_refused_before_it_begins(
+    desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("-m", "style=rose,ros") == 2
+    assert "style has no option 'ros'; did you mean 'rose'?" in capfd.readouterr().err
+    assert not (desk / "runs").exists()
