@@ -314,7 +314,14 @@ def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str
 
 
 def _quiet_libraries() -> None:
-    for text in ("not have many workers", "in eval mode at the start", "LeafSpec", "Experiment logs directory"):
+    quiet = (
+        "not have many workers",
+        "in eval mode at the start",
+        "LeafSpec",
+        "Experiment logs directory",
+        "`srun` command",
+    )
+    for text in quiet:
         warnings.filterwarnings("ignore", f".*{text}.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     import datasets

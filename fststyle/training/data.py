@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
 from fststyle.training.sources import DataError, Generated, Source
-from fststyle.training.state import ignore_signals
+from fststyle.training.state import leave_signals
 
 log = logging.getLogger(__name__)
 
@@ -417,7 +417,7 @@ class Photographs(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.workers else None,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=leave_signals,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -298,7 +299,19 @@ def stopped_by(trainer: pl.Trainer) -> Stop:
     return next((callback.agreed for callback in callbacks if isinstance(callback, StopOnSignal)), Stop.NONE)
 
 
-def ignore_signals(_: int = 0) -> None:
-    """For a decoding worker: what ends a run is told to its main process, which ends the workers in order."""
-    for number in SIGNALS:
+def leave_signals(_: int = 0) -> None:
+    """For a decoding worker: what ends a run is told to its main process, which ends the workers in order.
+
+    SIGTERM is also how that does it where a worker does not hear it otherwise; so who sent it decides.
+    """
+    for number in (number for number in SIGNALS if number != signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_if_the_parent_says_so, daemon=True).start()
+
+
+def _end_if_the_parent_says_so() -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == os.getppid():
+            os._exit(0)
