@@ -34,14 +34,15 @@ class Slurm:
         return self.run("sbatch", "--parsable", *words, cwd=cwd).strip()
 
     def until(self, done: Callable[[], bool], what: str, patience: float = 240) -> None:
-        """Wait; a job that was queued again is begun at once, not after Slurm's two minutes."""
+        """Wait; a job that was queued again is begun soon, not after Slurm's two minutes."""
         deadline = time.monotonic() + patience
+        waiting: dict[str, float] = {}
         while not done():
             assert time.monotonic() < deadline, f"{what}: not after {patience} s; {self.run('squeue')}"
             for line in self.run("squeue", "--noheader", "--format=%A %t %r").splitlines():
                 job, state, reason = line.split(maxsplit=2)
                 if (state, reason) == ("PD", "BeginTime"):
-                    subprocess.run(
-                        ["scontrol", "update", f"jobid={job}", "StartTime=now"], env=self.environment, check=False
-                    )
+                    # The nodes do not take a job that ended within the same second.
+                    if time.monotonic() > waiting.setdefault(job, time.monotonic()) + 4:
+                        self.run("scontrol", "update", f"jobid={job}", "StartTime=now")
             time.sleep(0.5)
