@@ -222,14 +222,15 @@ def ranks(chosen: argparse.Namespace) -> dict[str, list[Row]]:
             ("2 ranks", cores, ["trainer=ddp", "trainer.devices=2"]),
         ):
             with tempfile.TemporaryDirectory() as folder:
-                table = _trained(chosen, folder, [*words, "threads=1", "data.workers=0"], own)
+                small = ["network=resnet_half", "data.size=128", "threads=1", "data.workers=0"]
+                table = _trained(chosen, folder, [*words, *small], own)
             speeds[name].append(float(np.median(table[1:])))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     table = [
         {"what": name, "images/s": round(value, 2), "times": round(value / medians["reference"], 2)}
         for name, value in medians.items()
     ]
-    return {f"training on 1 and 2 ranks of one core, batch {chosen.batch} each": table}
+    return {f"training on 1 and 2 ranks of one core, half width, 128 px, batch {chosen.batch} each": table}
 
 
 def saving(chosen: argparse.Namespace) -> dict[str, list[Row]]:

@@ -51,6 +51,7 @@ SMALL = (
     "+trainer.enable_progress_bar=false",
     "trainer.val_check_interval=50",
     "calibration_photographs=8",
+    "data.held_out=4",
     "threads=1",
     "export_dtype=float32",
     "previews.count=0",

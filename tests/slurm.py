@@ -41,8 +41,9 @@ class Slurm:
             assert time.monotonic() < deadline, f"{what}: not after {patience} s; {self.run('squeue')}"
             for line in self.run("squeue", "--noheader", "--format=%A %t %r").splitlines():
                 job, state, reason = line.split(maxsplit=2)
-                if (state, reason) == ("PD", "BeginTime"):
-                    # The nodes do not take a job that ended within the same second.
-                    if time.monotonic() > waiting.setdefault(job, time.monotonic()) + 4:
-                        self.run("scontrol", "update", f"jobid={job}", "StartTime=now")
+                if (state, reason) != ("PD", "BeginTime"):
+                    continue
+                # The nodes do not take a job that ended within the same second.
+                if time.monotonic() > waiting.setdefault(job, time.monotonic()) + 4:
+                    self.run("scontrol", "update", f"jobid={job}", "StartTime=now")
             time.sleep(0.5)
