@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import hydra
 import numpy as np
 import pytest
 import torch
 
-from fststyle.cli import main
+from fststyle.cli import compose, main, parser, preview
 from fststyle.images import save_image
 from fststyle.networks import pretrained
 from fststyle.networks.checkpoint import save_checkpoint, shipped
@@ -38,6 +39,14 @@ def blocks(language: str) -> list[str]:
 
 def shell_lines() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+def documents_lines() -> list[str]:
+    """The commands of the other documents."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))]
+    found = [block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+    lines = [line.split("#")[0].strip() for block in found for line in block.splitlines()]
+    return sorted({line for line in lines if line.startswith("fststyle ")})
 
 
 def recipes() -> list[str]:
@@ -197,3 +206,15 @@ def test_documented_make_targets_exist() -> None:
 def test_pictures_and_files_that_the_readme_shows_exist() -> None:
     for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("line", documents_lines())
+def test_a_command_of_another_document_is_understood(line: str) -> None:
+    """What it does is tested elsewhere; here, that it says what there is."""
+    command, *words = shlex.split(line)[1:]
+    if command not in HYDRAS:
+        parser().parse_args([command, *words])
+        return
+    overrides = preview.photo_first(words) if command == "preview" else compose.split(words)[1]
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert hydra.compose(command, [word.split(",")[0] for word in overrides], return_hydra_config=True)

@@ -35,6 +35,11 @@ def ranks_per_node() -> int | str:
     return int(os.environ.get("SLURM_NTASKS_PER_NODE", 1)) if _of_slurm() else "auto"
 
 
+def launched() -> bool:
+    """Whether srun or torchrun starts the ranks of this run; else the command does it itself."""
+    return "LOCAL_WORLD_SIZE" in os.environ or _of_slurm()
+
+
 def rank() -> int:
     """This process among those of its run."""
     known = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))  # torchrun, the command, srun

@@ -31,6 +31,17 @@ class Sweep(Callback):
         Sweep.folder = Path(config.hydra.sweep.dir)
 
 
+def forget() -> None:
+    """Remove the folder of a multirun that was refused before its first run."""
+    folder = Sweep.folder
+    if folder is None or [path.name for path in folder.glob("*")] not in ([], ["multirun.yaml"]):
+        return
+    (folder / "multirun.yaml").unlink(missing_ok=True)
+    for empty in (folder, *list(folder.parents)[:2]):  # runs/multirun/TIME
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+
+
 def is_one() -> bool:
     """Whether this is one run of a multirun that is told of in a table."""
     config = HydraConfig.get()

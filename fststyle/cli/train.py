@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fststyle.cli.cluster import Preempted, rank, requeue, requeued, wait_for_the_end
+from fststyle.cli.cluster import Preempted, launched, rank, requeue, requeued, wait_for_the_end
 from fststyle.cli.compose import ConfigError, command_line, without_folders, without_traceback
 from fststyle.cli.parts import (
     build_encoder,
@@ -117,6 +117,11 @@ def _run(cfg: DictConfig, stopper: Any) -> str:
         use_distributed_sampler=False,  # data.py deals positions to ranks
         limit_val_batches=1.0 if len(data.held_out_images) else 0,
     )
+    if trainer.world_size > 1 and is_one() and not launched():
+        raise ConfigError(
+            f"a run of a multirun cannot start {trainer.world_size} ranks itself; let Slurm do it, with "
+            "hydra/launcher=slurm hydra.launcher.tasks_per_node=N, or train the styles one by one"
+        )
     _begin(cfg, folder, trainer, table, steps_done)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True if state else None)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -324,8 +325,8 @@ class SuperResTask(Task):
 
     def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Photographs (B, 3, H, W), and how to turn them this time: an affine map (2, 3)."""
-        # All ranks have drawn the same so far: one angle for the whole batch is the same on all.
-        return batch["image"], random_turn().to(batch["image"])
+        step = self.trainer.global_step if self._trainer is not None else 0
+        return batch["image"], random_turn(step).to(batch["image"])
 
     def judge(
         self, inputs: tuple[Tensor, Tensor], network: nn.Module | None = None, regularized: bool = False
@@ -345,11 +346,13 @@ class SuperResTask(Task):
         return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]
 
 
-def random_turn() -> Tensor:
-    """An affine map (2, 3), as ``turned`` takes it, by any angle, and enlarged by 1 to 1.3 of what keeps within."""
-    angle, zoom = torch.rand(2).tolist()
-    angle *= 2 * math.pi
-    cos, sin = math.cos(angle), math.sin(angle)
+def random_turn(step: int) -> Tensor:
+    """An affine map (2, 3), as ``turned`` takes it: by any angle, enlarged by 1 to 1.3 times what keeps within.
+
+    The step decides, so that it is the same on all ranks and in a run that goes on.
+    """
+    angle, zoom = np.random.default_rng((4, step)).random(2)
+    cos, sin = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
     scale = 1 / ((1 + 0.3 * zoom) * (abs(cos) + abs(sin)))
     return torch.tensor([[scale * cos, -scale * sin, 0.0], [scale * sin, scale * cos, 0.0]])
 

@@ -27,16 +27,19 @@ def test_alone_it_is_one_node_with_all_its_devices() -> None:
     assert (cluster.nodes(), cluster.ranks_per_node(), cluster.rank()) == (1, "auto", 0)
     assert not cluster.requeued()
     assert not cluster.requeue()
+    assert not cluster.launched()
 
 
 def test_torchrun_tells_nodes_ranks_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, RANK=5, LOCAL_RANK=1, LOCAL_WORLD_SIZE=4, GROUP_WORLD_SIZE=2, SLURM_NNODES=9, SLURM_NTASKS=9)
     assert (cluster.nodes(), cluster.ranks_per_node(), cluster.rank()) == (2, 4, 5)
+    assert cluster.launched()
 
 
 def test_srun_tells_nodes_ranks_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, SLURM_NTASKS=6, SLURM_NNODES=3, SLURM_NTASKS_PER_NODE=2, SLURM_PROCID=4, SLURM_STEP_ID=0)
     assert (cluster.nodes(), cluster.ranks_per_node(), cluster.rank()) == (3, 2, 4)
+    assert cluster.launched()
 
 
 def test_a_shell_within_slurm_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

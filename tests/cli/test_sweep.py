@@ -71,3 +71,11 @@ def test_a_sweep_that_names_what_is_not_there_is_refused_before_it_begins(
     assert sweep("-m", "style=rose,ros") == 2
     assert "style has no option 'ros'; did you mean 'rose'?" in capfd.readouterr().err
     assert not (desk / "runs").exists()
+
+
+def test_a_run_of_a_sweep_does_not_start_ranks_itself(
+    sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They would run the whole sweep."""
+    assert sweep("-m", "style=rose,lily", "trainer=ddp", "trainer.devices=2") == 2
+    assert "a run of a multirun cannot start 2 ranks itself" in capfd.readouterr().out
