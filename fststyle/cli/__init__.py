@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -78,6 +79,19 @@ def parser() -> argparse.ArgumentParser:
     stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
     stylize.add_argument(
         "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
+    )
+    stylize.add_argument(
+        "--tiles",
+        choices=("auto", "exact", "off"),
+        default="auto",
+        help="stream strip by strip, with the whole frame's result: where it would not fit, always, never",
+    )
+    stylize.add_argument(
+        "--memory",
+        type=_bytes,
+        default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2,
+        metavar="SIZE",
+        help="that a pass may take, such as 2GiB; default: half of this machine's",
     )
     _add_backend(stylize)
     stylize.set_defaults(run=_stylize)
@@ -192,6 +206,13 @@ def _size(text: str) -> int:
     if not text.isdigit() or int(text) < 16:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of at least 16 pixels")
     return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a size such as 2GiB or 500MB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** ("KMGT".index(found[2].upper()) + 1))
 
 
 def _stylize(options: argparse.Namespace) -> int:

@@ -21,7 +21,10 @@ def run(options: argparse.Namespace) -> int:
     stylizer = Stylizer.from_checkpoint(options.style, options.device, options.backend, options.precision)
 
     def stylised(picture: Picture) -> np.ndarray:
-        output = stylizer.pixels(picture.rgb, median=options.median)
+        if options.tiles == "exact":
+            output = stylizer.streamed(picture.rgb, options.memory, options.median)
+        else:
+            output = stylizer.pixels(picture.rgb, options.median, options.memory if options.tiles == "auto" else None)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
     return process(inputs, targets, stylised, lambda path: read_picture(path, options.size))

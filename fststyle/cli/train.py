@@ -47,9 +47,8 @@ def train(cfg: DictConfig) -> None:
     set_threads(cfg)
     check_missing(cfg)
     stopper = StopOnSignal()
-    stopper.listen(
-        signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
-    )  # before there is a step to finish, they end it at once
+    # Before there is a step to finish, they end it at once.
+    stopper.listen(signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     try:
         ended = _run(cfg, stopper)
     except KeyboardInterrupt:

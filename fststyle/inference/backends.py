@@ -181,12 +181,12 @@ class OpenVINOBackend:
         if min(images.shape[-2:]) < self.smallest:
             import torch
 
-            return self._torch(torch.from_numpy(images)).numpy()
+            return self.torch(torch.from_numpy(images)).numpy()
         return self._run(np.ascontiguousarray(images, dtype=np.float32))[0]
 
     @functools.cached_property
-    def _torch(self) -> TorchBackend:
-        """For pictures that are too small for the graph."""
+    def torch(self) -> TorchBackend:
+        """For pictures that are too small for the graph, and those that are streamed."""
         from fststyle.networks.checkpoint import load_checkpoint
 
         return TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")

@@ -116,12 +116,20 @@ class Stylizer:
             output = median_filter(output)
         return output.to(image.device)
 
-    def pixels(self, rgb: np.ndarray, median: bool = False) -> np.ndarray:
+    def pixels(self, rgb: np.ndarray, median: bool = False, memory: int | None = None) -> np.ndarray:
         """Stylise a decoded picture, uint8 (H, W, 3), and round the result likewise.
+
+        Args:
+            rgb: at least 16 pixels each way.
+            median: filter the result by ``median_filter``.
+            memory: bytes; a picture whose pass would take more is done strip by strip, by PyTorch, within them. The
+                result is the whole frame's, but for rounding. None: never.
 
         Raises:
             ValueError: a smaller picture.
         """
+        if memory is not None and self._is_too_large(rgb, memory):
+            return self.streamed(rgb, memory, median)
         if self.backend.name == "torch" or median:
             from fststyle.images import to_image, to_pixels
 
@@ -130,6 +138,26 @@ class Stylizer:
         check_size(image)
         levels = self.backend(image)[0].transpose(1, 2, 0) * np.float32(255)
         return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8))
+
+    def streamed(self, rgb: np.ndarray, memory: int, median: bool = False) -> np.ndarray:
+        """As ``pixels``, strip by strip whatever the picture's size; see ``inference.streaming``."""
+        from fststyle.inference.streaming import streamed
+
+        check_size(rgb.transpose(2, 0, 1)[None])
+        return streamed(self._torch, rgb, memory, median_filter if median else None)
+
+    def _is_too_large(self, rgb: np.ndarray, memory: int) -> bool:
+        if rgb.shape[0] * rgb.shape[1] * 1024 <= memory:
+            return False  # told without importing torch
+        from fststyle.inference.streaming import whole_frame_bytes
+
+        return whole_frame_bytes(self._torch, *rgb.shape[:2]) > memory
+
+    @property
+    def _torch(self) -> TorchBackend:
+        """The backend that streams."""
+        backend: TorchBackend = self.backend if self.backend.name == "torch" else self.backend.torch
+        return backend
 
 
 class Upscaler(Stylizer):

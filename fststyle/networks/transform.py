@@ -101,7 +101,10 @@ class TransformNet(nn.Module):
         height, width = image.shape[-2:]
         # Two strides of 2: sides that 4 does not divide are filled up by reflection and cropped after.
         x = fill_up(image - self.mean, 4, self.border)
-        x = cut(self.decode(self.transform(self.encode(x))), height, width)
+        return self.finished(cut(self.decode(self.transform(self.encode(x))), height, width))
+
+    def finished(self, x: Tensor) -> Tensor:
+        """What the last convolution gives, as a picture in the range that ``output`` names."""
         if self.output == "sigmoid":
             return torch.sigmoid(x)
         if self.output == "tanh":

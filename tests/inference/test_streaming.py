@@ -1,0 +1,155 @@
+"""Strip by strip gives what the whole frame gives."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fststyle.cli import main
+from fststyle.images import read_picture, save_image
+from fststyle.inference import Stylizer, streaming
+from fststyle.inference.backends import TorchBackend
+from fststyle.inference.streaming import Moments, stream, streamed
+from fststyle.networks.checkpoint import shipped
+from fststyle.networks.superres import SuperResNet
+from fststyle.networks.transform import TransformNet
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "border": 16, "output": "tanh"},
+    {"norm": "none", "upsampling": "transposed", "output": "linear"},
+    {"padding": "zeros", "border": 16},
+    {"residual_blocks": 0},
+]
+
+
+def made(**options: Any) -> TransformNet:
+    torch.manual_seed(0)
+    network = TransformNet(**{"width": 4, "residual_blocks": 2, **options})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as if trained
+            module.running_mean.uniform_(-0.5, 0.5)  # type: ignore[union-attr, operator]
+            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+    return network.eval()
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize(("height", "width", "rows"), [(150, 131, 16), (97, 64, 32), (64, 80, 256), (41, 38, 4)])
+def test_strips_give_the_whole_frame_in_float64(options: dict[str, Any], height: int, width: int, rows: int) -> None:
+    network = made(**options).double()
+    image = torch.rand(1, 3, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        whole = network(image)
+    strips = list(stream(network, lambda top, bottom: image[:, :, top:bottom], height, width, rows))
+    assert len(strips) > 1 or rows > height
+    torch.testing.assert_close(torch.cat(strips, 2), whole, rtol=0, atol=1e-9)
+
+
+def test_moments_of_strips_are_those_of_the_picture() -> None:
+    """Also where the mean is large against the deviation."""
+    picture = 1e4 + torch.rand(1, 3, 50, 40)
+    moments = Moments()
+    for strip in picture.split([1, 20, 3, 26], 2):
+        moments.add(strip)
+    values = picture[0].double().flatten(1)
+    torch.testing.assert_close(moments.mean, values.mean(1))
+    torch.testing.assert_close(moments.squares / moments.count, values.var(1, correction=0))
+
+
+@pytest.mark.parametrize("style", sorted(shipped("style")))
+def test_a_shipped_style_streams_to_the_same_levels(style: str, astronaut: np.ndarray) -> None:
+    stylizer = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
+    picture = astronaut[:301, :259]
+    away = stylizer.pixels(picture).astype(int) - stylizer.streamed(picture, 2**24)
+    assert np.abs(away).max() <= 1
+    assert np.mean(away != 0) < 0.001
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_median_is_that_of_the_whole_frame(precision: str, astronaut: np.ndarray) -> None:
+    stylizer = Stylizer(made(), device="cpu", precision=precision)
+    picture = astronaut[:150, :131]
+    away = stylizer.pixels(picture, median=True).astype(int) - stylizer.streamed(picture, 0, median=True)
+    assert np.abs(away).max() <= (1 if precision == "float32" else 12)
+    assert np.abs(away).mean() < (0.01 if precision == "float32" else 0.5)
+
+
+@pytest.mark.parametrize("memory", [0, 2**40])
+def test_what_is_stored_leaves_nothing_behind(
+    memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
+) -> None:
+    """In a scratch file where memory is short, in memory where it is not."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folders: list[str | None] = []
+    store = streaming.Stored
+
+    class Seen(store):  # type: ignore[valid-type, misc]
+        def __init__(self, *arguments: Any) -> None:
+            folders.append(arguments[-1])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(streaming, "Stored", Seen)
+    backend = TorchBackend(made(), "cpu", "float32")
+    streamed(backend, astronaut[:80, :70], memory)
+    assert set(folders) == ({str(tmp_path)} if memory == 0 else {None})
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_network_is_refused(astronaut: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="found a SuperResNet; expected a TransformNet"):
+        streamed(TorchBackend(SuperResNet(4, width=4), "cpu"), astronaut, 0)
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
+    from fststyle.networks.checkpoint import save_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    save_image(astronaut[:120, :100], "photo.png")
+    save_checkpoint("mine.safetensors", made(), {"kind": "style", "name": "mine", "style": {"image": "a.png"}})
+    return tmp_path
+
+
+WORDS = ("stylize", "photo.png", "--style", "mine.safetensors", "--precision", "float32")
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_the_command_streams_where_it_is_told_to(backend: str, desk: Path) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    for tiles in ("off", "exact"):
+        assert main([*WORDS, "--backend", backend, "--tiles", tiles, "-o", f"{tiles}.png"]) == 0
+    away = [read_picture(f"{tiles}.png").rgb.astype(int) for tiles in ("off", "exact")]
+    assert np.abs(away[0] - away[1]).max() <= 1
+
+
+@pytest.mark.parametrize(("memory", "streams"), [("1MB", True), ("1GiB", False)])
+def test_by_itself_it_streams_what_would_not_fit(
+    memory: str, streams: bool, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[int] = []
+
+    def noted(_: Any, rgb: np.ndarray, memory: int, *__: Any) -> np.ndarray:
+        called.append(memory)
+        return rgb
+
+    monkeypatch.setattr(streaming, "streamed", noted)
+    assert main([*WORDS, "--backend", "torch", "--memory", memory]) == 0
+    assert called == ([10**6] if streams else [])
+
+
+@pytest.mark.parametrize("memory", ["2", "0GB", "-1GB", "much"])
+def test_a_size_that_is_none_is_refused(memory: str, desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*WORDS, f"--memory={memory}"])
+    assert ended.value.code == 2
+    assert f"found '{memory}'; expected a size such as 2GiB or 500MB" in capsys.readouterr().err
