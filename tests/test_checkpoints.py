@@ -89,7 +89,8 @@ def sharpness(pixels: np.ndarray) -> float:
 
 
 def test_super_resolution_ships() -> None:
-    assert "x4_pixel" in shipped("superres")
+    assert {"x4_pixel", "x4_feature", "x8_pixel"} <= set(shipped("superres"))
+    assert "slim" in shipped("swap")
 
 
 @pytest.mark.parametrize("name", sorted(shipped("superres")))
