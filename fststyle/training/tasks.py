@@ -351,7 +351,7 @@ def random_turn(step: int) -> Tensor:
 
     The step decides, so that it is the same on all ranks and in a run that goes on.
     """
-    angle, zoom = np.random.default_rng((4, step)).random(2)
+    angle, zoom = np.random.default_rng((4, step)).random(2).tolist()
     cos, sin = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
     scale = 1 / ((1 + 0.3 * zoom) * (abs(cos) + abs(sin)))
     return torch.tensor([[scale * cos, -scale * sin, 0.0], [scale * sin, scale * cos, 0.0]])
