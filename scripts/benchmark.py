@@ -182,25 +182,11 @@ def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
             alone = in_turn(
                 {"reference": training_step(encoder, kind, images, compile=not chosen.eager)}, chosen.repeats
             )
+            compiled = f"task.compile={'false' if chosen.eager else 'true'}"
             with tempfile.TemporaryDirectory() as folder:
-                painting = Path(folder) / "painting.png"
-                save_image(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8), painting)
-                words = ["train", f"style.image={painting}", f"encoder={encoder}", f"output={folder}/run"]
-                data = (
-                    ["data=folder", f"data.source.path={chosen.photographs}"]
-                    if chosen.photographs
-                    else ["data=generated"]
-                )
-                more = [
-                    f"steps={chosen.steps}",
-                    f"trainer.precision={precision[kind]}",
-                    f"data.batch_size={chosen.batch}",
-                ]
-                compiled = f"task.compile={'false' if chosen.eager else 'true'}"
-                subprocess.run([sys.executable, "-m", "fststyle", *words, *data, *more, compiled], check=True)
-                table = np.genfromtxt(f"{folder}/run/csv/metrics.csv", delimiter=",", names=True)
-            speeds = table["trainimages_per_second"]
-            whole = chosen.batch / float(np.median(speeds[~np.isnan(speeds)][1:]))
+                more = [f"encoder={encoder}", f"trainer.precision={precision[kind]}", compiled]
+                speeds = _trained(chosen, folder, more, sorted(os.sched_getaffinity(0)))
+            whole = chosen.batch / float(np.median(speeds[1:]))
             found.append(
                 {
                     "what": f"{encoder} {kind}",
@@ -210,6 +196,12 @@ def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
                 }
             )
     return {"fststyle train as a whole": found}
+
+
+def _bare(chosen: argparse.Namespace) -> list[str]:
+    """The settings of a run that does nothing beside its steps."""
+    alone = ["task.compile=false", "trainer.log_every_n_steps=5", "previews.count=0", "health=null"]
+    return [*alone, f"encoder={chosen.encoder[-1]}", f"trainer.accelerator={chosen.device}"]
 
 
 def ranks(chosen: argparse.Namespace) -> dict[str, list[Row]]:
@@ -223,7 +215,7 @@ def ranks(chosen: argparse.Namespace) -> dict[str, list[Row]]:
         ):
             with tempfile.TemporaryDirectory() as folder:
                 small = ["network=resnet_half", "data.size=128", "threads=1", "data.workers=0"]
-                table = _trained(chosen, folder, [*words, *small], own)
+                table = _trained(chosen, folder, [*_bare(chosen), *words, *small], own)
             speeds[name].append(float(np.median(table[1:])))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     table = [
@@ -248,7 +240,7 @@ def saving(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     try:
         with tempfile.TemporaryDirectory() as folder:
             more = ["save_every=10", "save_minutes=null", "data.workers=1"]
-            speed = float(np.median(_trained(chosen, folder, more)[1:]))
+            speed = float(np.median(_trained(chosen, folder, [*_bare(chosen), *more])[1:]))
             size = max(file.stat().st_size for file in Path(folder).glob("run/states/*"))
     finally:
         SaveState.save = save  # type: ignore[method-assign]
@@ -270,8 +262,7 @@ def _trained(
     source = ["data=folder", f"data.source.path={chosen.photographs}"] if chosen.photographs else ["data=generated"]
     words = [
         *("train", f"style.image={painting}", f"output={folder}/run", *source, f"steps={chosen.steps}"),
-        *(f"encoder={chosen.encoder[-1]}", f"data.batch_size={chosen.batch}", f"trainer.accelerator={chosen.device}"),
-        *("task.compile=false", "trainer.log_every_n_steps=5", "previews.count=0", "health=null", *more),
+        *(f"data.batch_size={chosen.batch}", *more),
     ]
     if cores is None:
         if fststyle(words):

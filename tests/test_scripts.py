@@ -119,3 +119,11 @@ def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypat
     script("check_swap").main()
     (row,) = json.loads((tmp_path / "found.json").read_text()).values()
     assert row["GiB"] > 0.1
+
+
+def test_a_run_that_is_killed_is_compared_with_one_that_is_not(tmp_path: Path) -> None:
+    """In a process of its own: it forks."""
+    words = ["--cases", "no workers", "--kills", "1", "--steps", "30", "--json", str(tmp_path / "found.json")]
+    subprocess.run([sys.executable, str(SCRIPTS / "check_resume.py"), *words], check=True, capture_output=True)
+    (found,) = json.loads((tmp_path / "found.json").read_text()).values()
+    assert found["differing"] == []

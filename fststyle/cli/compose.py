@@ -78,12 +78,10 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     sweep.Sweep.folder = None
     try:
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name=command)(job)()
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         sweep.forget()
-        raise ConfigError(explain(error, command)) from None
-    except OmegaConfBaseException as error:
-        sweep.forget()
-        raise ConfigError(_missing(error)) from None
+        refused = explain(error, command) if isinstance(error, HydraException) else _missing(error)
+        raise ConfigError(refused) from None
     except Exception as error:
         if sweep.Sweep.folder is None:
             raise

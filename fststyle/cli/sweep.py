@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -130,18 +131,15 @@ def report(folder: Path) -> int:
 def _figures(record: dict[str, Any]) -> Sequence[str]:
     """Steps, held-out terms (a mean over layers), speed and health of an exported file's record."""
     from fststyle.health import faults
+    from fststyle.report.preview import mean_term
 
     held_out: dict[str, float] = record.get("held_out", {})
-
-    def term(kind: str) -> str:
-        values = [value for name, value in held_out.items() if name == kind or name.startswith(f"{kind}/")]
-        return f"{sum(values) / len(values):.3g}" if values else "—"
-
+    terms = [*(mean_term(held_out, kind) for kind in ("content", "style")), held_out.get("total", math.nan)]
     seconds = record.get("seconds") or 0
     found = faults(record.get("health", {}))
     return (
         str(record["steps"]),
-        *(term(kind) for kind in ("content", "style", "total")),
+        *("—" if math.isnan(term) else f"{term:.3g}" for term in terms),
         f"{record['images'] / seconds:.1f}" if seconds else "—",
         (found[0].partition(" (")[0] if found else "sound") if record.get("health") else "—",
     )

@@ -98,11 +98,16 @@ class TorchBackend:
         import torch
 
         inputs = [image.to(self.device, torch.float32, memory_format=torch.channels_last) for image in images]
-        low = self.precision != "float32"
-        dtype = getattr(torch, self.precision) if low else None
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype, enabled=low):
+        with torch.inference_mode(), self.autocast():
             output = run(*inputs)
         return output.float().clamp(0, 1)
+
+    def autocast(self) -> torch.autocast:
+        """The context that computes in this backend's precision."""
+        import torch
+
+        low = self.precision != "float32"
+        return torch.autocast(self.device.type, getattr(torch, self.precision) if low else None, enabled=low)
 
     def _run(self, inputs: Tensor) -> Tensor:
         """Through the compiled network for a size that came often, on a GPU; else through the network."""

@@ -42,7 +42,7 @@ def whole_frame_bytes(backend: TorchBackend, height: int, width: int) -> int:
 
 
 def streamed(
-    backend: TorchBackend, rgb: np.ndarray, memory: int, filtered: Callable[[Tensor], Tensor] | None = None
+    backend: TorchBackend, rgb: np.ndarray, memory: int, by: Callable[[Tensor], Tensor] | None = None
 ) -> np.ndarray:
     """Stylise a decoded picture, uint8 (H, W, 3), strip by strip.
 
@@ -50,7 +50,7 @@ def streamed(
         backend: of a ``TransformNet``.
         memory: bytes that activations may take. A quarter goes to strips; what is stored at quarter resolution
             goes to a scratch file where it would take more than half.
-        filtered: of 3×3 pixels, applied to the result; None for none.
+        by: a filter of 3×3 pixels for the result; None for none.
     """
     network = backend.network
     if not isinstance(network, TransformNet):
@@ -65,10 +65,9 @@ def streamed(
         return to_image(rgb[top:bottom]).to(backend.device)
 
     output, done = np.empty_like(rgb), 0
-    low = backend.precision != "float32"
-    with torch.autocast(backend.device.type, getattr(torch, backend.precision) if low else None, enabled=low):
+    with backend.autocast():
         strips = (strip.float().clamp(0, 1) for strip in stream(network, read, height, width, rows, scratch))
-        for strip in strips if filtered is None else windows(strips, filtered):
+        for strip in strips if by is None else filtered(strips, by):
             output[done : done + strip.shape[2]] = to_pixels(strip)
             done += strip.shape[2]
     return output
@@ -115,24 +114,27 @@ def convolved(strips: Strips, layer: Conv) -> Strips:
     """What a padded convolution makes of the picture."""
     conv, pad = layer.conv, layer.reflect or int(layer.conv.padding[0])
     kernel, stride = int(conv.kernel_size[0]), int(conv.stride[0])
-    held: Tensor | None = None
-    for strip in with_rows_around(strips, pad, bool(layer.reflect)):
-        wide = reflection_pad(strip, pad, pad, 0, 0) if layer.reflect else F.pad(strip, (pad, pad))
-        held = wide if held is None else torch.cat([held, wide], 2)
-        rows = (held.shape[2] - kernel) // stride + 1
-        if rows > 0:
-            yield F.conv2d(held[:, :, : (rows - 1) * stride + kernel], conv.weight, conv.bias, stride)
-            held = held[:, :, rows * stride :]
+    padded = with_rows_around(strips, pad, bool(layer.reflect))
+    wide = (reflection_pad(x, pad, pad, 0, 0) if layer.reflect else F.pad(x, (pad, pad)) for x in padded)
+    for part in windows(wide, kernel, stride):
+        yield F.conv2d(part, conv.weight, conv.bias, stride)
 
 
-def windows(strips: Strips, filtered: Callable[[Tensor], Tensor]) -> Strips:
+def filtered(strips: Strips, by: Callable[[Tensor], Tensor]) -> Strips:
     """A filter of 3×3 pixels that reflects at borders, over the picture."""
+    for part in windows(with_rows_around(strips, 1, reflect=True), 3):
+        yield by(part)[:, :, 1:-1]
+
+
+def windows(strips: Strips, height: int, stride: int = 1) -> Strips:
+    """Strips that overlap, so that each holds whole windows of rows and every window is in one of them."""
     held: Tensor | None = None
-    for strip in with_rows_around(strips, 1, reflect=True):
+    for strip in strips:
         held = strip if held is None else torch.cat([held, strip], 2)
-        if held.shape[2] > 2:
-            yield filtered(held)[:, :, 1:-1]
-            held = held[:, :, -2:]
+        count = (held.shape[2] - height) // stride + 1
+        if count > 0:
+            yield held[:, :, : (count - 1) * stride + height]
+            held = held[:, :, count * stride :]
 
 
 def enlarged(strips: Strips, block: UpBlock) -> Strips:
@@ -185,14 +187,8 @@ def gathered(strips: Strips, norm: nn.Module) -> Norm:
     moments = Moments()
     for strip in strips:
         moments.add(strip)
-    return with_moments(norm, moments)
-
-
-def with_moments(norm: InstanceNorm, moments: Moments) -> Norm:
-    """An instance norm that knows its moments."""
-    scale = norm.weight.double() * torch.rsqrt(moments.squares / moments.count + norm.eps)
-    shift = norm.bias.double() - moments.mean * scale
-    scale, shift = scale.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)
+    mean, variance = (x.view(1, -1, 1, 1) for x in (moments.mean, moments.squares / moments.count))
+    scale, shift = norm.affine(mean, variance)
 
     def apply(strip: Tensor) -> Tensor:
         precise = strip if strip.dtype == torch.float64 else strip.float()
@@ -208,15 +204,15 @@ class Stored:
     """Rows kept for several passes, in memory or, given a folder, in a scratch file that goes with it."""
 
     def __init__(self, channels: int, height: int, width: int, like: Tensor, folder: str | None) -> None:
-        shape, self.file = (height, channels, width), None
+        shape = (height, channels, width)
         if folder is None:
             self.rows = torch.empty(shape, dtype=like.dtype, device=like.device)
             return
-        descriptor, self.file = tempfile.mkstemp(dir=folder, suffix=".scratch")
+        descriptor, file = tempfile.mkstemp(dir=folder, suffix=".scratch")
         os.close(descriptor)
         size = height * channels * width
-        self.rows = torch.from_file(self.file, shared=True, size=size, dtype=like.dtype).view(shape)
-        os.unlink(self.file)  # the space is given back when the last map of it goes
+        self.rows = torch.from_file(file, shared=True, size=size, dtype=like.dtype).view(shape)
+        os.unlink(file)  # the space is given back when the last map of it goes
 
     def write(self, top: int, strip: Tensor) -> None:
         """Put a strip at a row."""
@@ -349,19 +345,27 @@ class _Run:
 
     def store(self, strips: Strips, norm: nn.Module) -> tuple[Stored, Norm]:
         """Keep strips, and gather their moments on the way."""
-        moments, stored, top = Moments(), None, 0
-        for strip in strips:
-            if stored is None:
-                # A strip tells channels and width; no picture is higher than a quarter of the input.
-                most = (self.height + 2 * self.network.border) // 4 + 2
-                stored = Stored(strip.shape[1], most, strip.shape[3], strip, self.scratch)
-            if isinstance(norm, InstanceNorm):
-                moments.add(strip)
-            stored.write(top, strip)
-            top += strip.shape[2]
+        stored: Stored | None = None
+        top = 0
+
+        def keeping() -> Strips:
+            nonlocal stored, top
+            for strip in strips:
+                if stored is None:
+                    # A strip tells channels and width; no picture is higher than a quarter of the input.
+                    most = (self.height + 2 * self.network.border) // 4 + 2
+                    stored = Stored(strip.shape[1], most, strip.shape[3], strip, self.scratch)
+                stored.write(top, strip)
+                top += strip.shape[2]
+                yield strip
+
+        passing = keeping()
+        known = gathered(passing, norm)
+        for _ in passing:  # a norm without moments has read none
+            pass
         assert stored is not None
         stored.rows = stored.rows[:top]
-        return stored, with_moments(norm, moments) if isinstance(norm, InstanceNorm) else norm
+        return stored, known
 
 
 def _reflected(row: int, height: int) -> int:

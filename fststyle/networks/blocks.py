@@ -96,9 +96,13 @@ class InstanceNorm(nn.Module):
             return centred / deviation * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         variance, mean = torch.var_mean(precise, dim=(2, 3), correction=0, keepdim=True)
-        scale = self.weight.view(1, -1, 1, 1).to(precise.dtype) * torch.rsqrt(variance + self.eps)
-        shift = self.bias.view(1, -1, 1, 1).to(precise.dtype) - mean * scale
+        scale, shift = self.affine(mean, variance)
         return (precise * scale + shift).to(x.dtype)
+
+    def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift that moments (B, C, 1, 1) come to; all in the moments' type."""
+        scale = self.weight.view(1, -1, 1, 1).to(mean.dtype) * torch.rsqrt(variance + self.eps)
+        return scale, self.bias.view(1, -1, 1, 1).to(mean.dtype) - mean * scale
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

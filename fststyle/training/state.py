@@ -138,11 +138,6 @@ class SaveState(Callback):
         self._clock = time.monotonic()
         self._random: list[dict[str, Any]] | None = None
 
-    @property
-    def path(self) -> Path | None:
-        """The newest state's file."""
-        return next(iter(states(self.folder)), None)
-
     def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         trainer.strategy.checkpoint_io = self.files
         self._clock = time.monotonic()

@@ -323,19 +323,21 @@ class SuperResTask(Task):
         if size < least or size % self.scale:
             raise ValueError(f"data.size is {size}; expected a multiple of {self.scale} of at least {least}")
 
-    def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Photographs (B, 3, H, W), and how to turn them this time: an affine map (2, 3)."""
+    def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Photographs (B, 3, H, W), and how to turn them this time: an affine map (2, 3), or None."""
+        if not self.turned:
+            return batch["image"], None
         step = self.trainer.global_step if self._trainer is not None else 0
         return batch["image"], random_turn(step).to(batch["image"])
 
     def judge(
-        self, inputs: tuple[Tensor, Tensor], network: nn.Module | None = None, regularized: bool = False
+        self, inputs: tuple[Tensor, Tensor | None], network: nn.Module | None = None, regularized: bool = False
     ) -> LossTerms:
         photographs, turn = inputs
         photographs = photographs.contiguous(memory_format=torch.channels_last)
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
         judged, wanted = output, photographs
-        if regularized and self.turned:
+        if regularized and turn is not None:
             judged, wanted = turned(output, turn), turned(photographs, turn)
         terms: LossTerms = self.loss(judged, content=self.loss.content_targets(wanted), pixels=wanted)
         if regularized and self.checkerboard_weight:
