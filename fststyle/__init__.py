@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Looks": "fststyle.inference",
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
     "SuperResNet": "fststyle.networks.superres",
@@ -28,6 +29,7 @@ _PUBLIC = {
     "save_image": "fststyle.images",
 }
 __all__ = [
+    "Looks",
     "PerceptualLoss",
     "Stylizer",
     "SuperResNet",
@@ -43,7 +45,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from fststyle.images import load_image, save_image
-    from fststyle.inference import Stylizer, Swapper, Upscaler
+    from fststyle.inference import Looks, Stylizer, Swapper, Upscaler
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import load_encoder
     from fststyle.networks.superres import SuperResNet

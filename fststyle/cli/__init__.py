@@ -73,26 +73,26 @@ def parser() -> argparse.ArgumentParser:
 
     stylize = commands.add_parser("stylize", help="apply a style to pictures, in one pass")
     stylize.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
-    stylize.add_argument("--style", required=True, metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    stylize.add_argument(
+        "--style",
+        required=True,
+        action="append",
+        metavar="NAME_OR_FILE",
+        help="a shipped style or a checkpoint; repeat for several",
+    )
     stylize.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     stylize.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
-    stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    stylize.add_argument(
+        "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
+    )
+    stylize.add_argument(
+        "--style-scale", type=float, default=1.0, metavar="X", help="strokes so many times larger; default: 1"
+    )
     stylize.add_argument(
         "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
     )
-    stylize.add_argument(
-        "--tiles",
-        choices=("auto", "exact", "off"),
-        default="auto",
-        help="stream strip by strip, with the whole frame's result: where it would not fit, always, never",
-    )
-    stylize.add_argument(
-        "--memory",
-        type=_bytes,
-        default=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2,
-        metavar="SIZE",
-        help="that a pass may take, such as 2GiB; default: half of this machine's",
-    )
+    stylize.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    _add_files(stylize)
     _add_backend(stylize)
     stylize.set_defaults(run=_stylize)
 
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     upscale.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     upscale.add_argument("--size", type=_size, metavar="N", help="bring the longer side to N pixels first")
     upscale.add_argument("--match-histogram", action="store_true", help="give the result the input's colours, exactly")
+    _add_files(upscale)
     _add_backend(upscale)
     upscale.set_defaults(run=_upscale)
 
@@ -180,6 +181,28 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_files(command: argparse.ArgumentParser) -> None:
+    """Folders of files, and files of any size."""
+    command.add_argument("--recursive", action="store_true", help="look into the sub-folders of folders")
+    command.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
+    command.add_argument("--strip", action="store_true", help="leave EXIF out of results")
+    command.add_argument(
+        "--max-pixels", type=_pixels, metavar="N", help="of larger pictures none is read; default: 179M"
+    )
+    command.add_argument(
+        "--tiles",
+        choices=("auto", "exact", "off"),
+        default="auto",
+        help="stream strip by strip, with the whole frame's result: where it would not fit, always, never",
+    )
+    command.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="that a pass may take, such as 2GiB; default: half of the device's",
+    )
+
+
 def _add_backend(command: argparse.ArgumentParser) -> None:
     """What computes a checkpoint's network, and where."""
     command.add_argument(
@@ -206,6 +229,13 @@ def _size(text: str) -> int:
     if not text.isdigit() or int(text) < 16:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of at least 16 pixels")
     return int(text)
+
+
+def _pixels(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(M?)P?", text, re.IGNORECASE)
+    if found is None or float(found[1]) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of pixels such as 300M")
+    return int(float(found[1]) * (10**6 if found[2] else 1))
 
 
 def _bytes(text: str) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace) -> int:
     """The report, or one of the figures."""
-    photos = list(expand(options.photos))
+    photos = [found.path for found in expand(options.photos)]
     folder = Path(options.output).expanduser()
     check_writable(existing_part(folder))
     if options.iterations < 1:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from fststyle.images import (
@@ -21,63 +23,171 @@ from fststyle.images import (
     existing_part,
     find_pictures,
     read_picture,
+    resize_pixels,
     save_image,
 )
 
-#: Endings that results keep from their inputs; others become PNG.
-_KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"}
+#: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
+_KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif"}
+_CHANGED = {".heic": ".jpg", ".heif": ".jpg"}
+#: Pictures that are read ahead, and results that are being written, at once.
+AHEAD = 2
+#: Bytes of a picture file above which nothing is read or written beside it.
+ALONE = 64 * 2**20
+#: Bad files that the last line names; every one is named when it is met.
+NAMED = 50
 
 
-#: One picture's work: what was read to what is written, of any size.
-Work = Callable[[Picture], np.ndarray]
+@dataclass(frozen=True)
+class Job:
+    """A picture and where its results go, by the number of the label."""
+
+    source: Path
+    results: tuple[tuple[int, Path], ...]
+
+
+#: One result: what was read, and the number of the label, to what is written, of any size.
+Work = Callable[[Picture, int], np.ndarray]
+#: A result made from file to file: source, target, and the number of the label; false where it is not for this.
+Stream = Callable[[Path, Path, int], bool]
 
 
 def process(
-    inputs: Sequence[Path], targets: Sequence[Path], work: Work, read: Callable[[Path], Picture] = read_picture
+    jobs: Sequence[Job],
+    work: Work,
+    read: Callable[[Path], Picture] = read_picture,
+    stream: Stream = lambda *_: False,
+    skipped: int = 0,
+    strip: bool = False,
 ) -> int:
-    """Let ``work`` make a picture of every input; the exit code.
+    """Let ``work`` make pictures of every input; the exit code.
 
-    A picture that cannot be read or written is named and skipped. Transparency is kept.
+    While one picture is worked on, the next are read and the last ones written, by threads. A picture that cannot be
+    read or written is named and skipped. Transparency is kept, and what EXIF tells.
 
     Args:
-        inputs, targets: files, from ``expand`` and ``plan``.
+        jobs: from ``plan``.
         work: called with one picture at a time.
         read: an input.
+        stream: asked first; what it does is not read here.
+        skipped: results that were there already, for the summary.
+        strip: leave EXIF out of results.
 
     Raises:
         ImageError: not one of them could be done.
     """
-    for folder in {target.parent for target in targets}:
+    for folder in {target.parent for job in jobs for _, target in job.results}:
         if folder.exists():  # else it is made when the first picture is done, so that a refusal leaves nothing behind
             check_writable(folder)
-    failures: list[str] = []
-    with tqdm(total=len(inputs), unit="picture", disable=len(inputs) == 1 or not sys.stderr.isatty()) as bar:
-        for source, target in zip(inputs, targets, strict=True):
-            try:
-                picture = read(source)
-                output = work(picture)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                save_image(output, target, _fitted(picture.alpha, output))
-                tqdm.write(str(target))
-            except (ImageError, OSError) as error:
-                unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
-                failures.append(str(error) if isinstance(error, ImageError) else unwritten)
-                if len(inputs) > 1:
-                    tqdm.write(f"fststyle: skipped: {failures[-1]}", file=sys.stderr)
-            bar.update()
-    if not failures:
+    count = sum(len(job.results) for job in jobs)
+    run = _Process(work, stream, strip, several=count > 1)
+    with (
+        tqdm(total=count, unit="picture", disable=count == 1 or not sys.stderr.isatty()) as run.bar,
+        ThreadPoolExecutor(AHEAD) as readers,
+        ThreadPoolExecutor(AHEAD) as run.writers,
+    ):
+        try:
+            for job, picture in _ahead(jobs, lambda job: read(job.source), readers):
+                run.do(job, picture)
+            run.finish()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            run.writers.shutdown(wait=False, cancel_futures=True)
+            raise
+    if not run.failures and not skipped:
         return 0
-    if len(failures) == len(inputs):  # nothing was done at all: refused
-        raise ImageError(failures[0] if len(inputs) == 1 else f"none of the {len(inputs)} pictures could be done")
-    print(f"fststyle: {len(inputs) - len(failures)} done, {len(failures)} skipped", file=sys.stderr)
-    return 1
+    if count and len(run.failures) == count:  # nothing was done at all: refused
+        raise ImageError(run.failures[0][1] if count == 1 else f"none of the {count} pictures could be done")
+    told = [f"{count - len(run.failures)} done"]
+    if run.failures:
+        names = list(dict.fromkeys(str(source) for source, _ in run.failures))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        told.append(f"{len(run.failures)} skipped ({', '.join(names[:NAMED])}{more})")
+    told += [f"{skipped} there already"] if skipped else []
+    print(f"fststyle: {', '.join(told)}", file=sys.stderr)
+    return 1 if run.failures else 0
 
 
-def _fitted(alpha: np.ndarray | None, output: np.ndarray) -> np.ndarray | None:
-    if alpha is None or alpha.shape == output.shape[:2]:
-        return alpha
-    height, width = output.shape[:2]
-    return np.asarray(Image.fromarray(alpha).resize((width, height), Image.Resampling.BICUBIC))
+def _ahead(
+    jobs: Sequence[Job], read: Callable[[Job], Picture], readers: ThreadPoolExecutor
+) -> Iterator[tuple[Job, Callable[[], Picture]]]:
+    """Every job, with what waits for its picture; the next ones are being read by then, but for huge files."""
+    waiting: deque[tuple[Job, Future[Picture] | None]] = deque()
+
+    def given(job: Job, future: Future[Picture] | None) -> tuple[Job, Callable[[], Picture]]:
+        return job, (lambda: read(job)) if future is None else future.result
+
+    for job in jobs:
+        small = job.source.exists() and job.source.stat().st_size < ALONE
+        waiting.append((job, readers.submit(read, job) if small and len(jobs) > 1 else None))
+        if len(waiting) > AHEAD:
+            yield given(*waiting.popleft())
+    while waiting:
+        yield given(*waiting.popleft())
+
+
+class _Process:
+    """A run over pictures: its failures, and what is being written."""
+
+    bar: tqdm
+    writers: ThreadPoolExecutor
+
+    def __init__(self, work: Work, stream: Stream, strip: bool, several: bool) -> None:
+        self.work, self.stream, self.strip, self.several = work, stream, strip, several
+        self.failures: list[tuple[Path, str]] = []
+        self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
+
+    def do(self, job: Job, read: Callable[[], Picture]) -> None:
+        """All results of one picture."""
+        picture: Picture | None = None
+        for position, (number, target) in enumerate(job.results):
+            failed = len(self.failures)
+            with self.told(job, target):
+                if self.stream(job.source, target, number):
+                    self.done(target)
+                    continue
+                picture = picture or read()
+                output = self.work(picture, number)
+                while len(self.writing) >= AHEAD:
+                    self.written()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                alpha = None if picture.alpha is None else resize_pixels(picture.alpha, *output.shape[:2])
+                exif = None if self.strip else picture.exif
+                self.writing.append((job, target, self.writers.submit(save_image, output, target, alpha, exif)))
+            if picture is None and len(self.failures) > failed:  # it cannot be read for the other labels either
+                self.failures += self.failures[-1:] * (len(job.results) - position - 1)
+                break
+
+    def written(self) -> None:
+        """Wait for the result that has been written for the longest time."""
+        job, target, future = self.writing.popleft()
+        with self.told(job, target):
+            future.result()
+            self.done(target)
+
+    def finish(self) -> None:
+        """Wait for all."""
+        while self.writing:
+            self.written()
+
+    def done(self, target: Path) -> None:
+        tqdm.write(str(target))
+        self.bar.update()
+
+    @contextlib.contextmanager
+    def told(self, job: Job, target: Path) -> Iterator[None]:
+        """What goes wrong with one picture is told of, and counted."""
+        try:
+            yield
+        except (ImageError, OSError) as error:
+            unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
+            self.failures.append((job.source, str(error) if isinstance(error, ImageError) else unwritten))
+            if self.several:
+                tqdm.write(f"fststyle: skipped: {self.failures[-1][1]}", file=sys.stderr)
+            self.bar.update()
+
+
+# --- names ---------------------------------------------------------------------------------------
 
 
 def label_of(name_or_path: str) -> str:
@@ -86,11 +196,27 @@ def label_of(name_or_path: str) -> str:
     return Path(name_or_path).stem if is_file else name_or_path
 
 
-def expand(inputs: list[str], label: str | None = None) -> Iterator[Path]:
-    """Paths, globs and folders (without their sub-folders) to picture files.
+@dataclass(frozen=True)
+class Found:
+    """A picture file, and the folder below the one that was named in which it lies."""
 
-    In a folder, what an earlier run made of a picture that lies there too is left out, if the ``label``
-    of results is given.
+    path: Path
+    below: Path = Path()
+
+
+def expand(
+    inputs: list[str], labels: Sequence[str] = (), *, recursive: bool = False, output: str | None = None
+) -> Iterator[Found]:
+    """Paths, globs and folders to picture files.
+
+    In a folder, what an earlier run made of a picture that lies there too is left out, if the ``labels``
+    of results are given, and so is the folder of results.
+
+    Args:
+        inputs: as a user types them.
+        labels: of results.
+        recursive: look into sub-folders, too.
+        output: where results go.
 
     Raises:
         ImageError: a path or pattern that matches nothing, a folder without pictures.
@@ -98,39 +224,69 @@ def expand(inputs: list[str], label: str | None = None) -> Iterator[Path]:
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            found = find_pictures(path, recursive=False)
-            made = {f"{picture.stem}_{label}" for picture in found}
-            yield from (picture for picture in found if picture.stem not in made)
+            found = find_pictures(path, recursive=recursive)
+            made = {picture.with_name(f"{picture.stem}_{label}") for picture in found for label in labels}
+            results = Path(output).expanduser().resolve() if output else None
+            inside = results is not None and results != path.resolve()
+            for picture in found:
+                if picture.with_suffix("") in made or (inside and results in picture.resolve().parents):
+                    continue
+                yield Found(picture, picture.parent.relative_to(path))
         elif path.exists():
-            yield path
+            yield Found(path)
         elif glob.has_magic(text):
             matches = sorted(glob.glob(str(path), recursive=True))
             if not matches:
                 raise ImageError(f"{text}: matches no file")
-            yield from (Path(match) for match in matches if not os.path.isdir(match))
+            yield from (Found(Path(match)) for match in matches if not os.path.isdir(match))
         else:
             raise ImageError(f"{text}: no such file")
 
 
-def plan(inputs: list[Path], output: str | None, label: str) -> list[Path]:
+def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> list[Job]:
     """Where each result goes: beside its input, into the folder ``output``, or to the file ``output``.
+
+    In a folder, results lie as their inputs lay below the folder that was named.
 
     Raises:
         ImageError: one file for several results, or two inputs with one result.
     """
-    names = [f"{path.stem}_{label}{path.suffix if path.suffix.lower() in _KEPT else '.png'}" for path in inputs]
-    if output is None:
-        targets = [path.parent / name for path, name in zip(inputs, names, strict=True)]
-    else:
-        out = Path(output).expanduser()
-        as_file = bool(out.suffix) and not out.is_dir() and not output.endswith(os.sep)
-        if as_file and len(inputs) > 1:
-            raise ImageError(f"{output}: is one file for {len(inputs)} pictures; give a folder")
+
+    def named(found: Found, label: str, whole: bool = False) -> str:
+        ending = found.path.suffix.lower()
+        kept = found.path.suffix if ending in _KEPT else _CHANGED.get(ending, ".png")
+        stem = f"{found.path.stem}_{ending[1:]}" if whole else found.path.stem
+        return f"{stem}_{label}{kept}"
+
+    out = None if output is None else Path(output).expanduser()
+    if out is not None:
+        as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
+        if as_file and len(inputs) * len(labels) > 1:
+            raise ImageError(f"{output}: is one file for {len(inputs) * len(labels)} pictures; give a folder")
+        check_writable(existing_part(out.parent if as_file else out))
         if as_file:
             check_ending(out)
-        targets = [out] if as_file else [out / name for name in names]
-        check_writable(existing_part(out.parent if as_file else out))
-    for target, count in Counter(targets).items():
+            return [Job(inputs[0].path, ((0, out),))]
+
+    def folder(found: Found) -> Path:
+        return found.path.parent if out is None else out / found.below
+
+    counts = Counter(folder(found) / named(found, labels[0]) for found in inputs)
+    jobs = []
+    for found in inputs:
+        # a.gif and a.bmp would both be a_label.png: then what is converted is told apart by its ending
+        shared = counts[folder(found) / named(found, labels[0])] > 1
+        whole = shared and found.path.suffix.lower() not in _KEPT
+        results = [folder(found) / named(found, label, whole) for label in labels]
+        jobs.append(Job(found.path, tuple(enumerate(results))))
+    for target, count in Counter(target for job in jobs for _, target in job.results).items():
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; do them separately")
-    return targets
+    return jobs
+
+
+def without_existing(jobs: Sequence[Job]) -> tuple[list[Job], int]:
+    """What is left to do where results that are there already are kept, and how many those are."""
+    left = [Job(job.source, tuple(r for r in job.results if not r[1].exists())) for job in jobs]
+    there = sum(len(job.results) for job in jobs) - sum(len(job.results) for job in left)
+    return [job for job in left if job.results], there

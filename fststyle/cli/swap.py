@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.cli.pictures import expand, plan, process
-from fststyle.images import ImageError, Picture, read_picture, with_luminance_of
+from fststyle.images import ImageError, Picture, read_picture
 
 #: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
 MANY_PAIRS = 10**10
@@ -20,10 +20,10 @@ MANY_PAIRS = 10**10
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then swap picture by picture."""
     label = Path(options.style_image).stem
-    inputs = list(expand(options.inputs, label))
-    targets = plan(inputs, options.output, label)
+    jobs = plan(list(expand(options.inputs, [label], output=options.output)), options.output, [label])
 
     from fststyle.inference import Swapper
+    from fststyle.inference.looks import with_luminance_of
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
@@ -35,11 +35,11 @@ def run(options: argparse.Namespace) -> int:
         _warn(path, *(math.prod(rgb.shape[:2]) // (4 * options.stride) ** 2 for rgb in (picture.rgb, style)))
         return picture
 
-    def swapped(picture: Picture) -> np.ndarray:
+    def swapped(picture: Picture, _: int) -> np.ndarray:
         output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-    return process(inputs, targets, swapped, read)
+    return process(jobs, swapped, read)
 
 
 def _read(path: Path, size: int | None, patch: int) -> Picture:

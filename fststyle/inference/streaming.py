@@ -1,15 +1,13 @@
-"""Exact streaming: a style applied strip by strip, with the result of the whole frame, in bounded memory.
+"""Exact streaming: a network applied strip by strip, with the result of the whole frame, in bounded memory.
 
-Strips are (1, C, rows, W), top to bottom. Convolutions keep the few rows that the next strip needs, so no
-pixel is computed twice within a pass. An instance norm needs the moments of the whole picture; they are
-sums, gathered over the strips in float64, and the pass after them uses them. Between norms, what has full
-or half resolution is computed again from the input; what has quarter resolution is stored.
+An instance norm needs the moments of the whole picture; they are sums, gathered over the strips in float64, and the
+pass after them uses them. Between norms, what has full or half resolution is computed again from the input; what has
+quarter resolution is stored. Without such norms one pass does it all.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +17,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import to_image, to_pixels
+from fststyle.inference.strips import Norm, Stored, Strips, beside, bicubic, convolved, enlarged, filtered, gathered
 from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, UpBlock, reflection_pad
+from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 
 if TYPE_CHECKING:
     from fststyle.inference.backends import TorchBackend
 
-Strips = Iterator[Tensor]
+#: Reads rows of the picture from one to before another: (1, 3, bottom - top, width), RGB in [0, 1].
+Read = Callable[[int, int], Tensor]
+#: Told how much was done, in multiplications.
+Tick = Callable[[int], None]
 
-#: Values of full resolution and the first layer's channels that a whole frame holds at once, as measured.
+#: Values of the result's resolution and the first layer's channels that a whole frame holds at once, as measured.
 WHOLE_FRAME = 8
 #: Those that a pass over strips holds for each row, padded, convolved and normed.
 PER_ROW = 24
@@ -38,39 +41,60 @@ PER_ROW = 24
 
 def whole_frame_bytes(backend: TorchBackend, height: int, width: int) -> int:
     """What one pass over a whole picture takes, roughly, beside picture and weights."""
-    return height * width * _channels(backend) * WHOLE_FRAME * _size(backend)
+    return height * width * scale_of(backend.network) ** 2 * _channels(backend) * WHOLE_FRAME * _size(backend)
+
+
+def scale_of(network: nn.Module) -> int:
+    """How many times larger a network's result is, each way."""
+    return network.scale if isinstance(network, SuperResNet) else 1
 
 
 def streamed(
-    backend: TorchBackend, rgb: np.ndarray, memory: int, by: Callable[[Tensor], Tensor] | None = None
-) -> np.ndarray:
-    """Stylise a decoded picture, uint8 (H, W, 3), strip by strip.
+    backend: TorchBackend,
+    read: Callable[[int, int], np.ndarray],
+    height: int,
+    width: int,
+    memory: int,
+    folder: str,
+    by: Callable[[Tensor], Tensor] | None = None,
+    tick: Tick = lambda _: None,
+) -> Iterator[np.ndarray]:
+    """Apply a network to decoded pixels, strip by strip.
 
     Args:
-        backend: of a ``TransformNet``.
+        backend: of a ``TransformNet`` or a ``SuperResNet``.
+        read: rows of the picture from one to before another: uint8 or uint16 (rows, width, 3).
+        height, width: of the picture.
         memory: bytes that activations may take. A quarter goes to strips; what is stored at quarter resolution
             goes to a scratch file where it would take more than half.
+        folder: of the scratch file.
         by: a filter of 3×3 pixels for the result; None for none.
+        tick: told how much was done, of ``work``.
+
+    Yields:
+        Rows of the result, of the input's type, top to bottom.
     """
     network = backend.network
-    if not isinstance(network, TransformNet):
-        raise ValueError(f"found a {type(network).__name__}; expected a TransformNet, which alone is streamed")
-    height, width = rgb.shape[:2]
-    row = width * _channels(backend) * PER_ROW * _size(backend)
+    if not isinstance(network, TransformNet | SuperResNet):
+        raise ValueError(f"found a {type(network).__name__}; expected a network that is streamed")
+    scale, dtype = scale_of(network), read(0, 1).dtype
+    row = width * scale**2 * _channels(backend) * PER_ROW * _size(backend)
     rows = max(16, min(256, memory // 4 // row // 4 * 4))
     stored = 3 * height * width // 16 * 4 * _channels(backend) * _size(backend)
-    scratch = tempfile.gettempdir() if stored > memory // 2 and backend.device.type == "cpu" else None
+    scratch = folder if isinstance(network, TransformNet) and stored > memory // 2 else None
 
-    def read(top: int, bottom: int) -> Tensor:
-        return to_image(rgb[top:bottom]).to(backend.device)
+    def images(top: int, bottom: int) -> Tensor:
+        return to_image(read(top, bottom)).to(backend.device)
 
-    output, done = np.empty_like(rgb), 0
-    with backend.autocast():
-        strips = (strip.float().clamp(0, 1) for strip in stream(network, read, height, width, rows, scratch))
-        for strip in strips if by is None else filtered(strips, by):
-            output[done : done + strip.shape[2]] = to_pixels(strip)
-            done += strip.shape[2]
-    return output
+    strips = stream(network, images, height, width, rows, scratch, tick)
+    shown = (strip.float().clamp(0, 1) for strip in strips)
+    parts = shown if by is None else filtered(shown, by)
+    while True:
+        with torch.no_grad(), backend.autocast():  # they belong to a thread, not to a generator
+            strip = next(parts, None)
+        if strip is None:
+            return
+        yield to_pixels(strip, dtype)
 
 
 def _channels(backend: TorchBackend) -> int:
@@ -81,196 +105,82 @@ def _size(backend: TorchBackend) -> int:
     return 4 if backend.precision == "float32" else 3  # norms take float32 beside the half
 
 
-# --- rows ---------------------------------------------------------------------------------------------
+def work(network: TransformNet | SuperResNet, height: int, width: int) -> int:
+    """How many multiplications ``stream`` makes, roughly."""
+
+    def each(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters() if p.dim() == 4)
+
+    pixels = height * width
+    if isinstance(network, SuperResNet):
+        ups, last = network.decode[:-1], network.decode[-1]
+        small = each(network.encode) + each(network.transform)
+        passes = 1 + sum(isinstance(module, InstanceNorm) for module in network.modules())
+        large = sum(each(up) * 4 ** (n + 1) for n, up in enumerate(ups)) + each(last) * network.scale**2
+        return passes * pixels * (small + large)
+    first, second, third = network.encode
+    up, again, last = network.decode
+    one, two, three, four = (isinstance(block.norm, InstanceNorm) for block in (first, second, up, again))
+    full = each(first) * (one + two + 1) + each(again) * (four + 1) + each(last)
+    half = each(second) * (two + 1) + each(up) * (three + four + 1)
+    return pixels * (16 * full + 4 * half + each(third) + each(network.transform)) // 16
 
 
-def with_rows_around(strips: Strips, count: int, reflect: bool) -> Strips:
-    """Add ``count`` rows above and below: reflected about the border rows, or zeros."""
-    if not count:
-        yield from strips
-        return
-    held: Tensor | None = None  # the first rows, until there are enough to reflect; then the last ones
-    begun = False
-    for strip in strips:
-        held = strip if held is None else torch.cat([held, strip], 2)
-        if not begun:
-            if held.shape[2] <= count:
-                continue
-            begun = True
-            head = held[:, :, 1 : count + 1].flip(2)
-            yield torch.cat([head if reflect else torch.zeros_like(head), held], 2)
-        else:
-            yield strip
-        held = held[:, :, -(count + 1) :]
-    if held is None:
-        return
-    if not begun:
-        raise ValueError(f"found {held.shape[2]} rows; expected more than {count} to reflect")
-    tail = held[:, :, -(count + 1) : -1].flip(2)
-    yield tail if reflect else torch.zeros_like(tail)
-
-
-def convolved(strips: Strips, layer: Conv) -> Strips:
-    """What a padded convolution makes of the picture."""
-    conv, pad = layer.conv, layer.reflect or int(layer.conv.padding[0])
-    kernel, stride = int(conv.kernel_size[0]), int(conv.stride[0])
-    padded = with_rows_around(strips, pad, bool(layer.reflect))
-    wide = (reflection_pad(x, pad, pad, 0, 0) if layer.reflect else F.pad(x, (pad, pad)) for x in padded)
-    for part in windows(wide, kernel, stride):
-        yield F.conv2d(part, conv.weight, conv.bias, stride)
-
-
-def filtered(strips: Strips, by: Callable[[Tensor], Tensor]) -> Strips:
-    """A filter of 3×3 pixels that reflects at borders, over the picture."""
-    for part in windows(with_rows_around(strips, 1, reflect=True), 3):
-        yield by(part)[:, :, 1:-1]
-
-
-def windows(strips: Strips, height: int, stride: int = 1) -> Strips:
-    """Strips that overlap, so that each holds whole windows of rows and every window is in one of them."""
-    held: Tensor | None = None
-    for strip in strips:
-        held = strip if held is None else torch.cat([held, strip], 2)
-        count = (held.shape[2] - height) // stride + 1
-        if count > 0:
-            yield held[:, :, : (count - 1) * stride + height]
-            held = held[:, :, count * stride :]
-
-
-def enlarged(strips: Strips, block: UpBlock) -> Strips:
-    """What an upsampling convolution makes of the picture, before its norm."""
-    if block.nearest:
-        assert isinstance(block.conv, Conv)
-        yield from convolved((F.interpolate(strip, scale_factor=2.0, mode="nearest") for strip in strips), block.conv)
-        return
-    # Row 2 i + 1 of a transposed convolution is made of rows i and i + 1: each strip waits for the next one's first.
-    held: Tensor | None = None
-    for strip in strips:
-        if held is not None:
-            yield block.conv(torch.cat([held, strip[:, :, :1]], 2))[:, :, : 2 * held.shape[2]]
-        held = strip
-    if held is not None:
-        yield block.conv(held)
-
-
-# --- moments ------------------------------------------------------------------------------------------
-
-
-class Moments:
-    """Mean and variance of each channel over strips, in float64, merged as Chan, Golub, LeVeque (1979) do."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean = self.squares = torch.zeros(())
-
-    def add(self, strip: Tensor) -> None:
-        """Take a strip (1, C, rows, W) in."""
-        values = strip[0].double().flatten(1)
-        variance, mean = torch.var_mean(values, 1, correction=0)
-        count = values.shape[1]
-        if not self.count:
-            self.count, self.mean, self.squares = count, mean, variance * count
-            return
-        away, both = mean - self.mean, self.count + count
-        self.mean = self.mean + away * (count / both)
-        self.squares = self.squares + variance * count + away.square() * (self.count * count / both)
-        self.count = both
-
-
-Norm = Callable[[Tensor], Tensor]
-
-
-def gathered(strips: Strips, norm: nn.Module) -> Norm:
-    """The norm with the moments of the picture; a norm that needs none reads none."""
-    if not isinstance(norm, InstanceNorm):
-        return norm
-    moments = Moments()
-    for strip in strips:
-        moments.add(strip)
-    mean, variance = (x.view(1, -1, 1, 1) for x in (moments.mean, moments.squares / moments.count))
-    scale, shift = norm.affine(mean, variance)
-
-    def apply(strip: Tensor) -> Tensor:
-        precise = strip if strip.dtype == torch.float64 else strip.float()
-        return (precise * scale.to(precise.dtype) + shift.to(precise.dtype)).to(strip.dtype)
-
-    return apply
-
-
-# --- storage ------------------------------------------------------------------------------------------
-
-
-class Stored:
-    """Rows kept for several passes, in memory or, given a folder, in a scratch file that goes with it."""
-
-    def __init__(self, channels: int, height: int, width: int, like: Tensor, folder: str | None) -> None:
-        shape = (height, channels, width)
-        if folder is None:
-            self.rows = torch.empty(shape, dtype=like.dtype, device=like.device)
-            return
-        descriptor, file = tempfile.mkstemp(dir=folder, suffix=".scratch")
-        os.close(descriptor)
-        size = height * channels * width
-        self.rows = torch.from_file(file, shared=True, size=size, dtype=like.dtype).view(shape)
-        os.unlink(file)  # the space is given back when the last map of it goes
-
-    def write(self, top: int, strip: Tensor) -> None:
-        """Put a strip at a row."""
-        self.rows[top : top + strip.shape[2]] = strip[0].transpose(0, 1).to(self.rows.device)
-
-    def read(self, top: int, bottom: int) -> Tensor:
-        """The strip between two rows."""
-        return self.rows[top:bottom].transpose(0, 1)[None]
-
-    def strips(self, count: int, then: Callable[[Tensor], Tensor] = lambda strip: strip) -> Strips:
-        """All rows, so many at a time."""
-        for top in range(0, len(self.rows), count):
-            yield then(self.read(top, top + count))
-
-
-# --- the network --------------------------------------------------------------------------------------
+# --- networks -----------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def stream(
-    network: TransformNet,
-    read: Callable[[int, int], Tensor],
+    network: TransformNet | SuperResNet,
+    read: Read,
     height: int,
     width: int,
     rows: int = 64,
     scratch: str | None = None,
+    tick: Tick = lambda _: None,
 ) -> Strips:
     """What a network makes of a picture, strip by strip; the whole frame's result, but for rounding.
 
     Args:
         network: in evaluation mode; every variant.
-        read: rows of the picture from one to before another: (1, 3, bottom - top, width), RGB in [0, 1].
+        read: rows of the picture.
         height, width: of the picture.
         rows: of a strip of the input, a multiple of 4.
         scratch: a folder for what is stored at quarter resolution; None keeps it in memory.
+        tick: told how much was done, of ``work``.
 
     Yields:
         Strips (1, 3, rows, width) of the result, of any heights, top to bottom, as ``network`` gives it.
     """
-    yield from _Run(network, read, height, width, rows, scratch).output()
+    kind = _Transform if isinstance(network, TransformNet) else _SuperRes
+    yield from kind(network, read, height, width, rows, scratch, tick).output()
 
 
 class _Run:
     """The passes of one picture."""
 
     def __init__(
-        self,
-        network: TransformNet,
-        read: Callable[[int, int], Tensor],
-        height: int,
-        width: int,
-        rows: int,
-        scratch: str | None,
+        self, network: Any, read: Read, height: int, width: int, rows: int, scratch: str | None, tick: Tick
     ) -> None:
-        self.network, self.read, self.height, self.width, self.rows, self.scratch = (
-            *(network, read, height, width, rows, scratch),
-        )
+        self.network, self.read, self.height, self.width = network, read, height, width
+        self.rows, self.scratch, self.tick = rows, scratch, tick
         self.mean = network.mean.to(next(network.parameters()).dtype)
+
+    def conv(self, strips: Strips, layer: Conv) -> Strips:
+        return self.counted(convolved(strips, layer), layer)
+
+    def up(self, strips: Strips, block: UpBlock) -> Strips:
+        return self.counted(enlarged(strips, block), block)
+
+    def counted(self, strips: Strips, layer: nn.Module) -> Strips:
+        weights = sum(p.numel() for p in layer.parameters() if p.dim() == 4)
+        for strip in strips:
+            self.tick(strip.shape[2] * strip.shape[3] * weights)
+            yield strip
+
+
+class _Transform(_Run):
+    """Of a ``TransformNet``."""
 
     def input(self) -> Strips:
         """The picture, less the mean, filled up by reflection as ``blocks.fill_up`` does."""
@@ -286,43 +196,42 @@ class _Run:
             yield reflection_pad(strip - self.mean, left, right, 0, 0)
 
     def output(self) -> Strips:
-        network: Any = self.network
-        first, second, third = network.encode
-        up, again, last = network.decode
+        first, second, third = self.network.encode
+        up, again, last = self.network.decode
 
         def whole() -> Strips:  # full resolution
-            return (F.relu(norms[0](strip)) for strip in convolved(self.input(), first.conv))
+            return (F.relu(norms[0](strip)) for strip in self.conv(self.input(), first.conv))
 
         def half() -> Strips:
-            return (F.relu(norms[1](strip)) for strip in convolved(whole(), second.conv))
+            return (F.relu(norms[1](strip)) for strip in self.conv(whole(), second.conv))
 
-        norms: list[Norm] = [gathered(convolved(self.input(), first.conv), first.norm)]
-        norms.append(gathered(convolved(whole(), second.conv), second.norm))
-        x, norm = self.store(convolved(half(), third.conv), third.norm)
+        norms: list[Norm] = [gathered(self.conv(self.input(), first.conv), first.norm)]
+        norms.append(gathered(self.conv(whole(), second.conv), second.norm))
+        x, norm = self.store(self.conv(half(), third.conv), third.norm)
         self.change(x, lambda strip, _: F.relu(norm(strip)))
-        for block in network.transform:
+        for block in self.network.transform:
             x = self.residual(x, block)
 
         def half_again() -> Strips:
-            return (F.relu(upper[0](strip)) for strip in enlarged(self.quarter(x), up))
+            return (F.relu(upper[0](strip)) for strip in self.up(self.quarter(x), up))
 
         def whole_again() -> Strips:
-            return (F.relu(upper[1](strip)) for strip in enlarged(half_again(), again))
+            return (F.relu(upper[1](strip)) for strip in self.up(half_again(), again))
 
-        upper: list[Norm] = [gathered(enlarged(self.quarter(x), up), up.norm)]
-        upper.append(gathered(enlarged(half_again(), again), again.norm))
+        upper: list[Norm] = [gathered(self.up(self.quarter(x), up), up.norm)]
+        upper.append(gathered(self.up(half_again(), again), again.norm))
         done = 0
-        for strip in convolved(whole_again(), last):
+        for strip in self.conv(whole_again(), last):
             shown = strip[:, :, : max(0, self.height - done), : self.width]
             done += strip.shape[2]
             if shown.shape[2]:
-                yield network.finished(shown)
+                yield self.network.finished(shown)
 
     def residual(self, x: Stored, block: ResidualBlock) -> Stored:
         """The sum of what is stored and its change, stored."""
-        inner, norm = self.store(convolved(self.quarter(x), block.first.conv), block.first.norm)
+        inner, norm = self.store(self.conv(self.quarter(x), block.first.conv), block.first.norm)
         changed, last = self.store(
-            convolved(self.quarter(inner, lambda strip: F.relu(norm(strip))), block.conv), block.norm
+            self.conv(self.quarter(inner, lambda strip: F.relu(norm(strip))), block.conv), block.norm
         )
         crop = block.crop
 
@@ -353,8 +262,7 @@ class _Run:
             for strip in strips:
                 if stored is None:
                     # A strip tells channels and width; no picture is higher than a quarter of the input.
-                    most = (self.height + 2 * self.network.border) // 4 + 2
-                    stored = Stored(strip.shape[1], most, strip.shape[3], strip, self.scratch)
+                    stored = Stored((self.height + 2 * self.network.border) // 4 + 2, strip, self.scratch)
                 stored.write(top, strip)
                 top += strip.shape[2]
                 yield strip
@@ -364,8 +272,70 @@ class _Run:
         for _ in passing:  # a norm without moments has read none
             pass
         assert stored is not None
-        stored.rows = stored.rows[:top]
+        stored.height = top
         return stored, known
+
+
+class _SuperRes(_Run):
+    """Of a ``SuperResNet``: one pass, and one more for each instance norm, over all that is before it."""
+
+    def output(self) -> Strips:
+        self.known: dict[nn.Module, Norm] = {}
+        while True:
+            try:
+                yield from self.passed()
+                return
+            except _Gathered:  # before the first strip came out
+                continue
+
+    def passed(self) -> Strips:
+        network = self.network
+        x = self.block((strip - self.mean for strip in self.picture()), network.encode.conv, network.encode.norm)
+        for block in network.transform:
+            if self.known.keys() >= {norm for norm in (block.first.norm, block.norm) if isinstance(norm, InstanceNorm)}:
+                x = beside(x, functools.partial(self.residual, block=block))
+            else:  # this pass ends within
+                x = self.residual(x, block)
+        for up in network.decode[:-1]:
+            x = self.normed(self.up(x, up), up.norm, relu=True)
+        result = self.conv(x, network.decode[-1])
+        if not network.skip:
+            return (network.finished(strip) for strip in result)
+        large = bicubic(self.picture(), network.scale)
+        return beside(large, lambda strips: _led_by(result, strips))
+
+    def picture(self) -> Strips:
+        for top in range(0, self.height, self.rows):
+            yield self.read(top, min(self.height, top + self.rows)).to(self.mean.dtype)
+
+    def residual(self, strips: Strips, block: ResidualBlock) -> Strips:
+        inner = self.block(strips, block.first.conv, block.first.norm)
+        return self.normed(self.conv(inner, block.conv), block.norm, relu=False)
+
+    def block(self, strips: Strips, conv: Conv, norm: nn.Module) -> Strips:
+        return self.normed(self.conv(strips, conv), norm, relu=True)
+
+    def normed(self, strips: Strips, norm: nn.Module, relu: bool) -> Strips:
+        if isinstance(norm, InstanceNorm) and norm not in self.known:
+            self.known[norm] = gathered(strips, norm)
+            raise _Gathered
+        known = self.known.get(norm, norm)
+        for strip in strips:
+            yield F.relu(known(strip)) if relu else known(strip)
+
+
+class _Gathered(Exception):  # noqa: N818 - no error: a pass has given the moments that it was for
+    """The moments of one more norm are known."""
+
+
+def _led_by(strips: Strips, others: Strips) -> Strips:
+    """Strips, each once as many rows of ``others`` were drawn."""
+    drawn = needed = 0
+    for strip in strips:
+        needed += strip.shape[2]
+        while drawn < needed:
+            drawn += next(others).shape[2]
+        yield strip
 
 
 def _reflected(row: int, height: int) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from fststyle.images import check_size
+from fststyle.images import check_size, resize_pixels, to_image, to_levels, to_pixels, top_level
 from fststyle.inference.backends import DeviceError, OpenVINOBackend, TorchBackend, choose_device, openvino_installed
+from fststyle.inference.looks import PLAIN, Looks
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -116,45 +119,84 @@ class Stylizer:
             output = median_filter(output)
         return output.to(image.device)
 
-    def pixels(self, rgb: np.ndarray, median: bool = False, memory: int | None = None) -> np.ndarray:
-        """Stylise a decoded picture, uint8 (H, W, 3), and round the result likewise.
+    def pixels(
+        self, rgb: np.ndarray, looks: Looks = PLAIN, memory: int | None = None, folder: str | None = None
+    ) -> np.ndarray:
+        """Stylise a decoded picture, uint8 or uint16 (H, W, 3), and round the result likewise.
 
         Args:
             rgb: at least 16 pixels each way.
-            median: filter the result by ``median_filter``.
+            looks: how the style is applied; those but ``median`` are for results of the picture's size.
             memory: bytes; a picture whose pass would take more is done strip by strip, by PyTorch, within them. The
                 result is the whole frame's, but for rounding. None: never.
+            folder: of the scratch file that this may need; None: the system's for temporary files.
 
         Raises:
             ValueError: a smaller picture.
         """
-        if memory is not None and self._is_too_large(rgb, memory):
-            return self.streamed(rgb, memory, median)
+        height, width = rgb.shape[:2]
+        check_size(rgb.transpose(2, 0, 1)[None])
+        if looks.strength == 0:
+            return rgb
+        lines, columns = looks.seen(height, width)
+        seen = resize_pixels(rgb, lines, columns)
+        if memory is not None and self.is_too_large(lines, columns, memory):
+            rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, looks.median, folder)
+            output = np.concatenate(list(rows))
+        else:
+            output = self._whole(seen, looks.median)
+        if looks.style_scale != 1:
+            output = resize_pixels(output, height, width)
+        return looks.finish(rgb, output) if looks.changes else output
+
+    def _whole(self, rgb: np.ndarray, median: bool) -> np.ndarray:
+        """In one pass over the whole frame."""
         if self.backend.name == "torch" or median:
-            from fststyle.images import to_image, to_pixels
+            return to_pixels(self(to_image(rgb), median), rgb.dtype)
+        top = np.float32(top_level(rgb))
+        image = np.multiply(rgb.transpose(2, 0, 1)[None], 1 / top, dtype=np.float32)
+        return np.ascontiguousarray(to_levels(self.backend(image)[0].transpose(1, 2, 0) * top, rgb.dtype))
 
-            return to_pixels(self(to_image(rgb), median))
-        image = np.multiply(rgb.transpose(2, 0, 1)[None], np.float32(1 / 255), dtype=np.float32)
-        check_size(image)
-        levels = self.backend(image)[0].transpose(1, 2, 0) * np.float32(255)
-        return np.ascontiguousarray(np.rint(levels, out=levels).astype(np.uint8))
-
-    def streamed(self, rgb: np.ndarray, memory: int, median: bool = False) -> np.ndarray:
-        """As ``pixels``, strip by strip whatever the picture's size; see ``inference.streaming``."""
+    def streamed(
+        self,
+        read: Callable[[int, int], np.ndarray],
+        height: int,
+        width: int,
+        memory: int,
+        median: bool = False,
+        folder: str | None = None,
+        tick: Callable[[int], None] = lambda _: None,
+    ) -> Iterator[np.ndarray]:
+        """Rows of the result, made strip by strip whatever the picture's size; see ``inference.streaming``."""
         from fststyle.inference.streaming import streamed
 
-        check_size(rgb.transpose(2, 0, 1)[None])
-        return streamed(self._torch, rgb, memory, median_filter if median else None)
+        by = median_filter if median else None
+        return streamed(self.torch, read, height, width, memory, folder or tempfile.gettempdir(), by, tick)
 
-    def _is_too_large(self, rgb: np.ndarray, memory: int) -> bool:
-        if rgb.shape[0] * rgb.shape[1] * 1024 <= memory:
+    def is_too_large(self, height: int, width: int, memory: int) -> bool:
+        """Whether a pass over the whole frame would take more than so many bytes."""
+        if height * width * 1024 * self.scale**2 <= memory:
             return False  # told without importing torch
         from fststyle.inference.streaming import whole_frame_bytes
 
-        return whole_frame_bytes(self._torch, *rgb.shape[:2]) > memory
+        return whole_frame_bytes(self.torch, height, width) > memory
 
     @property
-    def _torch(self) -> TorchBackend:
+    def memory(self) -> int:
+        """Half of what the device has, in bytes."""
+        if self.backend.name == "torch" and self.device.type == "cuda":
+            import torch
+
+            return int(torch.cuda.get_device_properties(self.device).total_memory) // 2
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the result is, each way."""
+        return int(self.record.get("network", {}).get("arguments", {}).get("scale", 1))
+
+    @property
+    def torch(self) -> TorchBackend:
         """The backend that streams."""
         backend: TorchBackend = self.backend if self.backend.name == "torch" else self.backend.torch
         return backend
@@ -164,11 +206,6 @@ class Upscaler(Stylizer):
     """As ``Stylizer``, for super-resolution: images ``scale`` times as large."""
 
     kind = "superres"
-
-    @property
-    def scale(self) -> int:
-        """How many times larger the result is, each way."""
-        return int(self.record["network"]["arguments"]["scale"])
 
 
 def _openvino_is_better(device: str, precision: str) -> bool:

@@ -100,6 +100,10 @@ class SuperResNet(nn.Module):
         x: Tensor = self.decode(self.transform(self.encode(image - self.mean)))
         if self.skip:
             return x + F.interpolate(image, scale_factor=float(self.scale), mode="bicubic")
+        return self.finished(x)
+
+    def finished(self, x: Tensor) -> Tensor:
+        """What the last convolution gives, without a skip, as a picture in the range that ``output`` names."""
         if self.output == "tanh":
             return torch.tanh(x) * (150 / 255) + self.mean
         return x + self.mean

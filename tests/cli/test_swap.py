@@ -142,7 +142,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_good_ones_done(capsys: p
     assert out.split() == ["more/c_rain.webp"]
     assert "bad.jpg: is not a picture" in err
     assert "dot.png: is 16×16 pixels; patches of 5×5 need at least 17×17" in err
-    assert err.splitlines()[-1] == "fststyle: 1 done, 2 skipped"
+    assert err.splitlines()[-1] == "fststyle: 1 done, 2 skipped (more/bad.jpg, more/dot.png)"
 
 
 def test_what_takes_long_is_told_beforehand(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from torch import nn
 
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image
-from fststyle.inference import Stylizer, streaming
+from fststyle.inference import Looks, Stylizer, streaming, strips
 from fststyle.inference.backends import TorchBackend
-from fststyle.inference.streaming import Moments, stream, streamed
+from fststyle.inference.streaming import stream, streamed, work
+from fststyle.inference.strips import Moments
 from fststyle.networks.checkpoint import shipped
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -66,7 +66,7 @@ def test_moments_of_strips_are_those_of_the_picture() -> None:
 def test_a_shipped_style_streams_to_the_same_levels(style: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
     picture = astronaut[:301, :259]
-    away = stylizer.pixels(picture).astype(int) - stylizer.streamed(picture, 2**24)
+    away = stylizer.pixels(picture).astype(int) - stylizer.pixels(picture, memory=0)
     assert np.abs(away).max() <= 1
     assert np.mean(away != 0) < 0.001
 
@@ -75,7 +75,7 @@ def test_a_shipped_style_streams_to_the_same_levels(style: str, astronaut: np.nd
 def test_the_median_is_that_of_the_whole_frame(precision: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer(made(), device="cpu", precision=precision)
     picture = astronaut[:150, :131]
-    away = stylizer.pixels(picture, median=True).astype(int) - stylizer.streamed(picture, 0, median=True)
+    away = stylizer.pixels(picture, Looks(median=True)).astype(int) - stylizer.pixels(picture, Looks(median=True), 0)
     assert np.abs(away).max() <= (1 if precision == "float32" else 12)
     assert np.abs(away).mean() < (0.01 if precision == "float32" else 0.5)
 
@@ -85,9 +85,8 @@ def test_what_is_stored_leaves_nothing_behind(
     memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
 ) -> None:
     """In a scratch file where memory is short, in memory where it is not."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folders: list[str | None] = []
-    store = streaming.Stored
+    store = strips.Stored
 
     class Seen(store):  # type: ignore[valid-type, misc]
         def __init__(self, *arguments: Any) -> None:
@@ -95,15 +94,49 @@ def test_what_is_stored_leaves_nothing_behind(
             super().__init__(*arguments)
 
     monkeypatch.setattr(streaming, "Stored", Seen)
-    backend = TorchBackend(made(), "cpu", "float32")
-    streamed(backend, astronaut[:80, :70], memory)
+    backend = TorchBackend(made(), "cpu", "bfloat16")
+    rows = streamed(backend, lambda top, end: astronaut[top:end, :70], 80, 70, memory, str(tmp_path))
+    assert np.concatenate(list(rows)).shape == (80, 70, 3)
     assert set(folders) == ({str(tmp_path)} if memory == 0 else {None})
     assert not list(tmp_path.iterdir())
 
 
+SUPERRES: list[dict[str, Any]] = [
+    {},
+    {"scale": 8, "skip": False},
+    {"norm": "instance"},
+    {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "output": "tanh", "skip": False},
+]
+
+
+@pytest.mark.parametrize("options", SUPERRES)
+@pytest.mark.parametrize(("height", "width", "rows"), [(61, 40, 16), (33, 50, 4), (16, 20, 64)])
+def test_super_resolution_streams_to_the_whole_frame(
+    options: dict[str, Any], height: int, width: int, rows: int
+) -> None:
+    torch.manual_seed(0)
+    network = SuperResNet(**{"scale": 4, "width": 4, "residual_blocks": 2, **options}).double().eval()
+    for weight in network.parameters():  # the last convolution begins with zeros
+        nn.init.normal_(weight, 0, 0.2)
+    image = torch.rand(1, 3, height, width, dtype=torch.float64)
+    with torch.no_grad():
+        whole = network(image)
+    made = list(stream(network, lambda top, bottom: image[:, :, top:bottom], height, width, rows))
+    torch.testing.assert_close(torch.cat(made, 2), whole, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("network", [made(), made(norm="none"), SuperResNet(4, width=4, residual_blocks=1).eval()])
+def test_the_work_is_what_was_foretold(network: Any) -> None:
+    image, done = torch.rand(1, 3, 80, 64), []
+    for _ in stream(network, lambda top, bottom: image[:, :, top:bottom], 80, 64, 16, None, done.append):
+        assert sum(done) <= work(network, 80, 64) * 1.01
+    assert sum(done) == pytest.approx(work(network, 80, 64), rel=0.05)
+
+
 def test_another_network_is_refused(astronaut: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="found a SuperResNet; expected a TransformNet"):
-        streamed(TorchBackend(SuperResNet(4, width=4), "cpu"), astronaut, 0)
+    backend = TorchBackend(nn.Conv2d(3, 3, 1), "cpu")
+    with pytest.raises(ValueError, match="found a Conv2d; expected a network that is streamed"):
+        next(streamed(backend, lambda top, end: astronaut[top:end], 80, 70, 0, ""))
 
 
 # --- the command --------------------------------------------------------------------------------------
@@ -138,9 +171,9 @@ def test_by_itself_it_streams_what_would_not_fit(
 ) -> None:
     called: list[int] = []
 
-    def noted(_: Any, rgb: np.ndarray, memory: int, *__: Any) -> np.ndarray:
+    def noted(_: Any, read: Any, height: int, width: int, memory: int, *__: Any) -> list[np.ndarray]:
         called.append(memory)
-        return rgb
+        return [read(0, height)]
 
     monkeypatch.setattr(streaming, "streamed", noted)
     assert main([*WORDS, "--backend", "torch", "--memory", memory]) == 0

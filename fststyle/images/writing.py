@@ -1,0 +1,126 @@
+"""Picture files out: written beside their name and moved into place."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from fststyle.images.arrays import to_8_bits, to_pixels
+from fststyle.images.reading import ImageError, with_heif
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Formats, by Pillow's names, that have transparency, and those that have 16 bits a channel.
+WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000"})
+WITH_16_BITS = frozenset({"PNG", "TIFF"})
+#: Those that carry EXIF.
+_WITH_EXIF = frozenset({"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"})
+_MASK = threading.Lock()
+#: How Pillow writes what loses something.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+    "AVIF": {"quality": 90},
+    "HEIF": {"quality": 90},
+}
+
+
+def save_image(
+    image: Tensor | np.ndarray,
+    path: str | os.PathLike[str],
+    alpha: np.ndarray | None = None,
+    exif: bytes | None = None,
+) -> None:
+    """Write an image (or decoded pixels) to a picture file; the name's ending chooses the format.
+
+    Values outside [0, 1] are clamped. The file is written beside its name and moved into place, so
+    that a broken run leaves either the old file or the whole new one.
+
+    Args:
+        image: (1, 3, H, W) or (3, H, W) in [0, 1], or uint8 or uint16 (H, W, 3). What has 16 bits keeps them in
+            PNG and TIFF, where libvips is there to write them, and gets 8 otherwise.
+        path: the file to write, ``.png``, ``.jpg``, ``.webp``, ``.tif`` and others Pillow knows.
+        alpha: of ``image``'s type, (H, W); formats without transparency drop it.
+        exif: an EXIF block, as ``Picture`` has it; formats without drop it.
+
+    Raises:
+        ImageError: unknown ending, or the folder does not exist or cannot be written.
+    """
+    pixels = image if isinstance(image, np.ndarray) else to_pixels(image)
+    kind = check_ending(path)
+    alpha = alpha if kind in WITH_ALPHA else None
+    if pixels.dtype == np.uint16 and kind in WITH_16_BITS:
+        from fststyle.images import large
+
+        if large.available():
+            write_atomically(path, lambda file: large.encode(large.from_array(pixels, alpha), file, kind, exif))
+            return
+    picture = Image.fromarray(to_8_bits(pixels))
+    if alpha is not None:
+        picture.putalpha(Image.fromarray(to_8_bits(alpha)))
+    options = dict(_OPTIONS.get(kind, {}))
+    if exif and kind in _WITH_EXIF:
+        options["exif"] = exif
+    write_atomically(path, lambda file: picture.save(file, format=kind, **options))
+
+
+def check_ending(path: str | os.PathLike[str]) -> str:
+    """Pillow's name of the format in which ``path`` would be written; ``ImageError`` if there is none."""
+    suffix = Path(path).suffix.lower()
+    with_heif(suffix)
+    known = Image.registered_extensions()
+    if suffix not in known or known[suffix] not in Image.SAVE:
+        raise ImageError(f"{path}: no picture format ends in {suffix or 'nothing'!r}; use .png, .jpg, .webp or .tif")
+    return known[suffix]
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then move it into place.
+
+    Raises:
+        ImageError: when the folder is missing or cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    check_writable(target.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    with _MASK:  # it can only be read by being set, for all threads
+        mask = os.umask(0)
+        os.umask(mask)
+    return mask
+
+
+def existing_part(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    return next(part for part in [path, *path.absolute().parents] if part.exists())
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Raise ``ImageError`` unless files can be made in ``folder``."""
+    if not os.path.isdir(folder):
+        raise ImageError(f"{folder}: no such folder to write to")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ImageError(f"{folder}: the folder cannot be written to ({error.strerror})") from None

@@ -1,0 +1,140 @@
+"""What is done with a result before it is shown: how strong it is, whose colours it has.
+
+Everything is local: a row of the result depends on at most ``Looks.halo`` rows around it, so that strips of a large
+picture give what the whole picture gives. Pictures are arrays (H, W, 3), uint8 or uint16; no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fststyle.images import MIN_SIDE, to_levels, top_level
+
+#: Pixels around one that make up its surroundings, each way, where detail is weighed.
+RADIUS = 8
+#: What the contrast of a blend is raised by at most.
+MOST_GAIN = 1.5
+#: Rows that are worked on at once.
+BAND = 256
+#: Rows of a picture from one to before another.
+Rows = Callable[[int, int], np.ndarray]
+#: RGB to luma and two differences of colour, ITU-R BT.601.
+_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_RGB = np.linalg.inv(_YCBCR).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How a style is applied.
+
+    Args:
+        median: 3×3 median filter on the network's result, as Johnson's code has it.
+        strength: from 0, the photograph itself, to 1, the network's result; see ``blend``.
+        preserve_color: the photograph's colours under the result's luminance.
+        style_scale: the network sees the picture so many times smaller, and the result is brought back to its size:
+            strokes are so many times larger.
+
+    Raises:
+        ValueError: a strength outside [0, 1], a scale that is not positive.
+    """
+
+    median: bool = False
+    strength: float = 1.0
+    preserve_color: bool = False
+    style_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength is {self.strength:g}; expected a number from 0 (the photograph) to 1")
+        if not 1 / 8 <= self.style_scale <= 16:
+            raise ValueError(f"style scale is {self.style_scale:g}; expected a number from 0.125 to 16")
+
+    @property
+    def changes(self) -> bool:
+        """Whether ``finish`` does anything."""
+        return self.strength < 1 or self.preserve_color
+
+    @property
+    def halo(self) -> int:
+        """Rows above and below that a row of the result depends on."""
+        return 2 * RADIUS if 0 < self.strength < 1 else 0
+
+    def finish(self, photo: np.ndarray, output: np.ndarray) -> np.ndarray:
+        """The picture to show, of a photograph and the network's result, of one size and type."""
+        rows = self.finished(lambda top, end: photo[top:end], lambda top, end: output[top:end], len(photo))
+        return np.concatenate(list(rows))
+
+    def finished(self, photo: Rows, output: Rows, height: int) -> Iterator[np.ndarray]:
+        """The same of pictures that are read row by row, top to bottom."""
+        for top in range(0, height, BAND):
+            bottom = min(height, top + BAND)
+            first, last = max(0, top - self.halo), min(height, bottom + self.halo)
+            below, above = photo(first, last), output(first, last)
+            if self.preserve_color:
+                above = with_luminance_of(below, above)
+            yield blend(below, above, self.strength)[top - first : bottom - first]
+
+    def seen(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the picture that the network sees; no side is brought below the smallest."""
+        scale = min(self.style_scale, max(1.0, min(height, width) / MIN_SIDE))
+        return max(1, round(height / scale)), max(1, round(width / scale))
+
+
+#: The network's result as it is.
+PLAIN = Looks()
+
+
+def blend(photo: np.ndarray, output: np.ndarray, strength: float) -> np.ndarray:
+    """Between a photograph, at 0, and its stylised picture, at 1; exactly either there.
+
+    A plain cross-fade of two pictures whose details differ has less contrast than both and looks like fog. So coarse
+    and fine are told apart: the coarse part, a mean over the surroundings, is faded; the fine part is faded too, then
+    raised to the contrast that lies between that of both. By the triangle inequality the faded part never has more,
+    so the gain is 1 or greater; it is cut off at ``MOST_GAIN``.
+    """
+    if strength == 0:
+        return photo
+    if strength == 1:
+        return output
+    (coarse, fine), (coarse_output, fine_output) = (_parts(picture) for picture in (photo, output))
+    wanted = (1 - strength) * _contrast(fine) + strength * _contrast(fine_output)
+    faded = (1 - strength) * fine + strength * fine_output
+    floor = top_level(photo) / 255  # a contrast of one level of 255: below is nothing to raise
+    faded *= np.clip((wanted + floor) / (_contrast(faded) + floor), 1, MOST_GAIN)
+    faded += (1 - strength) * coarse + strength * coarse_output
+    return to_levels(faded, photo.dtype)
+
+
+def _parts(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture's coarse and fine part, float32, in levels."""
+    levels = picture.astype(np.float32)
+    coarse = surroundings(levels)
+    return coarse, levels - coarse
+
+
+def _contrast(fine: np.ndarray) -> np.ndarray:
+    """Root mean square of the fine part over the surroundings and the channels: (H, W, 1)."""
+    return np.sqrt(surroundings(np.square(fine).mean(axis=2, keepdims=True)).clip(0))
+
+
+def surroundings(values: np.ndarray) -> np.ndarray:
+    """The mean over (2 · RADIUS + 1)² pixels, borders repeated: float32 (H, W, C)."""
+    for axis in (0, 1):
+        pads = [(0, 0)] * 3
+        pads[axis] = (RADIUS + 1, RADIUS)
+        total = np.cumsum(np.pad(values, pads, mode="edge"), axis=axis, dtype=np.float64)
+        size = values.shape[axis]
+        window = 2 * RADIUS + 1
+        upper, lower = (np.take(total, range(start, start + size), axis=axis) for start in (window, 0))
+        values = ((upper - lower) / window).astype(np.float32)
+    return values
+
+
+def with_luminance_of(photo: np.ndarray, luminance: np.ndarray) -> np.ndarray:
+    """``color.with_luminance`` for decoded pictures of one size and type, without torch."""
+    mixed = photo.astype(np.float32) @ _YCBCR.T
+    mixed[..., 0] = luminance.astype(np.float32) @ _YCBCR[0]
+    return to_levels(mixed @ _RGB.T, photo.dtype)
