@@ -233,9 +233,10 @@ def _size(text: str) -> int:
 
 def _pixels(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(M?)P?", text, re.IGNORECASE)
-    if found is None or float(found[1]) < 1:
+    count = int(float(found[1]) * (10**6 if found[2] else 1)) if found else 0
+    if count < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of pixels such as 300M")
-    return int(float(found[1]) * (10**6 if found[2] else 1))
+    return count
 
 
 def _bytes(text: str) -> int:

@@ -7,6 +7,7 @@ nothing is left of it however the process ends.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import tempfile
@@ -237,10 +238,12 @@ def _computed(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
     """Compute a picture of libvips into a scratch file."""
     dtype = np.uint16 if picture.format == "ushort" else np.uint8
     stored = Scratch((picture.height, picture.width, picture.bands), dtype, folder)
-    with os.fdopen(os.dup(stored.file), "wb") as file:
-        picture.rawsave_target(vips().Target.new_to_descriptor(file.fileno()))
-    if os.fstat(stored.file).st_size < stored.size:
-        raise OSError(28, "No space left on device")
+    try:
+        picture.rawsave_target(vips().Target.new_to_descriptor(stored.file))
+    except vips().Error as error:
+        if "write error" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+        raise
     return stored
 
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
@@ -117,10 +117,10 @@ def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         ImageError: as ``open_picture``, but for damage beyond the header.
     """
     with _opened(path, max_pixels) as picture:
-        orientation = _orientation(picture)
+        bits, orientation = _bits(picture), _orientation(picture)
         # Pillow turns TIFF by itself, and tells its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]
-        return Header(picture.format or "", height, width, _bits(picture), orientation, _kept_exif(picture))
+        return Header(picture.format or "", height, width, bits, orientation, _kept_exif(picture))
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
                 if picture.width * picture.height > most:
                     raise ImageError(
                         f"{name}: has {picture.width}×{picture.height} pixels; "
-                        f"at most {most / 1e6:.0f} million are read (--max-pixels)"
+                        f"at most {most / 1e6:.4g} million are read (--max-pixels)"
                     )
                 yield picture
     except ImageError:
@@ -179,9 +179,32 @@ def with_heif(suffix: str) -> None:
             pillow_heif.register_heif_opener()
 
 
+def _exif(picture: Image.Image) -> Image.Exif:
+    """What EXIF tells. Of a PNG file without, Pillow would decode the whole picture to look for it at the end."""
+    known = {"exif", "Raw profile type exif"} & picture.info.keys()
+    if picture.format == "PNG" and not known and not _png_has_exif(picture.fp):  # type: ignore[attr-defined]
+        return Image.Exif()
+    return picture.getexif()
+
+
+def _png_has_exif(file: IO[bytes] | None) -> bool:
+    """Whether there is an EXIF chunk anywhere in a PNG file; True for one that is loaded already."""
+    if file is None:
+        return True
+    place, at, found = file.tell(), 8, b""
+    while found not in (b"eXIf", b"IEND"):
+        file.seek(at)
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        at, found = at + 12 + int.from_bytes(head[:4], "big"), head[4:]
+    file.seek(place)
+    return found == b"eXIf"
+
+
 def _orientation(picture: Image.Image) -> int:
     try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return int(_exif(picture).get(ExifTags.Base.Orientation, 1))
     except Exception:  # a damaged EXIF block is no reason to refuse a sound picture
         return 1
 
@@ -202,7 +225,7 @@ def _kept_exif(picture: Image.Image) -> bytes | None:
     """What EXIF tells of the photograph; entries that cannot be written again are left out."""
     kept = Image.Exif()
     try:
-        found = picture.getexif()
+        found = _exif(picture)
         for tag in _KEPT_TAGS:
             if tag in found:
                 _keep(kept, tag, found[tag])

@@ -234,6 +234,135 @@ def test_the_command_runs_as_a_program(here: Path) -> None:
     assert refusal.stderr == "fststyle: error: missing.png: no such file\n"
 
 
+# --- folders, several styles, looks ---------------------------------------------------------------
+
+
+def test_a_folder_with_its_sub_folders_keeps_its_structure(here: Path) -> None:
+    (here / "more" / "deep" / "er").mkdir(parents=True)
+    shutil.copy("a.png", "more/deep/a.png")
+    shutil.copy("a.png", "more/deep/er/a.png")
+    before = contents(here)
+    assert stylize("more", "-o", "out", "--recursive") == 0
+    flat = {"out/c_wave.jpeg", "out/d_wave.png", "out/e_wave.webp"}
+    assert new_files(here, before) == {*flat, "out/deep/a_wave.png", "out/deep/er/a_wave.png"}
+
+
+def test_results_inside_the_folder_are_not_its_pictures(here: Path) -> None:
+    assert stylize(".", "-o", "more/out", "--recursive") == 0
+    first = contents(here)
+    assert stylize(".", "-o", "more/out", "--recursive") == 0
+    assert contents(here).keys() == first.keys()
+
+
+def test_hidden_files_are_left_alone(here: Path) -> None:
+    (here / "more" / "._c.jpeg").write_text("what a computer of another kind leaves beside a picture")
+    assert stylize("more") == 0
+
+
+def test_existing_results_are_left_alone_if_the_user_wants_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stylize("more", "-o", "out") == 0
+    (here / "out" / "c_wave.jpeg").write_text("mine")
+    (here / "out" / "d_wave.png").unlink()
+    capsys.readouterr()
+    assert stylize("more", "-o", "out", "--skip-existing") == 0
+    out, err = capsys.readouterr()
+    assert out == f"out{os.sep}d_wave.png\n"
+    assert err == "fststyle: 1 done, 2 there already\n"
+    assert (here / "out" / "c_wave.jpeg").read_text() == "mine"
+    assert stylize("more", "-o", "out", "--skip-existing") == 0
+    assert capsys.readouterr().err == "fststyle: 0 done, 3 there already\n"
+
+
+def test_what_is_converted_is_told_apart_by_its_ending(here: Path) -> None:
+    (here / "same").mkdir()
+    for ending in ("png", "bmp", "gif"):
+        Image.fromarray(read_picture("a.png").rgb).save(f"same/a.{ending}")
+    assert stylize("same", "-o", "out") == 0
+    assert {path.name for path in (here / "out").iterdir()} == {"a_wave.png", "a_bmp_wave.png", "a_gif_wave.png"}
+
+
+def test_several_styles_in_one_call(here: Path, network: TransformNet, refused: Any) -> None:
+    torch.manual_seed(1)
+    save_checkpoint(here / "rain.safetensors", TransformNet(width=4, residual_blocks=1), {**RECORD, "name": "rain"})
+    before = contents(here)
+    words = ["stylize", "a.png", "b.jpg", "--style", "wave.safetensors", "--style", "rain.safetensors"]
+    assert main(words) == 0
+    assert new_files(here, before) == {"a_wave.png", "a_rain.png", "b_wave.jpg", "b_rain.jpg"}
+    assert main([*words, "-o", "out", "--skip-existing"]) == 0
+    for style in ("wave", "rain"):
+        expected = Stylizer.from_checkpoint(f"{style}.safetensors", "cpu").pixels(read_picture("a.png").rgb)
+        assert np.array_equal(read_picture(f"out/a_{style}.png").rgb, expected)
+    assert "expected styles of different names" in refused(*words, "--style", "./wave.safetensors")
+    assert "is one file for 4 pictures" in refused(*words, "-o", "out.png")
+
+
+def test_a_broken_picture_is_told_of_once_for_all_styles(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy("wave.safetensors", "rain.safetensors")
+    broken("text", here / "more" / "bad.jpg")
+    assert main(["stylize", "more", "--style", "wave.safetensors", "--style", "rain.safetensors"]) == 1
+    skipped, last = capsys.readouterr().err.splitlines()
+    assert "bad.jpg: is not a picture" in skipped
+    assert last == f"fststyle: 6 done, 2 skipped (more{os.sep}bad.jpg)"
+
+
+def test_strength_lies_between_photograph_and_result(here: Path, refused: Any) -> None:
+    for strength in ("0", "0.5", "1"):
+        assert stylize("a.png", "-o", f"{strength}.png", "--strength", strength) == 0
+    photo, none, half, full = (read_picture(name).rgb.astype(int) for name in ("a.png", "0.png", "0.5.png", "1.png"))
+    assert np.array_equal(none, photo)
+    assert 0 < np.abs(half - photo).mean() < np.abs(full - photo).mean()
+    assert "strength is 2" in refused("stylize", "a.png", "--style", "wave.safetensors", "--strength", "2")
+    assert "style scale is 99" in refused("stylize", "a.png", "--style", "wave.safetensors", "--style-scale", "99")
+
+
+def test_exif_is_carried_over_unless_it_is_to_be_stripped(here: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
+    exif.get_ifd(0x8825)[1] = "N"
+    Image.fromarray(read_picture("a.png").rgb).save("told.jpg", exif=exif)
+    assert stylize("told.jpg", "-o", "kept.jpg") == 0
+    with Image.open("kept.jpg") as kept:
+        found = kept.getexif()
+        assert (found[0x010F], found.get(0x0112, 1)) == ("Maker", 1)
+        assert found.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+        assert found.get_ifd(0x8825)[1] == "N"
+    assert stylize("told.jpg", "-o", "stripped.jpg", "--strip") == 0
+    with Image.open("stripped.jpg") as stripped:
+        assert not dict(stripped.getexif())
+
+
+def test_sixteen_bits_in_sixteen_bits_out(here: Path) -> None:
+    large = pytest.importorskip("fststyle.images.large")
+    if not large.available():
+        pytest.skip("libvips is not there: pip install 'fststyle[large]'")
+    fine = np.random.default_rng(0).integers(0, 65536, (40, 40, 3), dtype=np.uint16)
+    save_image(fine, here / "fine.png")
+    for tiles in ("off", "exact"):
+        assert stylize("fine.png", "-o", f"{tiles}.png", "--tiles", tiles, "--backend", "torch") == 0
+    off, exact = (read_picture(f"{tiles}.png", deep=True).rgb for tiles in ("off", "exact"))
+    assert off.dtype == exact.dtype == np.uint16
+    assert np.abs(off.astype(int) - exact).max() < 257
+    assert len(np.unique(off % 257)) > 100
+
+
+def test_too_many_pixels_are_refused_with_the_limit_and_how_to_raise_it(here: Path, refused: Any) -> None:
+    words = ["stylize", "a.png", "--style", "wave.safetensors", "--max-pixels"]
+    assert "has 33×24 pixels; at most 0.0005 million are read (--max-pixels)" in refused(*words, "500")
+    assert main([*words, "0.001M"]) == 0
+    for wrong in ("0", "-5", "many"):
+        with pytest.raises(SystemExit):
+            main([*words[:-1], f"--max-pixels={wrong}"])
+
+
+def test_a_heic_photograph_is_read(here: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.fromarray(np.asarray(Image.open("b.jpg").resize((64, 48)))).save("phone.heic")
+    assert stylize("phone.heic") == 0
+    assert read_picture("phone_wave.jpg").rgb.shape == (48, 64, 3)
+
+
 # --- what is refused: pictures -------------------------------------------------------------------
 
 

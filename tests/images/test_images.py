@@ -23,6 +23,7 @@ from fststyle.images import (
     find_pictures,
     load_image,
     open_picture,
+    read_header,
     read_picture,
     resize_shorter_side,
     save_image,
@@ -184,6 +185,22 @@ def test_a_photograph_with_an_odd_exif_tag_is_still_turned_upright(pattern: np.n
 def test_a_damaged_exif_block_does_not_cost_the_picture(pattern: np.ndarray, kind: str, block: bytes) -> None:
     data = encode(Image.fromarray(pattern), kind, exif=b"Exif\0\0" + block)
     assert open_picture(data).size == (32, 24)
+
+
+def test_a_header_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()[6:]
+    plain(RED).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    chunk = struct.pack(">I", len(block)) + b"eXIf" + block + struct.pack(">I", zlib.crc32(b"eXIf" + block))
+    (tmp_path / "late.png").write_bytes(whole[:-12] + chunk + whole[-12:])
+    assert read_header(tmp_path / "late.png").orientation == 6  # behind the pixels
+    for kind in ("jpg", "webp", "tif"):
+        plain(RED).save(tmp_path / f"a.{kind}")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("was decoded"))
+    for kind in ("png", "jpg", "webp", "tif"):
+        assert read_header(tmp_path / f"a.{kind}").width == 20
 
 
 def test_grey_becomes_three_equal_channels(pattern: np.ndarray) -> None:

@@ -1,0 +1,145 @@
+"""Pictures of 16 bits, and those that are never whole in memory."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fststyle.images import ImageError, large, read_header, read_picture, save_image
+
+pytestmark = pytest.mark.skipif(not large.available(), reason="libvips is not there: pip install 'fststyle[large]'")
+
+
+@pytest.fixture
+def deep() -> np.ndarray:
+    """uint16 (40, 56, 3), different after every turn, with low bits that 8 bits lose."""
+    y, x = np.mgrid[0:40, 0:56]
+    return np.stack([1000 * x + y, 1500 * y + x, 300 * x + 500 * y + 7], axis=2).astype(np.uint16)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_come_back_bit_for_bit(tmp_path: Path, deep: np.ndarray, ending: str) -> None:
+    path, alpha = tmp_path / f"a.{ending}", deep[..., 0].copy()
+    save_image(deep, path, alpha)
+    assert read_header(path).bits == 16
+    picture = read_picture(path, deep=True)
+    assert picture.rgb.dtype == np.uint16
+    assert np.array_equal(picture.rgb, deep)
+    assert picture.alpha is not None
+    assert np.array_equal(picture.alpha, alpha)
+    plain = read_picture(path)  # who did not ask gets 8
+    assert plain.rgb.dtype == np.uint8
+    assert np.abs(plain.rgb.astype(int) - deep / 257).max() <= 1
+
+
+def test_sixteen_bits_become_eight_where_the_format_has_no_more(tmp_path: Path, deep: np.ndarray) -> None:
+    for name in ("a.jpg", "a.webp", "a.bmp"):
+        save_image(deep, tmp_path / name)
+        read = read_picture(tmp_path / name, deep=True).rgb
+        assert read.dtype == np.uint8
+        assert np.abs(read.astype(int) - deep / 257).mean() < 3
+
+
+def test_without_libvips_sixteen_bits_are_read_and_written_as_eight(
+    tmp_path: Path, deep: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image(deep, tmp_path / "a.png")
+    monkeypatch.setattr(large, "available", lambda: False)
+    assert read_picture(tmp_path / "a.png", deep=True).rgb.dtype == np.uint8
+    save_image(deep, tmp_path / "b.png")
+    assert read_header(tmp_path / "b.png").bits == 8
+
+
+def test_a_library_that_is_missing_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "pyvips":
+            raise OSError("cannot load library 'libvips.so.42'")
+        return real(name, *rest)
+
+    large.available.cache_clear()
+    large.vips.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert not large.available()
+    monkeypatch.undo()
+    large.available.cache_clear()
+    assert large.available()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
+def test_what_is_decoded_into_scratch_is_what_is_read_whole(
+    tmp_path: Path, orientation: int, ending: str, astronaut: np.ndarray
+) -> None:
+    path, exif = tmp_path / f"a.{ending}", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(astronaut[:60, :44]).save(path, exif=exif)
+    header = read_header(path)
+    picture = read_picture(path).rgb
+    assert (header.height, header.width) == picture.shape[:2]
+    scratch = large.decoded(path, header, tmp_path)
+    assert np.abs(scratch.read(0, header.height).astype(int) - picture).max() <= (0 if ending in ("png", "tif") else 2)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1", "I;16"])
+def test_every_mode_is_decoded_to_rgb(tmp_path: Path, mode: str, astronaut: np.ndarray) -> None:
+    picture = Image.fromarray(astronaut[:40, :48])
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    elif mode == "RGBA":
+        picture.putalpha(100)
+    else:
+        picture = picture.convert(mode)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture.save(path)
+    scratch = large.decoded(path, read_header(path), tmp_path)
+    assert scratch.shape == (40, 48, 4 if mode in ("RGBA", "LA") else 3)
+    levels = scratch.read(0, 40)[..., :3] / (257 if mode == "I;16" else 1)
+    assert np.abs(levels - read_picture(path).rgb).mean() < (40 if mode == "CMYK" else 1)  # inks have no one meaning
+
+
+def test_a_format_that_libvips_does_not_read_goes_through_pillow(tmp_path: Path, astronaut: np.ndarray) -> None:
+    Image.fromarray(astronaut[:60, :80]).save(tmp_path / "a.bmp")
+    header = read_header(tmp_path / "a.bmp")
+    scratch = large.decoded(tmp_path / "a.bmp", header, tmp_path, size=40)
+    assert np.array_equal(scratch.read(0, 30), read_picture(tmp_path / "a.bmp", 40).rgb)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
+def test_a_damaged_file_is_refused_and_leaves_no_scratch(tmp_path: Path, ending: str, astronaut: np.ndarray) -> None:
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(astronaut).save(path)
+    header, whole = read_header(path), path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match="is damaged") as caught:
+        large.decoded(path, header, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_format_has_a_longest_side(tmp_path: Path) -> None:
+    large.check_writer("a.jpg", "JPEG", 65535, 10)
+    with pytest.raises(ImageError, match="70000×10 pixels; JPEG takes at most 65535 a side"):
+        large.check_writer("a.jpg", "JPEG", 10, 70000)
+    with pytest.raises(ImageError, match=r"BMP is not written strip by strip; use one of \.jpg, \.png"):
+        large.check_writer("a.bmp", "BMP", 10, 10)
+
+
+def test_scratch_gives_back_what_was_put_in(tmp_path: Path) -> None:
+    rows = np.arange(70, dtype=np.uint16).reshape(7, 5, 2)
+    scratch = large.Scratch((7, 5, 2), np.uint16, tmp_path)
+    scratch.write(3, rows[3:])
+    scratch.write(0, rows[:3])
+    assert np.array_equal(scratch.read(2, 5), rows[2:5])
+    assert os.listdir(tmp_path) == []  # it has no name
+    scratch.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        scratch.read(0, 1)
