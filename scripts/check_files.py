@@ -464,7 +464,7 @@ def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
         done = 0
         while done < chosen.count:
             batch = []
-            for number in range(min(250, chosen.count - done)):
+            for number in range(min(1000, chosen.count - done)):
                 label, data = chance.choice(whole)
                 path = folder / f"{done + number:06d}_{label}"
                 path.write_bytes(mutated(data, chance.choice(whole)[1], chance))
@@ -472,7 +472,7 @@ def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
             left = batch
             while left:
                 ours, theirs = multiprocessing.Pipe(duplex=False)
-                process = multiprocessing.get_context("fork").Process(
+                process = multiprocessing.get_context("spawn").Process(
                     target=read_all, args=(left, theirs, str(folder)), daemon=True
                 )
                 process.start()
@@ -480,7 +480,9 @@ def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
                 at = 0
                 try:
                     while at < len(left):
-                        if not ours.poll(2 * HANG):
+                        if not ours.poll(
+                            2 * HANG + 20 * (at == 0)
+                        ):  # two ways to read; the process starts with the first
                             found["hangs"] += 1
                             odd.append(f"hang: {left[at]}")
                             break
