@@ -17,12 +17,15 @@ Figures go to ``--json FILE``, pictures into ``-o FOLDER``.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import multiprocessing
 import os
 import random
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,6 +50,8 @@ from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint, shipp
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource as installed
 
+#: Folders in which specimens lie.
+ROUNDS = 5
 #: Longer than this a reader hangs, in seconds.
 HANG = 10
 
@@ -275,7 +280,7 @@ def specimens(folder: Path, count: int, size: int, damaged: float, seed: int = 0
     source = Image.fromarray(photograph(size * 2, size * 2))
     for number in range(count):
         name, write = makers[number % len(makers)]
-        path = folder / f"{number % 7}" / f"{number:04d}_{name}"
+        path = folder / f"{number * ROUNDS // count}" / f"{number:04d}_{name}"
         path.parent.mkdir(parents=True, exist_ok=True)
         left, top = (chance.randrange(source.width - size) for _ in range(2))
         write(source.crop((left, top, left + size, top + size * 3 // 4)), path)
@@ -293,55 +298,40 @@ def spoil(path: Path, chance: random.Random) -> None:
 
 
 def folder_run(chosen: argparse.Namespace) -> dict[str, Any]:
-    """A folder with a share of damaged files: what was done and told, and its time against the network's alone."""
+    """Folders with a share of damaged files: what was done and told, and the time against the network's alone, in turn.
+
+    The files lie in ``ROUNDS`` folders; each is done by the network alone, its pictures in memory, then by the command.
+    """
+    found: Counter[str] = Counter()
+    shares: list[float] = []
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
-        folder, out = Path(name) / "in", Path(name) / "out"
-        good, bad = specimens(folder, chosen.count, chosen.size[0], 0.05)
+        good, bad = specimens(Path(name) / "in", chosen.count, chosen.size[0], 0.05)
         stylizer = Stylizer.from_checkpoint(chosen.style[0], "cpu", chosen.backend, chosen.precision)
-        shown = [read_picture(path).rgb for path in good]
-        stylizer.pixels(shown[0])
-        began = time.perf_counter()
-        for rgb in shown:
-            stylizer.pixels(rgb)
-        alone = time.perf_counter() - began
-        words = ["stylize", str(folder), "-o", str(out), "--recursive", "--style", chosen.style[0]]
-        words += ["--backend", chosen.backend, "--precision", chosen.precision]
-        errors = Path(name) / "errors"
-        began = time.perf_counter()
-        with errors.open("w") as told:
-            code = subprocess.run(
-                [sys.executable, "-m", "fststyle", *words],
-                stderr=told,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-            ).returncode
-        seconds = time.perf_counter() - began
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "fststyle", *words, "--skip-existing", "--max-pixels", "1"],
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        start = time.perf_counter() - began
-        lines = errors.read_text().splitlines()
-        results = [path for path in out.rglob("*") if path.is_file()]
-        named = [path for path in bad if any(line.startswith(f"fststyle: skipped: {path}: ") for line in lines)]
-        in_summary = [path for path in bad if str(path) in lines[-1]]
+        stylizer.pixels(read_picture(good[0]).rgb)
+        for number in range(ROUNDS):
+            folder, out = Path(name) / "in" / str(number), Path(name) / "out" / str(number)
+            shown = [read_picture(path).rgb for path in good if folder in path.parents]
+            began = time.perf_counter()
+            for rgb in shown:
+                stylizer.pixels(rgb)
+            alone = time.perf_counter() - began
+            words = ["stylize", str(folder), "-o", str(out), "--recursive", "--style", chosen.style[0]]
+            words += ["--backend", chosen.backend, "--precision", chosen.precision]
+            told = io.StringIO()
+            began = time.perf_counter()
+            with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
+                found[f"code {fststyle(words)}"] += 1
+            shares.append(alone / (time.perf_counter() - began))
+            lines = told.getvalue().splitlines()
+            wrong = [path for path in bad if folder in path.parents]
+            found["named"] += sum(any(line.startswith(f"fststyle: skipped: {p}: ") for line in lines) for p in wrong)
+            found["in the summary"] += sum(str(path) in lines[-1] for path in wrong)
+            print(f"round {number}: {shares[-1]:.3f}, {lines[-1][:60]} …", flush=True)
+        results = [path for path in (Path(name) / "out").rglob("*") if path.is_file()]
         return {
-            "files": len(good) + len(bad),
-            "code": code,
-            "done": len(results),
-            "good": len(good),
-            "bad": len(bad),
-            "named": len(named),
-            "in the summary": len(in_summary),
-            "whole": sum(1 for path in results if is_whole(path)),
-            "seconds": seconds,
-            "of it to start": start,
-            "network alone": alone,
-            "throughput": alone / seconds,
-            "throughput once started": alone / (seconds - start),
-            "last line": lines[-1][:80],
+            **{"files": len(good) + len(bad), "good": len(good), "done": len(results)},
+            "whole": sum(is_whole(path) for path in results),
+            **{"bad": len(bad), **found, "throughput": statistics.median(shares), "rounds": shares},
         }
 
 

@@ -27,9 +27,9 @@ LONGEST = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535, "HEIF": 16384, "GIF": 65
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": (".jpg", {"Q": 95, "subsample_mode": "off"}),
-    "PNG": (".png", {}),
-    "WEBP": (".webp", {"Q": 95}),
-    "AVIF": (".avif", {"Q": 90}),
+    "PNG": (".png", {"compression": 4}),
+    "WEBP": (".webp", {"Q": 95, "effort": 2}),
+    "AVIF": (".avif", {"Q": 90, "effort": 0}),
     "TIFF": (".tif", {"tile": True, "tile_width": 256, "tile_height": 256, "compression": "deflate"}),
 }
 #: libvips' loaders, by Pillow's names of the formats; the others are decoded by Pillow, whole.
