@@ -4,7 +4,7 @@
     python scripts/check_files.py large    [--size 2048 4096 8192 16384] [--precision float32]
     python scripts/check_files.py strength [--style NAME …]
     python scripts/check_files.py folder   [--count 500]
-    python scripts/check_files.py kills    [--count 20]
+    python scripts/check_files.py kills    [--kills 20]
     python scripts/check_files.py fuzz     [--count 10000]
 
 ``equal``: every shipped style and network preset, streamed against the whole frame. ``large``: seconds, memory and
@@ -354,7 +354,7 @@ def kills(chosen: argparse.Namespace) -> dict[str, Any]:
         folder, out = Path(name) / "in", Path(name) / "out"
         good, _ = specimens(folder, chosen.files, chosen.size[0], 0)
         words = ["stylize", str(folder), "-o", str(out), "--recursive", "--skip-existing", "--style", chosen.style[0]]
-        for number in range(chosen.count):
+        for number in range(chosen.kills):
             tiles = ["auto", "exact"][number % 2]
             command = [sys.executable, "-m", "fststyle", *words, "--tiles", tiles, "--backend", "torch"]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -372,7 +372,7 @@ def kills(chosen: argparse.Namespace) -> dict[str, Any]:
             results = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
             found["not whole"] += sum(not is_whole(path) for path in results)
             found["scratch left"] = len(list(out.rglob("*.scratch")))
-            if len(results) == len(good) and number + 1 < chosen.count:
+            if len(results) == len(good) and number + 1 < chosen.kills:
                 for path in results:
                     path.unlink()
         code = fststyle([*words, "--backend", "torch"])
@@ -512,11 +512,12 @@ def main() -> None:
         "fuzz": fuzz,
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=whats)
+    parser.add_argument("what", nargs="+", choices=whats)
     parser.add_argument("--style", nargs="+", default=sorted(shipped("style")), metavar="NAME_OR_FILE")
     parser.add_argument("--size", nargs="+", type=int, help="of equal, large, folder and kills")
-    parser.add_argument("--count", type=int, default=500, help="of files, kills or mutations")
-    parser.add_argument("--files", type=int, default=60, help="of kills")
+    parser.add_argument("--count", type=int, help="of files, 500, or mutations, 10000")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--files", type=int, default=135, help="of kills")
     parser.add_argument("--within", type=float, default=8, help="seconds in which kills strikes")
     parser.add_argument("--only-styles", action="store_true", help="equal: no network presets")
     parser.add_argument("--backend", default="auto")
@@ -528,10 +529,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     chosen = parser.parse_args()
     sizes = {"equal": [2048], "large": [2048, 4096, 8192, 16384], "folder": [640], "kills": [480]}
-    chosen.size = chosen.size or sizes.get(chosen.what, [0])
     if chosen.output:
         chosen.output.mkdir(parents=True, exist_ok=True)
-    found = whats[chosen.what](chosen)
+    given, counted, found = chosen.size, chosen.count, {}
+    for what in chosen.what:
+        chosen.size = given or sizes.get(what, [0])
+        chosen.count = counted or {"folder": 500, "fuzz": 10000}.get(what, 0)
+        found[what] = whats[what](chosen)
     print(json.dumps(found, indent=1))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1), encoding="utf-8")

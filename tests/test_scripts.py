@@ -127,3 +127,26 @@ def test_a_run_that_is_killed_is_compared_with_one_that_is_not(tmp_path: Path) -
     subprocess.run([sys.executable, str(SCRIPTS / "check_resume.py"), *words], check=True, capture_output=True)
     (found,) = json.loads((tmp_path / "found.json").read_text()).values()
     assert found["differing"] == []
+
+
+def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every check, on little; in a process of its own, since they start processes that import it."""
+    pytest.importorskip("pyvips")
+    torch.manual_seed(0)
+    record = {"kind": "style", "name": "a", "style": {"image": "a.png"}}
+    save_checkpoint(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), record)
+    words = ["equal", "large", "folder", "kills", "fuzz", "--only-styles", "--style", str(tmp_path / "a.safetensors")]
+    words += ["--size", "96", "--count", "30", "--files", "27", "--within", "0.2", "--backend", "torch"]
+    words += ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "out"), "--kills", "2"]
+    subprocess.run([sys.executable, str(SCRIPTS / "check_files.py"), *words], check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    (row,) = found["equal"].values()
+    assert row["float64"] < 1e-9
+    assert row["96x96"]["largest"] <= 1
+    assert found["large"]["96 streamed"]["GiB"] > 0.1
+    assert (tmp_path / "out" / "memory.svg").read_text().startswith("<svg xmlns")
+    assert found["folder"]["done"] == found["folder"]["whole"] == found["folder"]["good"]
+    assert found["folder"]["named"] == found["folder"]["bad"] > 0
+    assert found["kills"]["not whole"] == 0
+    assert found["kills"]["there"] == 27
+    assert found["fuzz"]["crashes"] == found["fuzz"]["hangs"] == found["fuzz"]["other"] == 0

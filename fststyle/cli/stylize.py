@@ -36,8 +36,8 @@ def run(options: argparse.Namespace) -> int:
 
     def stylised(picture: Picture, number: int) -> np.ndarray:
         stylizer = stylizers[number]
-        memory = {"off": None, "auto": options.memory or stylizer.memory, "exact": 0}[options.tiles]
-        return stylizer.pixels(picture.rgb, looks, memory)
+        memory = None if options.tiles == "off" else options.memory or stylizer.memory
+        return stylizer.pixels(picture.rgb, looks, memory, options.tiles == "exact")
 
     def read(path: Path) -> Picture:
         return read_picture(path, options.size, deep=True, max_pixels=options.max_pixels)

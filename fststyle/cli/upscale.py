@@ -30,8 +30,8 @@ def run(options: argparse.Namespace) -> int:
         jobs, there = without_existing(jobs)
 
     def enlarged(picture: Picture, _: int) -> np.ndarray:
-        memory = {"off": None, "auto": options.memory or upscaler.memory, "exact": 0}[options.tiles]
-        output = upscaler.pixels(picture.rgb, memory=memory)
+        memory = None if options.tiles == "off" else options.memory or upscaler.memory
+        output = upscaler.pixels(picture.rgb, memory=memory, always=options.tiles == "exact")
         if not options.match_histogram:
             return output
         from fststyle.color import with_histogram_of

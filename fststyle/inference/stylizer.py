@@ -120,7 +120,12 @@ class Stylizer:
         return output.to(image.device)
 
     def pixels(
-        self, rgb: np.ndarray, looks: Looks = PLAIN, memory: int | None = None, folder: str | None = None
+        self,
+        rgb: np.ndarray,
+        looks: Looks = PLAIN,
+        memory: int | None = None,
+        always: bool = False,
+        folder: str | None = None,
     ) -> np.ndarray:
         """Stylise a decoded picture, uint8 or uint16 (H, W, 3), and round the result likewise.
 
@@ -129,6 +134,7 @@ class Stylizer:
             looks: how the style is applied; those but ``median`` are for results of the picture's size.
             memory: bytes; a picture whose pass would take more is done strip by strip, by PyTorch, within them. The
                 result is the whole frame's, but for rounding. None: never.
+            always: do it strip by strip, within ``memory``, whatever its size.
             folder: of the scratch file that this may need; None: the system's for temporary files.
 
         Raises:
@@ -140,7 +146,7 @@ class Stylizer:
             return rgb
         lines, columns = looks.seen(height, width)
         seen = resize_pixels(rgb, lines, columns)
-        if memory is not None and self.is_too_large(lines, columns, memory):
+        if memory is not None and (always or self.is_too_large(lines, columns, memory)):
             rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, looks.median, folder)
             output = np.concatenate(list(rows))
         else:
