@@ -354,8 +354,9 @@ def kills(chosen: argparse.Namespace) -> dict[str, Any]:
         folder, out = Path(name) / "in", Path(name) / "out"
         good, _ = specimens(folder, chosen.files, chosen.size[0], 0)
         words = ["stylize", str(folder), "-o", str(out), "--recursive", "--skip-existing", "--style", chosen.style[0]]
-        for number in range(chosen.kills):
-            tiles = ["auto", "exact"][number % 2]
+        while found["killed"] < chosen.kills and found["runs"] < 3 * chosen.kills:
+            tiles = ["auto", "exact"][found["runs"] % 2]
+            found["runs"] += 1
             command = [sys.executable, "-m", "fststyle", *words, "--tiles", tiles, "--backend", "torch"]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
             process = subprocess.Popen(
@@ -372,7 +373,7 @@ def kills(chosen: argparse.Namespace) -> dict[str, Any]:
             results = [path for path in out.rglob("*") if path.is_file() and not path.name.startswith(".")]
             found["not whole"] += sum(not is_whole(path) for path in results)
             found["scratch left"] = len(list(out.rglob("*.scratch")))
-            if len(results) == len(good) and number + 1 < chosen.kills:
+            if len(results) == len(good) and found["killed"] < chosen.kills:
                 for path in results:
                     path.unlink()
         code = fststyle([*words, "--backend", "torch"])
