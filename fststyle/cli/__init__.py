@@ -9,6 +9,7 @@ is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
@@ -52,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """The console script."""
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody listens any more
+            stream.flush()
     sys.exit(code)
 
 
@@ -226,8 +228,10 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> int:
-    if not text.isdigit() or int(text) < 16:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of at least 16 pixels")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 16:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}; expected a whole number of at least 16 pixels, at most 999999"
+        )
     return int(text)
 
 

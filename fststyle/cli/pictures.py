@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import os
+import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -32,8 +36,6 @@ _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif"}
 _CHANGED = {".heic": ".jpg", ".heif": ".jpg"}
 #: Pictures that are read ahead, and results that are being written, at once.
 AHEAD = 2
-#: Bytes of a picture file above which nothing is read or written beside it.
-ALONE = 64 * 2**20
 #: Bad files that the last line names; every one is named when it is met.
 NAMED = 50
 
@@ -48,15 +50,28 @@ class Job:
 
 #: One result: what was read, and the number of the label, to what is written, of any size.
 Work = Callable[[Picture, int], np.ndarray]
-#: A result made from file to file: source, target, and the number of the label; false where it is not for this.
-Stream = Callable[[Path, Path, int], bool]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What makes results from file to file.
+
+    ``wants`` tells of a source and the number of a label whether it is done so; ``apply`` does it, of a source, to a
+    target, by that number.
+    """
+
+    wants: Callable[[Path, int], bool]
+    apply: Callable[[Path, Path, int], None]
+
+
+NO_STREAM = Stream(lambda *_: False, lambda *_: None)
 
 
 def process(
     jobs: Sequence[Job],
     work: Work,
     read: Callable[[Path], Picture] = read_picture,
-    stream: Stream = lambda *_: False,
+    stream: Stream = NO_STREAM,
     skipped: int = 0,
     strip: bool = False,
 ) -> int:
@@ -69,7 +84,7 @@ def process(
         jobs: from ``plan``.
         work: called with one picture at a time.
         read: an input.
-        stream: asked first; what it does is not read here.
+        stream: what it wants is not read here.
         skipped: results that were there already, for the summary.
         strip: leave EXIF out of results.
 
@@ -79,6 +94,10 @@ def process(
     for folder in {target.parent for job in jobs for _, target in job.results}:
         if folder.exists():  # else it is made when the first picture is done, so that a refusal leaves nothing behind
             check_writable(folder)
+
+    def reading(job: Job) -> Picture | None:
+        return None if all(stream.wants(job.source, number) for number, _ in job.results) else read(job.source)
+
     count = sum(len(job.results) for job in jobs)
     run = _Process(work, stream, strip, several=count > 1)
     with (
@@ -87,16 +106,17 @@ def process(
         ThreadPoolExecutor(AHEAD) as run.writers,
     ):
         try:
-            for job, picture in _ahead(jobs, lambda job: read(job.source), readers):
-                run.do(job, picture)
-            run.finish()
+            with _terminable():
+                for job, picture in _ahead(jobs, reading, readers):
+                    run.do(job, picture)
+                run.finish()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             run.writers.shutdown(wait=False, cancel_futures=True)
             raise
     if not run.failures and not skipped:
         return 0
-    if count and len(run.failures) == count:  # nothing was done at all: refused
+    if count and not skipped and len(run.failures) == count:  # nothing was done at all: refused
         raise ImageError(run.failures[0][1] if count == 1 else f"none of the {count} pictures could be done")
     told = [f"{count - len(run.failures)} done"]
     if run.failures:
@@ -109,21 +129,32 @@ def process(
 
 
 def _ahead(
-    jobs: Sequence[Job], read: Callable[[Job], Picture], readers: ThreadPoolExecutor
-) -> Iterator[tuple[Job, Callable[[], Picture]]]:
-    """Every job, with what waits for its picture; the next ones are being read by then, but for huge files."""
-    waiting: deque[tuple[Job, Future[Picture] | None]] = deque()
-
-    def given(job: Job, future: Future[Picture] | None) -> tuple[Job, Callable[[], Picture]]:
-        return job, (lambda: read(job)) if future is None else future.result
-
+    jobs: Sequence[Job], read: Callable[[Job], Picture | None], readers: ThreadPoolExecutor
+) -> Iterator[tuple[Job, Future[Picture | None]]]:
+    """Every job, with what will be its picture; the next ones are being read by then."""
+    waiting: deque[tuple[Job, Future[Picture | None]]] = deque()
     for job in jobs:
-        small = job.source.exists() and job.source.stat().st_size < ALONE
-        waiting.append((job, readers.submit(read, job) if small and len(jobs) > 1 else None))
+        waiting.append((job, readers.submit(read, job)))
         if len(waiting) > AHEAD:
-            yield given(*waiting.popleft())
-    while waiting:
-        yield given(*waiting.popleft())
+            yield waiting.popleft()
+    yield from waiting
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, with nothing half-written."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Process:
@@ -137,16 +168,18 @@ class _Process:
         self.failures: list[tuple[Path, str]] = []
         self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
 
-    def do(self, job: Job, read: Callable[[], Picture]) -> None:
+    def do(self, job: Job, read: Future[Picture | None]) -> None:
         """All results of one picture."""
         picture: Picture | None = None
         for position, (number, target) in enumerate(job.results):
             failed = len(self.failures)
             with self.told(job, target):
-                if self.stream(job.source, target, number):
+                if self.stream.wants(job.source, number):
+                    self.stream.apply(job.source, target, number)
                     self.done(target)
                     continue
-                picture = picture or read()
+                picture = picture or read.result()
+                assert picture is not None
                 output = self.work(picture, number)
                 while len(self.writing) >= AHEAD:
                     self.written()
@@ -171,12 +204,16 @@ class _Process:
             self.written()
 
     def done(self, target: Path) -> None:
-        tqdm.write(str(target))
+        with contextlib.suppress(
+            OSError, AttributeError, ValueError
+        ):  # nobody listens: the result is there all the same
+            tqdm.write(str(target))
         self.bar.update()
 
     @contextlib.contextmanager
     def told(self, job: Job, target: Path) -> Iterator[None]:
         """What goes wrong with one picture is told of, and counted."""
+        count = len(self.failures)
         try:
             yield
         except (ImageError, OSError) as error:
@@ -185,6 +222,8 @@ class _Process:
             if self.several:
                 tqdm.write(f"fststyle: skipped: {self.failures[-1][1]}", file=sys.stderr)
             self.bar.update()
+        if len(self.failures) > count:
+            gc.collect()  # an error that went through a thread holds itself, and with it scratch files
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -209,8 +248,8 @@ def expand(
 ) -> Iterator[Found]:
     """Paths, globs and folders to picture files.
 
-    In a folder, what an earlier run made of a picture that lies there too is left out, if the ``labels``
-    of results are given, and so is the folder of results.
+    In a folder, and among what a pattern matches, what an earlier run made of a picture that lies there too is left
+    out, if the ``labels`` of results are given, and so is the folder of results.
 
     Args:
         inputs: as a user types them.
@@ -222,10 +261,12 @@ def expand(
         ImageError: a path or pattern that matches nothing, a folder without pictures.
     """
     for text in inputs:
+        if not text:
+            raise ImageError("found an empty name; expected a picture, a pattern or a folder")
         path = Path(text).expanduser()
         if path.is_dir():
             found = find_pictures(path, recursive=recursive)
-            made = {picture.with_name(f"{picture.stem}_{label}") for picture in found for label in labels}
+            made = _made_of(found, labels)
             results = Path(output).expanduser().resolve() if output else None
             inside = results is not None and results != path.resolve()
             for picture in found:
@@ -235,12 +276,20 @@ def expand(
         elif path.exists():
             yield Found(path)
         elif glob.has_magic(text):
-            matches = sorted(glob.glob(str(path), recursive=True))
+            matches = [
+                Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if not os.path.isdir(match)
+            ]
             if not matches:
                 raise ImageError(f"{text}: matches no file")
-            yield from (Found(Path(match)) for match in matches if not os.path.isdir(match))
+            made = _made_of(matches, labels)
+            yield from (Found(match) for match in matches if match.with_suffix("") not in made)
         else:
             raise ImageError(f"{text}: no such file")
+
+
+def _made_of(pictures: Sequence[Path], labels: Sequence[str]) -> set[Path]:
+    """What results of pictures are called, without ending, where they lie beside them."""
+    return {picture.with_name(f"{picture.stem}_{label}") for picture in pictures for label in labels}
 
 
 def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> list[Job]:
@@ -249,7 +298,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
     In a folder, results lie as their inputs lay below the folder that was named.
 
     Raises:
-        ImageError: one file for several results, or two inputs with one result.
+        ImageError: one file for several results, two inputs with one result, or a result that is an input.
     """
 
     def named(found: Found, label: str, whole: bool = False) -> str:
@@ -258,6 +307,8 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         stem = f"{found.path.stem}_{ending[1:]}" if whole else found.path.stem
         return f"{stem}_{label}{kept}"
 
+    if output == "":
+        raise ImageError("found an empty name for the output; expected a file or a folder")
     out = None if output is None else Path(output).expanduser()
     if out is not None:
         as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
@@ -266,6 +317,8 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         check_writable(existing_part(out.parent if as_file else out))
         if as_file:
             check_ending(out)
+            if out.exists() and out.samefile(inputs[0].path):
+                raise ImageError(f"{output}: is the picture itself; give another name for the result")
             return [Job(inputs[0].path, ((0, out),))]
 
     def folder(found: Found) -> Path:
@@ -282,6 +335,11 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
     for target, count in Counter(target for job in jobs for _, target in job.results).items():
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; do them separately")
+    sources = {os.path.realpath(job.source): job.source for job in jobs}
+    for job in jobs:
+        for _, target in job.results:
+            if os.path.realpath(target) in sources:
+                raise ImageError(f"{target}: is one of the pictures, and {job.source}'s result; give -o FOLDER")
     return jobs
 
 

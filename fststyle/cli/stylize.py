@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from fststyle.cli.pictures import expand, label_of, plan, process, without_existing
+from fststyle.cli.pictures import Stream, expand, label_of, plan, process, without_existing
 from fststyle.images import Picture, large, read_header, read_picture
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def run(options: argparse.Namespace) -> int:
     return process(jobs, stylised, read, stream, skipped=there, strip=options.strip)
 
 
-def streaming(
-    options: argparse.Namespace, stylizer_of: Callable[[int], Stylizer], looks: Looks
-) -> Callable[[Path, Path, int], bool]:
+def streaming(options: argparse.Namespace, stylizer_of: Callable[[int], Stylizer], looks: Looks) -> Stream:
     """What makes a result from file to file, where the whole frame would not fit or the user wants it so.
 
     Args:
@@ -57,20 +55,19 @@ def streaming(
         looks: how the style is applied.
     """
 
-    def stream(source: Path, target: Path, number: int) -> bool:
+    def wants(source: Path, number: int) -> bool:
         if options.tiles == "off" or not large.available():
             return False
         stylizer = stylizer_of(number)
-        header = read_header(source, options.max_pixels)
-        memory = options.memory or stylizer.memory
-        seen = looks.seen(*header.resized(options.size))
-        if options.tiles == "auto" and not stylizer.is_too_large(*seen, memory):
-            return False
+        seen = looks.seen(*read_header(source, options.max_pixels).resized(options.size))
+        return options.tiles == "exact" or stylizer.is_too_large(*seen, options.memory or stylizer.memory)
+
+    def apply(source: Path, target: Path, number: int) -> None:
         from fststyle.inference.files import apply_to_file
 
+        stylizer, header = stylizer_of(number), read_header(source, options.max_pixels)
         height, width = header.resized(options.size)
         megapixels = height * width / 1e6
-        target.parent.mkdir(parents=True, exist_ok=True)
         layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
         with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
             apply_to_file(
@@ -80,10 +77,10 @@ def streaming(
                 header,
                 looks=looks,
                 size=options.size,
-                memory=memory,
+                memory=options.memory or stylizer.memory,
+                max_pixels=options.max_pixels,
                 strip_metadata=options.strip,
                 progress=lambda part: bar.update(part * megapixels) and None,
             )
-        return True
 
-    return stream
+    return Stream(wants, apply)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fststyle.cli.pictures import expand, plan, process, without_existing
+from fststyle.cli.pictures import NO_STREAM, expand, plan, process, without_existing
 from fststyle.cli.stylize import streaming
 from fststyle.images import Picture, read_picture
 
@@ -42,5 +42,5 @@ def run(options: argparse.Namespace) -> int:
         return read_picture(path, options.size, deep=not options.match_histogram, max_pixels=options.max_pixels)
 
     # Histograms are of the whole picture, in memory.
-    stream = (lambda *_: False) if options.match_histogram else streaming(options, lambda _: upscaler, Looks())
+    stream = NO_STREAM if options.match_histogram else streaming(options, lambda _: upscaler, Looks())
     return process(jobs, enlarged, read, stream, skipped=there, strip=options.strip)

@@ -7,11 +7,12 @@ nothing is left of it however the process ends.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import IO, Any
 
@@ -19,11 +20,9 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import top_level
-from fststyle.images.reading import TURNS, Header, ImageError, open_picture
+from fststyle.images.reading import TURNS, Header, ImageError, check_longest, open_picture
 from fststyle.images.sizes import resized_rows
 
-#: Longest side of the formats that have a limit, by Pillow's names.
-LONGEST = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535, "HEIF": 16384, "GIF": 65535}
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": (".jpg", {"Q": 95, "subsample_mode": "off"}),
@@ -39,9 +38,11 @@ _LOADERS = {
     "WEBP": "webpload",
     "TIFF": "tiffload",
     "AVIF": "heifload",
-    "GIF": "gifload",
+    "MPO": "jpegload",
 }
-#: Rows that are turned at once.
+#: Modes, by Pillow's names, that libvips and Pillow decode to one picture; inks, floats and Lab are left to Pillow.
+_AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
+#: Rows that are decoded or turned at once.
 _BAND = 256
 _TURNED: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
     Image.Transpose.FLIP_LEFT_RIGHT: lambda a: a[:, ::-1],
@@ -71,7 +72,7 @@ def vips() -> Any:
     """pyvips, set up to keep nothing of what it did."""
     import logging
 
-    logging.getLogger("pyvips").setLevel(logging.WARNING)
+    logging.getLogger("pyvips").setLevel(logging.CRITICAL)  # what matters is raised
     import pyvips
 
     pyvips.cache_set_max(0)
@@ -211,7 +212,7 @@ def resized(scratch: Scratch, height: int, width: int, folder: str | os.PathLike
 
 
 def _upright(path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str]) -> Scratch:
-    if header.format not in _LOADERS:
+    if header.format not in _LOADERS or header.mode not in _AGREED:
         whole = np.asarray(open_picture(path, max_pixels=header.height * header.width))
         stored = Scratch(whole.shape, whole.dtype, folder)
         stored.write(0, whole)
@@ -237,13 +238,14 @@ def _turn(header: Header) -> Image.Transpose | None:
 def _computed(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
     """Compute a picture of libvips into a scratch file."""
     dtype = np.uint16 if picture.format == "ushort" else np.uint8
-    stored = Scratch((picture.height, picture.width, picture.bands), dtype, folder)
-    try:
-        picture.rawsave_target(vips().Target.new_to_descriptor(stored.file))
-    except vips().Error as error:
-        if "write error" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-        raise
+    shape = (picture.height, picture.width, picture.bands)
+    stored, region = Scratch(shape, dtype, folder), vips().Region.new(picture)
+
+    def band(top: int) -> np.ndarray:
+        rows = min(_BAND, shape[0] - top)
+        return np.frombuffer(region.fetch(0, top, shape[1], rows), dtype).reshape(rows, *shape[1:])
+
+    stored.fill(band(top) for top in range(0, shape[0], _BAND))
     return stored
 
 
@@ -276,11 +278,7 @@ def check_writer(path: str | os.PathLike[str], kind: str, height: int, width: in
     if kind not in _WRITERS:
         known = ", ".join(ending for ending, _ in _WRITERS.values())
         raise ImageError(f"{path}: {kind} is not written strip by strip; use one of {known}")
-    longest = LONGEST.get(kind)
-    if longest and max(height, width) > longest:
-        raise ImageError(
-            f"{path}: would have {width}×{height} pixels; {kind} takes at most {longest} a side; use .tif or .png"
-        )
+    check_longest(path, kind, height, width)
 
 
 def encode(picture: Any, file: IO[bytes], kind: str, exif: bytes | None = None) -> None:
@@ -306,10 +304,25 @@ def encode(picture: Any, file: IO[bytes], kind: str, exif: bytes | None = None) 
     if exif:
         picture = picture.copy()
         picture.set_type(vips().GValue.blob_type, "exif-data", exif)
+    target = vips().Target.new_to_descriptor(file.fileno())
+    keep = "exif" if exif else "none"
     try:
-        picture.write_to_target(vips().Target.new_to_descriptor(file.fileno()), ending, **options)
+        _interruptibly(picture, lambda: picture.write_to_target(target, ending, keep=keep, **options))
     except vips().Error as error:
         raise OSError(None, _reason(error)) from None
+
+
+def _interruptibly(picture: Any, compute: Callable[[], Any]) -> None:
+    """Let libvips compute in a thread, so that Ctrl-C is heard here, and ends it."""
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(compute)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            picture.set_kill(True)
+            with contextlib.suppress(Exception):
+                future.result()
+            raise
 
 
 def _reason(error: Exception) -> str:

@@ -43,6 +43,8 @@ _KEPT_TAGS = (
     *(ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit, ExifTags.Base.Software, ExifTags.Base.DateTime),
     *(ExifTags.Base.Artist, ExifTags.Base.Copyright),
 )
+#: Longest side of the formats that have a limit, by Pillow's names.
+LONGEST = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535, "HEIF": 16384, "GIF": 65535}
 _DROPPED_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset)
 _LIMIT = threading.Lock()
 
@@ -66,12 +68,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file tells before it is decoded: format, upright size, bits a channel, how it must be turned."""
+    """What a picture file tells before it is decoded.
+
+    ``format`` and ``mode`` are Pillow's, height and width upright, ``bits`` those of a channel.
+    """
 
     format: str
     height: int
     width: int
     bits: int = 8
+    mode: str = "RGB"
     orientation: int = 1
     exif: bytes | None = None
 
@@ -120,7 +126,7 @@ def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
         bits, orientation = _bits(picture), _orientation(picture)
         # Pillow turns TIFF by itself, and tells its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]
-        return Header(picture.format or "", height, width, bits, orientation, _kept_exif(picture))
+        return Header(picture.format or "", height, width, bits, picture.mode, orientation, _kept_exif(picture))
 
 
 @contextlib.contextmanager
@@ -231,7 +237,7 @@ def _kept_exif(picture: Image.Image) -> bytes | None:
                 _keep(kept, tag, found[tag])
         for part in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
             entries = {tag: value for tag, value in found.get_ifd(part).items() if tag not in _DROPPED_TAGS}
-            if entries and part == ExifTags.IFD.Exif:
+            if part == ExifTags.IFD.Exif and (entries or len(kept)):
                 entries[ExifTags.Base.ColorSpace] = 1  # sRGB
             if entries and not _keep(kept, part, entries):
                 _keep(kept, part, {tag: value for tag, value in entries.items() if _keep(Image.Exif(), tag, value)})
@@ -255,7 +261,9 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit or 32-bit grey
         values = np.asarray(picture, dtype=np.float64)
-        top = 65535.0 if picture.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
+        most = values.max(initial=0)
+        top = 65535.0 if picture.mode.startswith("I;16") or most > 255 else 255.0
+        top = 1.0 if picture.mode == "F" and most <= 1 else top
         grey = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
         return grey.convert("RGB")
     if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
@@ -297,17 +305,16 @@ def read_picture(
         ImageError: as ``open_picture``; also when a side is shorter than ``MIN_SIDE`` in the end.
     """
     header = read_header(path, max_pixels)
+    check_sides(path, *header.resized(size), at_size=size is not None, max_pixels=max_pixels)
     if deep and header.bits == 16:
         from fststyle.images import large
 
         if large.available():
             pixels = resize_pixels(large.read(path, header), *header.resized(size))
-            check_sides(path, pixels.shape[0], pixels.shape[1], at_size=size is not None)
             return Picture(*_split(pixels), header.exif)
     picture = open_picture(path, max_pixels=max_pixels)
     if size is not None:
         picture = resize_longer_side(picture, size)
-    check_sides(path, picture.height, picture.width, at_size=size is not None)
     return Picture(*_split(np.asarray(picture)), header.exif)
 
 
@@ -318,12 +325,25 @@ def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     return np.ascontiguousarray(pixels[:, :, :3]), np.ascontiguousarray(pixels[:, :, 3])
 
 
-def check_sides(path: str | os.PathLike[str], height: int, width: int, at_size: bool) -> None:
-    """Raise ``ImageError`` for a picture that is too small to look at."""
+def check_sides(
+    path: str | os.PathLike[str], height: int, width: int, at_size: bool, max_pixels: int | None = None
+) -> None:
+    """Raise ``ImageError`` for a picture that is too small to look at, or too large at the size that is wanted."""
+    now, most = " at this size" if at_size else "", MAX_PIXELS if max_pixels is None else max_pixels
     if min(height, width) < MIN_SIDE:
+        raise ImageError(f"{path}: is {width}×{height} pixels{now}; expected at least {MIN_SIDE}×{MIN_SIDE}")
+    if at_size and height * width > most:
         raise ImageError(
-            f"{path}: is {width}×{height} pixels{' at this size' if at_size else ''}; "
-            f"expected at least {MIN_SIDE}×{MIN_SIDE}"
+            f"{path}: would have {width}×{height} pixels{now}; at most {most / 1e6:.4g} million are made (--max-pixels)"
+        )
+
+
+def check_longest(path: str | os.PathLike[str], kind: str, height: int, width: int) -> None:
+    """Raise ``ImageError`` for a result that its format, by Pillow's name, does not take."""
+    longest = LONGEST.get(kind)
+    if longest and max(height, width) > longest:
+        raise ImageError(
+            f"{path}: would have {width}×{height} pixels; {kind} takes at most {longest} a side; use .tif or .png"
         )
 
 
@@ -351,7 +371,8 @@ def find_pictures(path: str | os.PathLike[str], *, recursive: bool = True) -> li
     if not folder.is_dir():
         raise ImageError(f"{path}: is not a folder; expected a folder of pictures")
     entries = folder.rglob("*") if recursive else folder.iterdir()
-    found = sorted(p for p in entries if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())
+    seen = (p for p in entries if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    found = sorted(p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise ImageError(f"{path}: has no pictures in it (looked for {', '.join(sorted(SUFFIXES))})")
     return found

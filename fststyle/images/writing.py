@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import to_8_bits, to_pixels
-from fststyle.images.reading import ImageError, with_heif
+from fststyle.images.reading import ImageError, check_longest, with_heif
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,8 @@ WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000"})
 WITH_16_BITS = frozenset({"PNG", "TIFF"})
 #: Those that carry EXIF.
 _WITH_EXIF = frozenset({"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"})
+#: Those that are written.
+_FORMATS = frozenset({"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "GIF", "PPM", "JPEG2000", "TGA"})
 _MASK = threading.Lock()
 #: How Pillow writes: what loses something, loses little; and nothing takes long for the last percent of a file's size.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -57,6 +59,7 @@ def save_image(
     """
     pixels = image if isinstance(image, np.ndarray) else to_pixels(image)
     kind = check_ending(path)
+    check_longest(path, kind, *pixels.shape[:2])
     alpha = alpha if kind in WITH_ALPHA else None
     if pixels.dtype == np.uint16 and kind in WITH_16_BITS:
         from fststyle.images import large
@@ -78,7 +81,7 @@ def check_ending(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     with_heif(suffix)
     known = Image.registered_extensions()
-    if suffix not in known or known[suffix] not in Image.SAVE:
+    if known.get(suffix) not in _FORMATS & Image.SAVE.keys():
         raise ImageError(f"{path}: no picture format ends in {suffix or 'nothing'!r}; use .png, .jpg, .webp or .tif")
     return known[suffix]
 
@@ -89,9 +92,10 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     Raises:
         ImageError: when the folder is missing or cannot be written; nothing is left behind.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # a link stays one
     check_writable(target.parent)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    start = target.name.encode()[:200].decode(errors="ignore")  # of a name as long as names may be
+    handle, temporary = tempfile.mkstemp(prefix=f".{start}.", suffix=".part", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fststyle.images import Header, check_ending, check_sides, large, write_atomically
+from fststyle.images import Header, check_ending, check_sides, existing_part, large, write_atomically
 from fststyle.images.writing import WITH_ALPHA
 from fststyle.inference.looks import PLAIN, Looks
 from fststyle.inference.stylizer import Stylizer
@@ -26,6 +26,7 @@ def apply_to_file(
     looks: Looks = PLAIN,
     size: int | None = None,
     memory: int,
+    max_pixels: int | None = None,
     strip_metadata: bool = False,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
@@ -33,11 +34,12 @@ def apply_to_file(
 
     Args:
         stylizer: of a network that is streamed.
-        source, target: the files; the folder of ``target`` also takes the scratch files.
+        source, target: the files; the folder of ``target``, made if need be, also takes the scratch files.
         header: of ``source``.
         looks: how the style is applied.
         size: if given, the longer side is brought to this many pixels first.
         memory: bytes that activations may take.
+        max_pixels: that ``size`` may come to; None: ``MAX_PIXELS``.
         strip_metadata: leave EXIF out.
         progress: told what part of the work was done since it was last told; all parts sum to 1.
 
@@ -46,8 +48,8 @@ def apply_to_file(
         OSError: no space is left. Nothing is left behind then.
     """
     height, width = header.resized(size)
-    check_sides(source, height, width, at_size=size is not None)
-    kind, scale, folder = check_ending(target), stylizer.scale, target.parent
+    check_sides(source, height, width, at_size=size is not None, max_pixels=max_pixels)
+    kind, scale, folder = check_ending(target), stylizer.scale, existing_part(target.parent)
     large.check_writer(target, kind, height * scale, width * scale)
     photo = large.decoded(source, header, folder, size)
     height, width, bands = photo.shape
@@ -74,6 +76,7 @@ def apply_to_file(
         picture = picture.bandjoin(large.as_picture(alpha)[3])
         picture = picture.copy(interpretation="srgb" if photo.dtype == np.uint8 else "rgb16")
     exif = None if strip_metadata else header.exif
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda file: large.encode(picture, file, kind, exif))
 
 

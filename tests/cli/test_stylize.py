@@ -6,8 +6,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from PIL import Image
 
 from fststyle.cli import main
-from fststyle.images import ImageError, read_picture, save_image, to_image, to_pixels
+from fststyle.images import ImageError, read_picture, reading, save_image, to_image, to_pixels
 from fststyle.inference import Stylizer
 from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
@@ -506,6 +508,75 @@ def test_two_results_of_one_name_are_refused(here: Path, refused: Any) -> None:
     shutil.copy("more/d.bmp", "more/e.bmp")
     shutil.copy("more/d.bmp", "e.bmp")
     assert "e_bmp_wave.png" in refused("stylize", "e.bmp", "more/e.bmp", "--style", "wave.safetensors", "-o", "out")
+
+
+def test_a_result_that_is_an_input_is_refused(here: Path, refused: Any) -> None:
+    """Nothing that the user gave is overwritten."""
+    assert "is the picture itself" in refused("stylize", "a.png", "--style", "wave.safetensors", "-o", "a.png")
+    shutil.copy("a.png", "a_wave.png")
+    line = refused("stylize", "a.png", "a_wave.png", "--style", "wave.safetensors")
+    assert "a_wave.png: is one of the pictures, and a.png's result" in line
+    assert "empty name" in refused("stylize", "", "--style", "wave.safetensors")
+    assert "empty name" in refused("stylize", "a.png", "--style", "wave.safetensors", "-o", "")
+
+
+def test_a_second_run_over_a_pattern_leaves_the_results_of_the_first_alone(here: Path) -> None:
+    assert stylize("*.png", "*.jpg") == 0
+    first = contents(here)
+    assert stylize("*.png", "*.jpg") == 0
+    assert contents(here) == first
+
+
+def test_a_result_that_is_too_large_for_its_format_is_named_and_the_others_done(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(reading.LONGEST, "WEBP", 30)
+    for tiles in ("off", "exact"):
+        assert stylize("more", "-o", tiles, "--tiles", tiles, "--backend", "torch") == 1
+        line = capsys.readouterr().err.splitlines()[0]
+        assert f"{tiles}{os.sep}e_wave.webp: would have 33×24 pixels; WEBP takes at most 30 a side" in line
+        assert len(list((here / tiles).iterdir())) == 2
+    size = ["--style", "wave.safetensors", "--size"]
+    assert main(["stylize", "a.png", *size, "999999"]) == 2
+    assert "at most 179 million are made (--max-pixels)" in capsys.readouterr().err
+
+
+def test_a_repeated_run_tells_the_same(here: Path) -> None:
+    broken("text", here / "more" / "bad.jpg")
+    assert stylize("more", "-o", "out") == 1
+    assert stylize("more", "-o", "out", "--skip-existing") == 1
+
+
+def test_a_long_name_and_a_link_are_written_to(here: Path) -> None:
+    long = "ö" * 118
+    shutil.copy("a.png", f"{long}.png")
+    assert stylize(f"{long}.png") == 0
+    assert (here / f"{long}_wave.png").is_file()
+    (here / "link.png").symlink_to(here / "more" / "behind.png")
+    assert stylize("a.png", "-o", "link.png") == 0
+    assert (here / "link.png").is_symlink()
+    assert read_picture("more/behind.png").rgb.shape == (24, 33, 3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("tiles", ["off", "exact"])
+def test_a_signal_ends_the_work_and_leaves_nothing_half_done(here: Path, number: int, tiles: str) -> None:
+    large_one = np.random.default_rng(0).integers(0, 255, (2000, 2500, 3), dtype=np.uint8)  # long to encode
+    for name in "abcd":
+        save_image(large_one, f"more/{name}.bmp")
+    words = ["stylize", "more", "-o", "out", "--style", "wave.safetensors", "--strength", "0", "--tiles", tiles]
+    environment = {**os.environ, "PYTHONPATH": str(Path(checkpoint.__file__).resolve().parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fststyle", *words, "--backend", "torch"], env=environment, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not list((here / "out").glob(".*.part")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1, told
+    assert b"Traceback" not in told
+    assert not [path for path in (here / "out").iterdir() if path.name.startswith(".")]
 
 
 def test_cuda_on_a_machine_without_is_refused(refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
