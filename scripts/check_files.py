@@ -322,7 +322,7 @@ def folder_run(chosen: argparse.Namespace) -> dict[str, Any]:
             with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
                 found[f"code {fststyle(words)}"] += 1
             shares.append(alone / (time.perf_counter() - began))
-            lines = told.getvalue().splitlines()
+            lines = told.getvalue().splitlines() or [""]  # nothing to tell
             wrong = [path for path in bad if folder in path.parents]
             found["named"] += sum(any(line.startswith(f"fststyle: skipped: {p}: ") for line in lines) for p in wrong)
             found["in the summary"] += sum(str(path) in lines[-1] for path in wrong)
