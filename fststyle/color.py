@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fststyle.images import to_image, to_pixels
+from fststyle.images.arrays import YCBCR
 
-#: RGB to luma and two differences of colour, ITU-R BT.601.
-_YCBCR = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+_YCBCR = torch.from_numpy(YCBCR)
 
 
 def with_luminance(image: Tensor, luminance: Tensor) -> Tensor:

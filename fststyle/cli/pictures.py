@@ -204,9 +204,8 @@ class _Process:
             self.written()
 
     def done(self, target: Path) -> None:
-        with contextlib.suppress(
-            OSError, AttributeError, ValueError
-        ):  # nobody listens: the result is there all the same
+        # Where nobody listens any more, the result is there all the same.
+        with contextlib.suppress(OSError, AttributeError, ValueError):
             tqdm.write(str(target))
         self.bar.update()
 

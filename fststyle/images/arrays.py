@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Shorter sides than this leave nothing to look at after two strides of 2 and are refused.
 MIN_SIDE = 16
+#: RGB to luma and two differences of colour, ITU-R BT.601.
+YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
 
 
 def top_level(pixels: np.ndarray) -> int:
@@ -38,11 +40,9 @@ def to_pixels(image: Tensor, dtype: type[np.unsignedinteger] | np.dtype = np.uin
         if image.shape[0] != 1:
             raise ValueError(f"found a batch of {image.shape[0]} images; expected one")
         image = image[0]
-    if dtype == np.uint8:
-        levels = image.detach().float().clamp(0, 1).mul(255).round()
-        return np.ascontiguousarray(levels.byte().permute(1, 2, 0).cpu().numpy())
     levels = image.detach().float().clamp(0, 1).mul(np.iinfo(dtype).max).round()
-    return np.ascontiguousarray(levels.int().permute(1, 2, 0).cpu().numpy().astype(dtype))
+    whole = levels.byte() if dtype == np.uint8 else levels.int()
+    return np.ascontiguousarray(whole.permute(1, 2, 0).cpu().numpy().astype(dtype, copy=False))
 
 
 def to_levels(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

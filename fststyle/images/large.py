@@ -102,11 +102,6 @@ class Scratch:
             self._named = name
 
     @property
-    def size(self) -> int:
-        """In bytes, once every row is written."""
-        return self.row * self.shape[0]
-
-    @property
     def path(self) -> str:
         """By which this process can open it again."""
         return self._named or f"/proc/self/fd/{self.file}"
@@ -296,8 +291,6 @@ def encode(picture: Any, file: IO[bytes], kind: str, exif: bytes | None = None) 
     ending, options = _WRITERS[kind]
     if picture.format == "ushort" and kind not in ("PNG", "TIFF"):
         picture = (picture / 257).rint().cast("uchar").copy(interpretation="srgb")
-    if kind == "JPEG" and picture.hasalpha():
-        picture = picture[:3]
     if kind == "TIFF":
         large = picture.width * picture.height * picture.bands * 2 > 2**31
         options = {**options, "predictor": "horizontal", "bigtiff": large}

@@ -6,12 +6,14 @@ picture give what the whole picture gives. Pictures are arrays (H, W, 3), uint8 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from fststyle.images import MIN_SIDE, to_levels, top_level
+from fststyle.images.arrays import YCBCR
+from fststyle.images.sizes import Rows
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8
@@ -19,11 +21,7 @@ RADIUS = 8
 MOST_GAIN = 1.5
 #: Rows that are worked on at once.
 BAND = 256
-#: Rows of a picture from one to before another.
-Rows = Callable[[int, int], np.ndarray]
-#: RGB to luma and two differences of colour, ITU-R BT.601.
-_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
-_RGB = np.linalg.inv(_YCBCR).astype(np.float32)
+_RGB = np.linalg.inv(YCBCR).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -135,6 +133,6 @@ def surroundings(values: np.ndarray) -> np.ndarray:
 
 def with_luminance_of(photo: np.ndarray, luminance: np.ndarray) -> np.ndarray:
     """``color.with_luminance`` for decoded pictures of one size and type, without torch."""
-    mixed = photo.astype(np.float32) @ _YCBCR.T
-    mixed[..., 0] = luminance.astype(np.float32) @ _YCBCR[0]
+    mixed = photo.astype(np.float32) @ YCBCR.T
+    mixed[..., 0] = luminance.astype(np.float32) @ YCBCR[0]
     return to_levels(mixed @ _RGB.T, photo.dtype)
