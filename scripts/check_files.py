@@ -432,8 +432,9 @@ def read_all(files: list[str], connection: Any, scratch: str) -> None:
     """In a process of its own: read every file both ways, and tell of each what came of it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number, file in enumerate(files):
-        outcome = []
+        outcome, slowest = [], 0.0
         for way in (lambda: read_picture(file, deep=True), lambda: large.decoded(file, read_header(file), scratch)):  # noqa: B023
+            began = time.perf_counter()
             try:
                 way()
                 outcome.append("read")
@@ -442,12 +443,13 @@ def read_all(files: list[str], connection: Any, scratch: str) -> None:
                 outcome.append("refused" if clear else f"unclear: {error!s}")
             except BaseException as error:
                 outcome.append(f"{type(error).__name__}: {error!s}"[:200])
-        connection.send((number, outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            slowest = max(slowest, time.perf_counter() - began)
+        connection.send((number, outcome, slowest, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
     """Mutated files of every kind through both readers: crashes, hangs, peak memory, errors that are not ours."""
-    chance, found, odd, peak = random.Random(chosen.seed), Counter[str](), [], 0
+    chance, found, odd, peak, slowest = random.Random(chosen.seed), Counter[str](), [], 0, 0.0
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as name:
         folder = Path(name)
         good, _ = specimens(folder / "whole", 2 * len(kinds()), 64, 0)
@@ -477,7 +479,9 @@ def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
                             found["hangs"] += 1
                             odd.append(f"hang: {left[at]}")
                             break
-                        _, outcomes, used = ours.recv()
+                        _, outcomes, seconds, used = ours.recv()
+                        slowest = max(slowest, seconds)
+                        found["hangs"] += seconds > HANG
                         found.update(one if one in ("read", "refused") else "other" for one in outcomes)
                         odd += [f"{Path(left[at]).name}: {one}" for one in outcomes if one not in ("read", "refused")]
                         peak = max(peak, used)
@@ -497,6 +501,7 @@ def fuzz(chosen: argparse.Namespace) -> dict[str, Any]:
     return {
         "files": done,
         **{key: found[key] for key in ("read", "refused", "other", "crashes", "hangs")},
+        "slowest, seconds": slowest,
         "peak GiB": peak / 2**20,
         "odd": odd[:50],
     }

@@ -248,7 +248,7 @@ def expand(
     """Paths, globs and folders to picture files.
 
     In a folder, and among what a pattern matches, what an earlier run made of a picture that lies there too is left
-    out, if the ``labels`` of results are given, and so is the folder of results.
+    out, if the ``labels`` of results are given, which is told on stderr, and so is the folder of results.
 
     Args:
         inputs: as a user types them.
@@ -265,13 +265,10 @@ def expand(
         path = Path(text).expanduser()
         if path.is_dir():
             found = find_pictures(path, recursive=recursive)
-            made = _made_of(found, labels)
             results = Path(output).expanduser().resolve() if output else None
             inside = results is not None and results != path.resolve()
-            for picture in found:
-                if picture.with_suffix("") in made or (inside and results in picture.resolve().parents):
-                    continue
-                yield Found(picture, picture.parent.relative_to(path))
+            own = [picture for picture in found if not (inside and results in picture.resolve().parents)]
+            yield from (Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels))
         elif path.exists():
             yield Found(path)
         elif glob.has_magic(text):
@@ -280,15 +277,22 @@ def expand(
             ]
             if not matches:
                 raise ImageError(f"{text}: matches no file")
-            made = _made_of(matches, labels)
-            yield from (Found(match) for match in matches if match.with_suffix("") not in made)
+            yield from (Found(match) for match in _without_made(matches, labels))
         else:
             raise ImageError(f"{text}: no such file")
 
 
-def _made_of(pictures: Sequence[Path], labels: Sequence[str]) -> set[Path]:
-    """What results of pictures are called, without ending, where they lie beside them."""
-    return {picture.with_name(f"{picture.stem}_{label}") for picture in pictures for label in labels}
+def _without_made(pictures: Sequence[Path], labels: Sequence[str]) -> list[Path]:
+    """What is not called, but for the ending, like a result of another picture that lies beside it."""
+    made = {picture.with_name(f"{picture.stem}_{label}") for picture in pictures for label in labels}
+    out = [picture for picture in pictures if picture.with_suffix("") in made]
+    if out:
+        some = f"{out[0]} …" if len(out) > 1 else f"{out[0]}"
+        print(
+            f"fststyle: left out what is called like a result: {some} ({len(out)}); name it to have it done",
+            file=sys.stderr,
+        )
+    return [picture for picture in pictures if picture.with_suffix("") not in made]
 
 
 def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> list[Job]:
@@ -313,6 +317,10 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
         if as_file and len(inputs) * len(labels) > 1:
             raise ImageError(f"{output}: is one file for {len(inputs) * len(labels)} pictures; give a folder")
+        if out.is_file() and not as_file:
+            raise ImageError(
+                f"{output}: is a file whose name does not end as a picture's; expected a folder or a picture"
+            )
         check_writable(existing_part(out.parent if as_file else out))
         if as_file:
             check_ending(out)

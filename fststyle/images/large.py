@@ -22,6 +22,7 @@ from PIL import Image
 from fststyle.images.arrays import top_level
 from fststyle.images.reading import TURNS, Header, ImageError, check_longest, open_picture
 from fststyle.images.sizes import resized_rows
+from fststyle.images.tiff import add_exif
 
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -281,9 +282,9 @@ def encode(picture: Any, file: IO[bytes], kind: str, exif: bytes | None = None) 
 
     Args:
         picture: 16 bits are kept by PNG and TIFF alone.
-        file: open for writing.
+        file: open for writing; for EXIF in TIFF, for reading too.
         kind: the format, by Pillow's name; ``check_writer`` knows those that are written.
-        exif: an EXIF block. (libvips writes none into TIFF.)
+        exif: an EXIF block.
 
     Raises:
         OSError: it could not be written; most likely no space is left.
@@ -303,6 +304,8 @@ def encode(picture: Any, file: IO[bytes], kind: str, exif: bytes | None = None) 
         _interruptibly(picture, lambda: picture.write_to_target(target, ending, keep=keep, **options))
     except vips().Error as error:
         raise OSError(None, _reason(error)) from None
+    if exif and kind == "TIFF":  # libvips writes none there
+        add_exif(file, exif)
 
 
 def _interruptibly(picture: Any, compute: Callable[[], Any]) -> None:

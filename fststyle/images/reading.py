@@ -139,6 +139,8 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
             raise ImageError(f"{name}: no such file")
         if os.path.isdir(source):
             raise ImageError(f"{name}: is a folder; expected a picture file")
+        if not os.path.isfile(source):
+            raise ImageError(f"{name}: is a pipe or a device; expected a picture file")
         if os.path.getsize(source) == 0:
             raise ImageError(f"{name}: is empty (0 bytes)")
         with_heif(Path(source).suffix)

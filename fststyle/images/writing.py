@@ -97,7 +97,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     start = target.name.encode()[:200].decode(errors="ignore")  # of a name as long as names may be
     handle, temporary = tempfile.mkstemp(prefix=f".{start}.", suffix=".part", dir=target.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

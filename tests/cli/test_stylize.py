@@ -139,10 +139,14 @@ def test_globs_folders_and_outputs(here: Path, words: list[str], results: set[st
     assert new_files(here, before) == results
 
 
-def test_a_second_run_over_a_folder_leaves_the_results_of_the_first_alone(here: Path) -> None:
+def test_a_second_run_over_a_folder_leaves_the_results_of_the_first_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert stylize("more") == 0
     first = contents(here)
+    capsys.readouterr()
     assert stylize("more") == 0
+    assert "left out what is called like a result: more/c_wave.jpeg … (3); name it" in capsys.readouterr().err
     assert contents(here) == first
     assert stylize("more/c_wave.jpeg") == 0  # named, it is done
     assert contents(here).keys() - first.keys() == {"more/c_wave_wave.jpeg"}
@@ -518,6 +522,15 @@ def test_a_result_that_is_an_input_is_refused(here: Path, refused: Any) -> None:
     assert "a_wave.png: is one of the pictures, and a.png's result" in line
     assert "empty name" in refused("stylize", "", "--style", "wave.safetensors")
     assert "empty name" in refused("stylize", "a.png", "--style", "wave.safetensors", "-o", "")
+
+
+def test_what_is_no_file_or_no_folder_is_told_apart(here: Path, refused: Any) -> None:
+    Path("notes").write_text("Mine.\n")
+    words = ["stylize", "a.png", "--style", "wave.safetensors", "-o"]
+    assert "notes: is a file whose name does not end as a picture's; expected a folder" in refused(*words, "notes")
+    os.mkfifo("pipe.png")
+    with pytest.raises(ImageError, match=r"pipe\.png: is a pipe or a device; expected a picture file"):
+        read_picture("pipe.png")
 
 
 def test_a_second_run_over_a_pattern_leaves_the_results_of_the_first_alone(here: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fststyle.images import ImageError, large, read_header, read_picture, save_image
+from fststyle.images.tiff import add_exif
 
 pytestmark = pytest.mark.skipif(not large.available(), reason="libvips is not there: pip install 'fststyle[large]'")
 
@@ -134,6 +136,37 @@ def test_a_damaged_file_is_refused_and_leaves_no_scratch(tmp_path: Path, ending:
         large.decoded(path, header, tmp_path)
     assert "\n" not in str(caught.value)
     assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_exif_is_put_into_tiff(tmp_path: Path, deep: np.ndarray, big: bool) -> None:
+    exif, path = Image.Exif(), tmp_path / "a.tif"
+    exif[0x010F], exif[0x011A] = "A maker with a name", 300.0
+    exif.get_ifd(0x8769).update({0x9003: "2020:01:01 00:00:00", 0x829A: 0.004})
+    exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 9.5)})
+    if big:
+        large.vips().Image.new_from_array(deep).copy(interpretation="rgb16").tiffsave(
+            str(path), tile=True, tile_width=16, tile_height=16, bigtiff=True
+        )
+        with path.open("r+b") as file:
+            add_exif(file, exif.tobytes())
+    else:
+        save_image(deep, path, exif=exif.tobytes())
+    assert path.read_bytes()[2] == (43 if big else 42)
+    assert np.array_equal(read_picture(path, deep=True).rgb, deep)
+    with Image.open(path) as written:
+        found = written.getexif()
+        assert found[0x010F] == "A maker with a name"
+        assert found[0x011A] == 300
+        assert found.get_ifd(0x8769)[0x9003] == "2020:01:01 00:00:00"
+        assert found.get_ifd(0x8769)[0x829A] == pytest.approx(1 / 250)
+        assert [float(value) for value in found.get_ifd(0x8825)[2]] == [47, 22, 9.5]
+    with tifffile.TiffFile(path) as other:
+        page = other.pages[0]
+        assert isinstance(page, tifffile.TiffPage)
+        assert page.tags["ExifTag"].value["DateTimeOriginal"] == "2020:01:01 00:00:00"
+        assert page.tags["GPSTag"].value["GPSLatitudeRef"] == "N"
+        assert [tag.code for tag in page.tags] == sorted(tag.code for tag in page.tags)
 
 
 def test_a_format_has_a_longest_side(tmp_path: Path) -> None:
