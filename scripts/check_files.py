@@ -52,6 +52,8 @@ from fststyle.resources import resource as installed
 
 #: Folders in which specimens lie.
 ROUNDS = 5
+#: Up to this side whole frames are measured beside streamed ones: some 8 GiB.
+WHOLE = 4096
 #: Longer than this a reader hangs, in seconds.
 HANG = 10
 
@@ -112,7 +114,7 @@ def equal(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, peak memory and scratch space by size, and of the whole frame at the first size."""
+    """Seconds, peak memory and scratch space by size, and of the whole frame up to ``WHOLE`` a side."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as folder:
         for n in chosen.size:
@@ -122,7 +124,7 @@ def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
             with source.open("wb") as file:
                 large.encode(as_picture(scratch), file, "PNG")
             scratch.close()
-            for tiles in ["off", "exact"] if n == chosen.size[0] else ["exact"]:
+            for tiles in ["off", "exact"] if n <= WHOLE else ["exact"]:
                 words = ["stylize", str(source), "--style", chosen.style[0], "-o", str(source.with_suffix(".out.png"))]
                 words += ["--backend", "torch", "--precision", chosen.precision, "--tiles", tiles]
                 words += ["--memory", chosen.memory, "--max-pixels", "1000M"]
@@ -134,13 +136,11 @@ def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
     if chosen.output:
         from fststyle.report.page import curves
 
-        rows = [(int(name.split()[0]) ** 2 / 1e6, row["GiB"]) for name, row in found.items() if "streamed" in name]
-        whole = [(int(name.split()[0]) ** 2 / 1e6, row["GiB"]) for name, row in found.items() if "whole" in name]
-        whole += [(16 * pixels, 16 * memory) for pixels, memory in whole if len(rows) > 2]
-        lines = {
-            "streamed": tuple(zip(*rows, strict=True)),
-            "whole frame, extrapolated": tuple(zip(*whole, strict=True)),
-        }
+        lines: dict[str, tuple[list[float], list[float]]] = {"streamed": ([], []), "whole frame": ([], [])}
+        for name, row in found.items():
+            side, _, kind = name.partition(" ")
+            lines[kind][0].append(int(side) ** 2 / 1e6)
+            lines[kind][1].append(row["GiB"])
         plot = curves(lines, "megapixels", "peak memory, GiB").replace(
             "<svg", '<svg xmlns="http://www.w3.org/2000/svg"'
         )
