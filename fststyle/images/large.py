@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import IO, Any
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import top_level
-from fststyle.images.reading import TURNS, Header, ImageError, check_longest, open_picture
+from fststyle.images.reading import TURNS, Header, ImageError, check_longest, open_picture, to_srgb
 from fststyle.images.sizes import resized_rows
 from fststyle.images.tiff import add_exif
 
@@ -41,7 +41,7 @@ _LOADERS = {
     "AVIF": "heifload",
     "MPO": "jpegload",
 }
-#: Modes, by Pillow's names, that libvips and Pillow decode to one picture; inks, floats and Lab are left to Pillow.
+#: Modes, by Pillow's names, that libvips and Pillow decode to one picture; floats and Lab are left to Pillow.
 _AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
 #: Rows that are decoded or turned at once.
 _BAND = 256
@@ -157,11 +157,15 @@ def as_picture(scratch: Scratch) -> Any:
 # --- reading ------------------------------------------------------------------------------------------
 
 
-def _opened(path: str | os.PathLike[str], header: Header) -> Any:
-    """A picture file as libvips decodes it, row by row: sRGB, 8 or 16 bits, with alpha or without; not yet upright."""
-    deep = header.bits == 16
+def _raw(path: str | os.PathLike[str], header: Header) -> Any:
+    """A picture file as libvips decodes it, row by row."""
     load = getattr(vips().Image, _LOADERS[header.format])
-    picture = load(os.fspath(path), access="sequential", fail_on="error")
+    return load(os.fspath(path), access="sequential", fail_on="error")
+
+
+def _opened(path: str | os.PathLike[str], header: Header) -> Any:
+    """A picture file, row by row: sRGB, 8 or 16 bits, with alpha or without; not yet upright."""
+    deep, picture = header.bits == 16, _raw(path, header)
     if picture.get_typeof("icc-profile-data"):
         try:
             picture = picture.icc_transform("srgb", embedded=True, intent="perceptual", depth=16 if deep else 8)
@@ -208,13 +212,14 @@ def resized(scratch: Scratch, height: int, width: int, folder: str | os.PathLike
 
 
 def _upright(path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str]) -> Scratch:
-    if header.format not in _LOADERS or header.mode not in _AGREED:
+    if header.format not in _LOADERS or header.mode not in _AGREED | {"CMYK"}:
         whole = np.asarray(open_picture(path, max_pixels=header.height * header.width))
         stored = Scratch(whole.shape, whole.dtype, folder)
         stored.write(0, whole)
         return stored
     try:
-        stored = _computed(_opened(path, header), folder)
+        inks = header.mode == "CMYK"
+        stored = _without_inks(_raw(path, header), folder) if inks else _computed(_opened(path, header), folder)
     except vips().Error as error:
         raise ImageError(f"{path}: is damaged and cannot be read ({_reason(error)})") from None
     turn = _turn(header)
@@ -234,15 +239,32 @@ def _turn(header: Header) -> Image.Transpose | None:
 def _computed(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
     """Compute a picture of libvips into a scratch file."""
     dtype = np.uint16 if picture.format == "ushort" else np.uint8
-    shape = (picture.height, picture.width, picture.bands)
-    stored, region = Scratch(shape, dtype, folder), vips().Region.new(picture)
-
-    def band(top: int) -> np.ndarray:
-        rows = min(_BAND, shape[0] - top)
-        return np.frombuffer(region.fetch(0, top, shape[1], rows), dtype).reshape(rows, *shape[1:])
-
-    stored.fill(band(top) for top in range(0, shape[0], _BAND))
+    stored = Scratch((picture.height, picture.width, picture.bands), dtype, folder)
+    stored.fill(_bands(picture))
     return stored
+
+
+def _without_inks(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
+    """Compute a picture of libvips in CMYK into a scratch file in sRGB, by Pillow, which converts it otherwise."""
+    profile = picture.get("icc-profile-data") if picture.get_typeof("icc-profile-data") else None
+    stored = Scratch((picture.height, picture.width, 3), np.uint8, folder)
+
+    def converted(inks: np.ndarray) -> np.ndarray:
+        levels = inks if inks.dtype == np.uint8 else (inks >> 8).astype(np.uint8)
+        band = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), levels[..., :4].tobytes())
+        return np.asarray(to_srgb(band, profile))
+
+    stored.fill(map(converted, _bands(picture)))
+    return stored
+
+
+def _bands(picture: Any) -> Iterator[np.ndarray]:
+    """A picture of libvips as arrays (rows, W, C), from the top."""
+    region, dtype = vips().Region.new(picture), np.uint16 if picture.format == "ushort" else np.uint8
+    for top in range(0, picture.height, _BAND):
+        rows = min(_BAND, picture.height - top)
+        fetched = np.frombuffer(region.fetch(0, top, picture.width, rows), dtype)
+        yield fetched.reshape(rows, picture.width, picture.bands)
 
 
 def read(path: str | os.PathLike[str], header: Header) -> np.ndarray:

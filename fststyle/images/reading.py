@@ -113,7 +113,8 @@ def open_picture(
             picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
         picture.load()
         turn = TURNS.get(_orientation(picture))
-        return _to_srgb(picture if turn is None else picture.transpose(turn))
+        profile = picture.info.get("icc_profile")
+        return to_srgb(picture if turn is None else picture.transpose(turn), profile)
 
 
 def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> Header:
@@ -225,7 +226,7 @@ def _bits(picture: Image.Image) -> int:
     if picture.format == "TIFF":
         bits = picture.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))  # type: ignore[attr-defined]
         form = picture.tag_v2.get(ExifTags.Base.SampleFormat, (1,))  # type: ignore[attr-defined]
-        return 16 if set(bits) == {16} and set(form) == {1} else 8
+        return 16 if set(bits) == {16} and set(form) == {1} and picture.mode != "CMYK" else 8
     return 8
 
 
@@ -259,8 +260,8 @@ def _keep(exif: Image.Exif, tag: int, value: Any) -> bool:
     return True
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
+def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """A decoded picture of any mode in sRGB, mode RGB or RGBA; ``profile``: its ICC profile."""
     if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit or 32-bit grey
         values = np.asarray(picture, dtype=np.float64)
         most = values.max(initial=0)

@@ -108,6 +108,23 @@ def test_every_mode_is_decoded_to_rgb(tmp_path: Path, mode: str, astronaut: np.n
     assert np.abs(levels - read_picture(path).rgb).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["tif", "jpg", "deep.tif"])
+def test_inks_become_what_pillow_makes_of_them_band_by_band(
+    tmp_path: Path, kind: str, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, picture = tmp_path / f"a.{kind}", Image.fromarray(astronaut[:300, :40]).convert("CMYK")
+    if kind == "deep.tif":
+        inks = np.asarray(picture).astype(np.uint16) << 8
+        tifffile.imwrite(path, inks, photometric="separated")
+    else:
+        picture.save(path)
+    whole = read_picture(path, deep=True).rgb
+    assert whole.dtype == np.uint8
+    monkeypatch.setattr(large, "open_picture", None)  # nothing is decoded whole
+    scratch = large.decoded(path, read_header(path), tmp_path)
+    assert np.abs(scratch.read(0, 300).astype(int) - whole).max() <= (0 if kind != "jpg" else 2)
+
+
 @pytest.mark.parametrize("top", [1.0, 200.0, 60000.0])
 def test_floating_point_grey_is_decoded_by_its_range(tmp_path: Path, top: float) -> None:
     values = np.linspace(0, top, 1600, dtype=np.float32).reshape(40, 40)
