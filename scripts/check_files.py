@@ -30,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,16 @@ from PIL import Image, features
 from skimage import data as photographs
 
 from fststyle.cli import main as fststyle
-from fststyle.images import ImageError, contact_sheet, large, open_picture, read_header, read_picture, save_image
+from fststyle.images import (
+    ImageError,
+    contact_sheet,
+    large,
+    open_picture,
+    read_header,
+    read_picture,
+    save_image,
+    to_image,
+)
 from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resize_pixels, resized_rows
 from fststyle.inference import Stylizer
@@ -70,15 +80,22 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 def presets() -> Iterator[tuple[str, TransformNet]]:
-    """Networks of ``conf/network`` that stylise, untrained."""
-    from omegaconf import OmegaConf
+    """Networks of ``conf/network`` that stylise, untrained; batch norm has the moments of one picture."""
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
 
-    for file in sorted(Path(installed("conf/network")).glob("*.yaml")):
-        arguments = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-        assert isinstance(arguments, dict)
-        if str(arguments.pop("_target_", "")).endswith("TransformNet"):
-            torch.manual_seed(0)
-            yield file.stem, TransformNet(**{str(key): value for key, value in arguments.items()})
+    folder = Path(installed("conf/network"))
+    with initialize_config_dir(str(folder.absolute()), version_base="1.3"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these are no primary configs elsewhere, which Hydra wants to name _self_
+        for file in sorted(folder.glob("*.yaml")):
+            config = compose(file.stem)
+            if str(config.get("_target_", "")).endswith("TransformNet"):
+                torch.manual_seed(0)
+                network = instantiate(config).train()
+                with torch.no_grad():
+                    for _ in range(50):  # the running moments settle
+                        network(to_image(photograph(256, 256)))
+                yield file.stem, network
 
 
 def equal(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -178,7 +195,6 @@ def watched(words: list[str]) -> dict[str, Any]:
 
 def strength(chosen: argparse.Namespace) -> dict[str, Any]:
     """Style term, a mean over layers, at strengths between 0 and 1; a plain cross-fade beside it."""
-    from fststyle.images import to_image
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import encoder_of
 
@@ -519,7 +535,7 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", nargs="+", choices=whats)
-    parser.add_argument("--style", nargs="+", default=sorted(shipped("style")), metavar="NAME_OR_FILE")
+    parser.add_argument("--style", nargs="*", default=sorted(shipped("style")), metavar="NAME_OR_FILE")
     parser.add_argument("--size", nargs="+", type=int, help="of equal, large, folder and kills")
     parser.add_argument("--count", type=int, help="of files, 500, or mutations, 10000")
     parser.add_argument("--kills", type=int, default=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -74,6 +75,13 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
+def _ticks(top: float) -> list[float]:
+    """Round values from 0 to at most ``top``: four to nine."""
+    power = 10.0 ** math.floor(math.log10(top))
+    step = next(part * power for part in (0.2, 0.5, 1, 2) if top / (part * power) <= 8)
+    return [round(count * step, 12) for count in range(int(top / step + 1e-9) + 1)]
+
+
 def curves(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str, y_label: str, width: int = 800
 ) -> str:
@@ -83,7 +91,7 @@ def curves(
         series: name to (x values, y values); names go into the legend.
         x_label, y_label: with units.
     """
-    height, left, bottom, top, right = width * 3 // 8, 60, 45, 15, 15
+    height, left, bottom, top, right = width * 3 // 8, 60, 45, 15, 25
     top_x = max((max(xs) for xs, _ in series.values() if len(xs)), default=1.0) or 1.0
     top_y = max((max(ys) for _, ys in series.values() if len(ys)), default=1.0) or 1.0
 
@@ -93,11 +101,13 @@ def curves(
         return f"{along:.1f},{up:.1f}"
 
     parts = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13" fill="#444">']
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x, y = place(share * top_x, 0).split(",")[0], place(0, share * top_y).split(",")[1]
+    for value in _ticks(top_y):
+        y = place(0, value).split(",")[1]
         parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
-        parts.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dy="4">{share * top_y:.3g}</text>')
-        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{share * top_x:.4g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y}" text-anchor="end" dy="4">{value:g}</text>')
+    for value in _ticks(top_x):
+        x = place(value, 0).split(",")[0]
+        parts.append(f'<text x="{x}" y="{height - bottom + 18}" text-anchor="middle">{value:g}</text>')
     parts.append(f'<text x="{width / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text transform="translate(14 {height / 2}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>'
