@@ -580,7 +580,11 @@ def test_a_signal_ends_the_work_and_leaves_nothing_half_done(here: Path, number:
     words = ["stylize", "more", "-o", "out", "--style", "wave.safetensors", "--strength", "0", "--tiles", tiles]
     environment = {**os.environ, "PYTHONPATH": str(Path(checkpoint.__file__).resolve().parents[2])}
     process = subprocess.Popen(
-        [sys.executable, "-m", "fststyle", *words, "--backend", "torch"], env=environment, stderr=subprocess.PIPE
+        [sys.executable, "-m", "fststyle", *words, "--backend", "torch"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        # a shell that runs the tests in the background has Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list((here / "out").glob(".*.part")) and time.monotonic() < deadline:
