@@ -67,6 +67,14 @@ class Stream:
 NO_STREAM = Stream(lambda *_: False, lambda *_: None)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """An input that has been looked at: which of its results are made from file to file, and what the others need."""
+
+    streamed: frozenset[int]
+    picture: Picture | None
+
+
 def process(
     jobs: Sequence[Job],
     work: Work,
@@ -95,8 +103,9 @@ def process(
         if folder.exists():  # else it is made when the first picture is done, so that a refusal leaves nothing behind
             check_writable(folder)
 
-    def reading(job: Job) -> Picture | None:
-        return None if all(stream.wants(job.source, number) for number, _ in job.results) else read(job.source)
+    def reading(job: Job) -> _Read:
+        streamed = frozenset(number for number, _ in job.results if stream.wants(job.source, number))
+        return _Read(streamed, None if len(streamed) == len(job.results) else read(job.source))
 
     count = sum(len(job.results) for job in jobs)
     run = _Process(work, stream, strip, several=count > 1)
@@ -107,8 +116,8 @@ def process(
     ):
         try:
             with _terminable():
-                for job, picture in _ahead(jobs, reading, readers):
-                    run.do(job, picture)
+                for job, future in _ahead(jobs, reading, readers):
+                    run.do(job, future)
                 run.finish()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
@@ -129,10 +138,10 @@ def process(
 
 
 def _ahead(
-    jobs: Sequence[Job], read: Callable[[Job], Picture | None], readers: ThreadPoolExecutor
-) -> Iterator[tuple[Job, Future[Picture | None]]]:
+    jobs: Sequence[Job], read: Callable[[Job], _Read], readers: ThreadPoolExecutor
+) -> Iterator[tuple[Job, Future[_Read]]]:
     """Every job, with what will be its picture; the next ones are being read by then."""
-    waiting: deque[tuple[Job, Future[Picture | None]]] = deque()
+    waiting: deque[tuple[Job, Future[_Read]]] = deque()
     for job in jobs:
         waiting.append((job, readers.submit(read, job)))
         if len(waiting) > AHEAD:
@@ -168,27 +177,27 @@ class _Process:
         self.failures: list[tuple[Path, str]] = []
         self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
 
-    def do(self, job: Job, read: Future[Picture | None]) -> None:
+    def do(self, job: Job, future: Future[_Read]) -> None:
         """All results of one picture."""
-        picture: Picture | None = None
-        for position, (number, target) in enumerate(job.results):
-            failed = len(self.failures)
+        read: _Read | None = None
+        for number, target in job.results:
             with self.told(job, target):
-                if self.stream.wants(job.source, number):
+                read = read or future.result()
+                if number in read.streamed:
                     self.stream.apply(job.source, target, number)
                     self.done(target)
                     continue
-                picture = picture or read.result()
-                assert picture is not None
-                output = self.work(picture, number)
+                assert read.picture is not None
+                output = self.work(read.picture, number)
                 while len(self.writing) >= AHEAD:
                     self.written()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                alpha = None if picture.alpha is None else resize_pixels(picture.alpha, *output.shape[:2])
-                exif = None if self.strip else picture.exif
+                alpha = read.picture.alpha
+                alpha = None if alpha is None else resize_pixels(alpha, *output.shape[:2])
+                exif = None if self.strip else read.picture.exif
                 self.writing.append((job, target, self.writers.submit(save_image, output, target, alpha, exif)))
-            if picture is None and len(self.failures) > failed:  # it cannot be read for the other labels either
-                self.failures += self.failures[-1:] * (len(job.results) - position - 1)
+            if read is None:  # then not for the other results either
+                self.failures += self.failures[-1:] * (len(job.results) - 1)
                 break
 
     def written(self) -> None:

@@ -27,7 +27,7 @@ from fststyle.images.tiff import add_exif
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "JPEG": (".jpg", {"Q": 95, "subsample_mode": "off"}),
-    "PNG": (".png", {"compression": 4}),
+    "PNG": (".png", {"compression": 2, "filter": "paeth"}),
     "WEBP": (".webp", {"Q": 95, "effort": 2}),
     "AVIF": (".avif", {"Q": 90, "effort": 0}),
     "TIFF": (".tif", {"tile": True, "tile_width": 256, "tile_height": 256, "compression": "deflate"}),
