@@ -158,9 +158,7 @@ def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
             side, _, kind = name.partition(" ")
             lines[kind][0].append(int(side) ** 2 / 1e6)
             lines[kind][1].append(row["GiB"])
-        plot = curves(lines, "megapixels", "peak memory, GiB").replace(
-            "<svg", '<svg xmlns="http://www.w3.org/2000/svg"'
-        )
+        plot = curves(lines, "megapixels", "peak memory, GiB")
         (chosen.output / "memory.svg").write_text(plot, encoding="utf-8")
     return found
 

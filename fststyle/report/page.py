@@ -100,7 +100,8 @@ def curves(
         up = height - bottom - y / top_y * (height - top - bottom)
         return f"{along:.1f},{up:.1f}"
 
-    parts = [f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="13" fill="#444">']
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="13" fill="#444">']
     for value in _ticks(top_y):
         y = place(0, value).split(",")[1]
         parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y}" y2="{y}" stroke="#e4e4e4"/>')
