@@ -84,7 +84,7 @@ def choices(chosen: argparse.Namespace, overrides: list[str]) -> dict[str, Any]:
         if not chosen.only or name in chosen.only
     }
     record = read_record(next(iter(files.values())))
-    judge = preset_loss(load_encoder("vgg16", "slim"), content_layers={"relu2_2": 1.0, "relu3_3": 1.0})
+    judge = preset_loss(load_encoder("vgg19", "slim"), content_layers={"relu2_2": 1.0, "relu3_3": 1.0})
     targets = judge.style_targets(load_image(chosen.painting, record["style"]["size"]))
     judge.calibrate(None, targets)
     photos = [load_image(photo, chosen.size) for photo in chosen.photo]

@@ -2,11 +2,14 @@
 
     python scripts/check_encoder.py calibration --photographs FOLDER [--encoder slim --encoder FILE …]
     python scripts/check_encoder.py slow --teacher FILE --photographs FOLDER --photo P … --painting P …
+    python scripts/check_encoder.py fidelity --teacher FILE --photographs FOLDER --photo P … [--encoder slim …]
     python scripts/check_encoder.py step
 
 ``calibration``: balanced terms on 200 photographs other than the 256 that they were calibrated on: 1 each.
 ``slow``: the style term, as the teacher sees it, that optimisation driven by the small encoder reaches,
 over what it reaches driven by the teacher itself in as many evaluations.
+``fidelity``: what the best linear 1×1 map from the encoder's features, fitted on photographs, leaves unexplained of
+its teacher's variance on other photographs, per style layer.
 ``step``: seconds of a training step by encoder, in turn, and the share of it that the loss network takes.
 """
 
@@ -37,9 +40,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark import in_turn, stepping, training_step
 
 
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
 def named(name: str, photographs: str) -> VGGEncoder:
-    """``slim``, ``random`` (a full VGG-16), or a VGG-19 file whose filters are scaled on photographs."""
-    if name in ("slim", "random"):
+    """``slim``, ``slim_vgg16``, ``random`` (a full VGG-16), or a VGG-19 file with filters scaled on photographs."""
+    if name in ("slim", "slim_vgg16"):
+        return load_encoder("vgg19" if name == "slim" else "vgg16", "slim")
+    if name == "random":
         return load_encoder("vgg16", name)
     return load_encoder("vgg19", name, normalize=photographs)
 
@@ -117,6 +125,40 @@ def slow(chosen: argparse.Namespace) -> dict[str, object]:
     return {"ratios": ratios, "median": statistics.median(ratios.values()), "largest": max(ratios.values())}
 
 
+@torch.no_grad()
+def fidelity(chosen: argparse.Namespace) -> dict[str, object]:
+    """Variance of the teacher's features left unexplained by the best linear map of each encoder's, per layer."""
+    teacher = named(chosen.teacher, chosen.photographs)
+    fitted = list(Photographs(sources.folder(chosen.photographs), 256, 8, workers=1).calibration_batches(96))
+    held = [load_image(photo, 512) for photo in chosen.photo]
+    measured: dict[str, object] = {}
+    for name in chosen.encoder or ["slim", "slim_vgg16"]:
+        encoder = named(name, chosen.photographs)
+        left = {}
+        for layer in (layer for layer in STYLE_LAYERS if layer in encoder.layers):
+            inputs, wanted = (_columns(source, layer, fitted) for source in (encoder, teacher))
+            covariance = inputs @ inputs.T
+            covariance += 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+            weights = torch.linalg.solve(covariance, inputs @ wanted.T).T
+            inputs, wanted = (_columns(source, layer, held) for source in (encoder, teacher))
+            error = (weights @ inputs - wanted).square().mean(1).sum()
+            left[layer] = round(float(error / wanted.var(1).sum()), 5)
+        measured[name] = left
+        print(f"{name}: {left}", flush=True)
+    return measured
+
+
+def _columns(encoder: VGGEncoder, layer: str, images: list[Tensor]) -> Tensor:
+    """Features as columns (C + 1, positions), float64, a row of ones below; about 1,000 positions an image."""
+    found = []
+    for image in images:
+        features = encoder(image, [layer])[layer]
+        stride = max(1, round((features[0, 0].numel() / 1024) ** 0.5))
+        found.append(features[:, :, ::stride, ::stride].transpose(0, 1).flatten(1).double())
+    columns = torch.cat(found, 1)
+    return torch.cat([columns, torch.ones(1, columns.shape[1], dtype=torch.float64)])
+
+
 def step(chosen: argparse.Namespace) -> dict[str, object]:
     """Seconds of a training step with the small encoder and with a full VGG-16, in turn."""
     images = torch.rand(chosen.batch, 3, 256, 256).contiguous(memory_format=torch.channels_last)
@@ -143,7 +185,7 @@ def step(chosen: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("check", choices=("calibration", "slow", "step"))
+    options.add_argument("check", choices=("calibration", "slow", "fidelity", "step"))
     options.add_argument("--photographs", default="photographs", metavar="FOLDER")
     options.add_argument("--photo", action="append")
     options.add_argument("--painting", action="append")
@@ -158,9 +200,9 @@ def main() -> None:
     options.add_argument("--json", type=Path, help="write the figures there")
     chosen = options.parse_args()
     chosen.size = chosen.size or [256, 512]
-    if chosen.check == "slow" and chosen.photo is None:
+    if chosen.check in ("slow", "fidelity") and chosen.photo is None:
         chosen.photo = [str(path) for path in find_pictures(chosen.photographs)[:4]]
-    figures = {"calibration": calibration, "slow": slow, "step": step}[chosen.check](chosen)
+    figures = {"calibration": calibration, "slow": slow, "fidelity": fidelity, "step": step}[chosen.check](chosen)
     print(json.dumps(figures, indent=1))
     if chosen.json:
         chosen.json.write_text(json.dumps(figures, indent=1) + "\n")

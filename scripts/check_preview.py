@@ -29,7 +29,7 @@ def main() -> None:
     options.add_argument("--iterations", type=int, nargs="+", default=[50])
     options.add_argument("--json", type=Path, help="write the figures there")
     chosen = options.parse_args()
-    encoder = load_encoder("vgg16", "slim")
+    encoder = load_encoder("vgg19", "slim")
     photos = [load_image(photo, chosen.size) for photo in chosen.photo]
     figures = {}
     for style in chosen.styles:

@@ -49,7 +49,7 @@ from fststyle.report.figures import psnr
 
 def balanced(painting: Tensor) -> PerceptualLoss:
     """The loss of ``loss=balanced`` over the slim encoder, balanced by what that knows of photographs."""
-    loss: PerceptualLoss = preset_loss(load_encoder("vgg16", "slim"))
+    loss: PerceptualLoss = preset_loss(load_encoder("vgg19", "slim"))
     loss.calibrate(None, loss.style_targets(painting))
     return loss
 
@@ -143,7 +143,7 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
     for source_file in chosen.painting:
         source = load_image(source_file, chosen.size[0])
         layers = ["relu1_1", "pool1", "pool2", "pool3"]
-        encoder = load_encoder("vgg16", "slim", pooling="average")
+        encoder = load_encoder("vgg19", "slim", pooling="average")
         loss = PerceptualLoss(encoder, [], layers, content_weight=0, style_weight=1.0, gram="hw", style="quarter")
         objective = texture(loss, source)
         start = starting_image("noise", size_of(source), deviation=1 / 255, around=source)
@@ -169,7 +169,7 @@ def contents(chosen: argparse.Namespace) -> dict[str, Any]:
     photo = load_image(chosen.photo[0], chosen.size[0])
     measured: dict[str, Any] = {}
     for weights in chosen.encoder:  # a file is a VGG-19's
-        encoder = load_encoder("vgg16" if weights in ("random", "slim") else "vgg19", weights)
+        encoder = load_encoder("vgg16" if weights == "random" else "vgg19", weights)
         for layer in RECONSTRUCTED[:2] if weights == "random" else RECONSTRUCTED:
             loss = PerceptualLoss(encoder, [layer], [], style_weight=0)
             start = starting_image("noise", size_of(photo))

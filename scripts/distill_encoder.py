@@ -1,17 +1,16 @@
-"""Distil the small encoder that ships: a VGG-16 of quarter width up to relu4_3 (``encoder=slim``).
+"""Distil the small encoder that is bundled: a VGG of quarter width up to relu5_1 (``encoder=slim``).
 
-    python scripts/distill_encoder.py --teacher vgg16                          --photographs FOLDER
+    python scripts/distill_encoder.py --teacher vgg19                               --photographs FOLDER
     python scripts/distill_encoder.py --teacher vgg19 --weights SLIM_VGG19.safetensors --photographs FOLDER
 
-The student starts from random weights and learns to give the teacher's features, every filter of which is
-scaled to mean activation 1 (Gatys et al. 2015): filter by filter where both are equally wide, and then at every
-layer that both architectures compute alike; else through a learned linear map per tap. It sees photographs,
-generated pictures, either of them in other colours and under noise, and pictures on the way from one
-to another's style, which is where a loss network is used. Then its own filters are scaled to mean
-activation 1, and what photographs measure in it is written beside them, so that balanced weights need
-no photographs.
+The student has its teacher's topology and padding, starts from random weights and learns to give the teacher's
+features, every filter of which is scaled to mean activation 1 (Gatys et al. 2015): filter by filter at every ReLU
+where both are equally wide, else through a learned linear map at the style layers. It sees photographs, generated
+pictures, either of them in other colours and under noise, and pictures on the way from one to another's style,
+which is where a loss network is used. Then its own filters are scaled to mean activation 1, and the calibration
+statistics of photographs are written with them, so that balanced weights need no photographs.
 
-The run keeps its state in OUTPUT's name + .state and goes on from it when it is started again.
+The run keeps its training checkpoint in OUTPUT's name + .state and goes on from it when it is started again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,16 +38,15 @@ log = logging.getLogger("distill")
 
 WIDTHS = (16, 32, 64, 128, 128)
 #: The student's last convolution.
-DEEPEST = "conv4_3"
-#: Where student and teacher are compared, under the same name in VGG-16 and VGG-19.
-TAPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-#: Where filters are compared too if both are equally wide, and how much that counts. Up to relu3_3 VGG-16 and
-#: VGG-19 are one network; beyond, a VGG-19 is one layer ahead, and comparing only keeps filters from falling silent.
-ALIKE = {"relu1_1": 1.0, "relu2_1": 1.0, "relu3_1": 1.0, "relu3_2": 1.0, "relu4_1": 0.2, "relu4_2": 0.2}
-#: Where a slim VGG-19 carries maps to an estimate of the full one's features.
-ESTIMATES = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
-#: Every how many-th position of an estimate, down and across: they are wide, and neighbours tell the same.
-STRIDES = {"relu1_1": 4, "relu2_1": 2, "relu3_1": 1, "relu4_1": 1}
+DEEPEST = "conv5_1"
+#: Where student and teacher are compared through linear maps, if their widths differ.
+TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+def student_layers(architecture: str) -> tuple[str, ...]:
+    """Every tap of the student, shallow to deep."""
+    names = layer_names(architecture)
+    return names[: names.index(DEEPEST) + 2]
 
 
 def width(layer: str) -> int:
@@ -57,25 +54,17 @@ def width(layer: str) -> int:
     return WIDTHS[int(layer[4]) - 1]
 
 
-def sparse(features: Tensor, stride: int) -> Tensor:
-    """Every ``stride``-th position."""
-    return features if stride == 1 else features[:, :, ::stride, ::stride]
-
-
 class Teacher(nn.Module):
-    """What the student is to see: normalised features at ``TAPS``, and estimates of a larger network's."""
+    """The features that the student is to give, every filter scaled to mean activation 1."""
 
-    def __init__(self, encoder: VGGEncoder, path: Path | None, photographs: list[Tensor]) -> None:
+    def __init__(self, encoder: VGGEncoder, photographs: list[Tensor]) -> None:
         super().__init__()
         self.encoder = encoder
-        self.maps = nn.ModuleDict()
-        tensors = load_file(path) if path and path.suffix == ".safetensors" else {}
-        for layer in ESTIMATES:
-            weight = tensors.get(f"to_vgg19.{layer}.weight")
-            if weight is not None:
-                estimate = nn.Conv2d(weight.shape[1], weight.shape[0], 1)
-                estimate.load_state_dict({"weight": weight, "bias": tensors[f"to_vgg19.{layer}.bias"]})
-                self.maps[layer] = estimate
+        relus = [name for name in student_layers(encoder.architecture) if name.startswith("relu")]
+        widths = {name: encoder.weights()[f"{name.replace('relu', 'conv')}.bias"].numel() for name in relus}
+        #: Layers where both are equally wide, so that filters are compared one by one.
+        self.equal = [name for name in relus if widths[name] == width(name)]
+        self.layers = [name for name in relus if name in self.equal or name in TAPS]
         self.scales: dict[str, Tensor] = {}
         sums: dict[str, Tensor] = {}
         for image in photographs:
@@ -83,15 +72,13 @@ class Teacher(nn.Module):
                 sums[key] = sums.get(key, 0) + value.mean((0, 2, 3))  # batches of one size, but for the last
         for key, value in sums.items():
             mean = value / len(photographs)
-            self.scales[key] = (1 / mean.clamp_min(1e-3 * float(mean.mean()))).view(1, -1, 1, 1)
+            self.scales[key] = (1 / mean.clamp_min(0.3 * float(mean.mean()))).view(1, -1, 1, 1)
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Tap (or ``estimate/`` tap) to features (B, C, H', W')."""
-        features = self.encoder(image, {*TAPS, *ALIKE, *self.maps})
-        seen = {k: v for k, v in features.items() if k in TAPS or (k in ALIKE and v.shape[1] == width(k))}
-        seen |= {f"estimate/{k}": F.relu(self.maps[k](sparse(features[k], STRIDES[k]))) for k in self.maps}
-        return {key: value * self.scales[key] if self.scales else value for key, value in seen.items()}
+        """Layer to features (B, C, H', W')."""
+        features = self.encoder(image, self.layers)
+        return {key: value * self.scales[key] if self.scales else value for key, value in features.items()}
 
 
 class Student(nn.Module):
@@ -104,10 +91,11 @@ class Student(nn.Module):
 
     def __init__(self, teacher: Teacher, photographs: list[Tensor], seed: int) -> None:
         super().__init__()
-        weights = random_weights("vgg16", seed, WIDTHS)
+        self.architecture, self.padding = teacher.encoder.architecture, teacher.encoder.padding
+        weights = random_weights(self.architecture, seed, WIDTHS)
         keys = list(weights)
         kept = {key: weights[key] for key in keys[: keys.index(f"{DEEPEST}.bias") + 1]}
-        self.encoder = VGGEncoder(kept, "vgg16", name="vgg16-slim")
+        self.encoder = VGGEncoder(kept, self.architecture, padding=self.padding)  # type: ignore[arg-type]
         self.kernels, self.levels = nn.ParameterDict(), nn.ParameterDict()
         for conv, (mean, whitening) in patches(self.encoder, teacher, photographs).items():
             kernel = kept[f"{conv}.weight"].flatten(1)
@@ -117,12 +105,8 @@ class Student(nn.Module):
             self.levels[conv] = nn.Parameter(kernel @ mean)
         self.maps = nn.ModuleDict()
         for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
-            inputs = width(key.removeprefix("estimate/"))
-            if "estimate" not in key and value.shape[1] == inputs:
-                # As wide as the teacher: its filters one by one, so that Gram matrices are distances in one basis.
-                self.maps[key] = nn.Identity()
-            else:
-                self.maps[key.replace("/", ":")] = nn.Conv2d(inputs, value.shape[1], 1)
+            alike = key in teacher.equal
+            self.maps[key] = nn.Identity() if alike else nn.Conv2d(width(key), value.shape[1], 1)
 
     def weights(self) -> dict[str, Tensor]:
         """The encoder's weights as they are now, by the names of its buffers."""
@@ -144,16 +128,15 @@ class Student(nn.Module):
         x = self.encoder._convolve("preprocess", image)
         for layer in self.encoder.layers:
             if layer.startswith("conv"):
-                x = F.conv2d(x, weights[f"{layer}_weight"], weights[f"{layer}_bias"], padding=1)
+                weight, bias = weights[f"{layer}_weight"], weights[f"{layer}_bias"]
+                x = self.encoder.padded_convolution(x, weight, bias)
             elif layer.startswith("pool"):
                 x = F.max_pool2d(x, 2)
             else:
                 before, x = x, F.relu(x)
-                for name in (name for name in (layer, f"estimate:{layer}") if name in self.maps):
-                    value = before if self.alike(name) else x
-                    wanted = sparse(value, STRIDES[layer]) if ":" in name else value
-                    seen[name.replace(":", "/")] = self.maps[name](wanted)
-                if given and self.alike(layer) and ALIKE.get(layer, 1.0) == 1.0:
+                if layer in self.maps:
+                    seen[layer] = self.maps[layer](before if self.alike(layer) else x)
+                if given and self.alike(layer):
                     x = given[layer]
         return seen
 
@@ -181,7 +164,7 @@ class Student(nn.Module):
         """An encoder of its own with the weights as they are now."""
         weights = self.encoder.weights()
         weights |= {key.replace("_weight", ".weight").replace("_bias", ".bias"): v for key, v in self.weights().items()}
-        return VGGEncoder(weights, "vgg16", name="vgg16-slim")
+        return VGGEncoder(weights, self.architecture, padding=self.padding)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -194,7 +177,7 @@ def patches(encoder: VGGEncoder, teacher: Teacher, photographs: list[Tensor]) ->
     image = torch.cat(photographs)[:96]
     features = {"": encoder._convolve("preprocess", image), **teacher(image)}
     before = ""
-    for conv in (name for name in layer_names("vgg16") if name.startswith("conv")):
+    for conv in (name for name in student_layers(encoder.architecture) if name.startswith("conv")):
         channels = width(before) if before else 3
         seen = features.get(before)
         if before and before[4] != conv[4] and seen is not None:
@@ -209,8 +192,6 @@ def patches(encoder: VGGEncoder, teacher: Teacher, photographs: list[Tensor]) ->
             scale = values.clamp_min((1e-3 if channels == 3 else 1e-2) * float(values.mean())).rsqrt()
             found[conv] = mean[:, 0].float(), (vectors * scale @ vectors.T).float()
         before = conv.replace("conv", "relu")
-        if conv == DEEPEST:
-            break
     return found
 
 
@@ -226,7 +207,7 @@ def distance(seen: dict[str, Tensor], target: dict[str, Tensor], gram_weight: fl
         estimate = F.relu(before)
         energy = value.square().mean((0, 2, 3))
         error = (torch.where(value > 0, before, estimate) - value).square().mean((0, 2, 3))
-        total = total + ALIKE.get(key, 1.0) * (error / (energy + 0.1 * energy.mean())).mean()
+        total = total + (error / (energy + 0.05 * energy.mean())).mean()
         if gram_weight and key in TAPS:
             gram, wanted = gram_matrix(estimate, "hw"), gram_matrix(value, "hw")
             relative = (gram - wanted).square().sum((1, 2)) / wanted.square().sum((1, 2)).clamp_min(1e-3)
@@ -294,7 +275,7 @@ def main() -> None:
     options.add_argument("--on-the-way", type=float, default=0.1, help="share of steps on pictures towards a style")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--compile", action="store_true")
-    options.add_argument("-o", "--output", type=Path, default=Path("checkpoints/encoders/vgg16_slim.safetensors"))
+    options.add_argument("-o", "--output", type=Path, default=Path("checkpoints/encoders/vgg19_slim.safetensors"))
     chosen = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.manual_seed(chosen.seed)
@@ -303,8 +284,7 @@ def main() -> None:
     held = Photographs(sources.folder(chosen.photographs), chosen.size, seed=chosen.seed)
     sample = list(held.calibration_batches(100))
     source = load_encoder(chosen.teacher, chosen.weights)
-    path = Path(chosen.weights) if chosen.weights and Path(chosen.weights).is_file() else None
-    teacher = Teacher(source, path, sample)
+    teacher = Teacher(source, sample)
     student = Student(teacher, sample, chosen.seed)
     optimizer = torch.optim.Adam(student.parameters(), lr=chosen.rate, betas=(0.9, 0.99), fused=True)
 
@@ -325,9 +305,8 @@ def main() -> None:
         log.info("going on from step %d", first)
 
     def judge(images: Tensor, local: bool) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            target = teacher(images)
-            return distance(student(images, target if local else None), target, 0.0 if local else chosen.gram)
+        target = teacher(images)
+        return distance(student(images, target if local else None), target, 0.0 if local else chosen.gram)
 
     compiled = torch.compile(judge) if chosen.compile else judge
     began, shown = time.perf_counter(), 0.0
@@ -357,7 +336,7 @@ def main() -> None:
         if (step + 1) % 100 == 0:
             speed = (step + 1 - first) * chosen.batch / (time.perf_counter() - began)
             log.info("step %d: distance %.4f, %.1f images/s", step + 1, shown, speed)
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 250 == 0:
             part = state.with_suffix(".part")
             torch.save(
                 {

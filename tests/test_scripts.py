@@ -15,7 +15,7 @@ import torch
 
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.styleswap import InverseNet, carried
 from fststyle.networks.transform import TransformNet
@@ -154,3 +154,27 @@ def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["kills"]["not whole"] == 0
     assert found["kills"]["there"] == 27
     assert found["fuzz"]["crashes"] == found["fuzz"]["hangs"] == found["fuzz"]["other"] == 0
+
+
+def test_styles_are_trained_together_and_each_gets_a_file(
+    tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paintings = {"rain": astronaut[200:264, 200:264], "snow": 255 - astronaut[100:164, 100:164]}
+    for name, part in paintings.items():
+        save_image(part.copy(), tmp_path / f"{name}.png")
+    words = [f"{name}={tmp_path / name}.png@64" for name in paintings]
+    words += ["--photographs", str(photographs), "--photo", str(sorted(photographs.iterdir())[0]), "--size", "32"]
+    words += ["--width", "4", "--batch", "2", "--every", "2", "-o", str(tmp_path / "out")]
+    together = script("train_together")
+    steps: list[int] = []
+    monkeypatch.setattr(together.time, "perf_counter", lambda: steps.append(0) or float(len(steps)))  # a second a step
+    monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.1"])
+    together.main()
+    made = {name: load_checkpoint(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
+    assert made["rain"].record["steps"] == 5
+    assert made["rain"].style_targets["relu5_1"].shape == (1, 128, 128)
+    rain, snow = (made[name].network.state_dict() for name in paintings)
+    assert all(torch.equal(rain[key], snow[key]) == (".norm." not in key) for key in rain)
+    monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.2"])
+    together.main()
+    assert load_checkpoint(tmp_path / "out" / "rain.safetensors").record["steps"] > 5

@@ -13,6 +13,9 @@ from fststyle.resources import resource
 
 log = logging.getLogger(__name__)
 
+#: The style layers of ``loss=balanced_relu4_3``, which suits an encoder that ends before relu5_1.
+ENDS_EARLIER = {"relu1_2", "relu2_2", "relu3_3", "relu4_3"}
+
 
 def set_threads(cfg: DictConfig) -> None:
     """Limit torch to the configured number of CPU threads."""
@@ -61,6 +64,12 @@ def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     from hydra.utils import instantiate
 
     kept = {key: value for key, value in settings.items() if key not in changes}
+    missing = [layer for layer in kept.get("style_layers") or () if encoder is not None and layer not in encoder.layers]
+    if kept.get("balanced") and missing and ENDS_EARLIER <= set(encoder.layers):
+        raise ConfigError(
+            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and has no {missing[0]}, which this loss compares; "
+            "use loss=balanced_relu4_3 with it, or encoder=slim, which has it"
+        )
     return instantiate(kept, encoder=encoder, **changes)
 
 

@@ -193,6 +193,10 @@ class VGGEncoder(nn.Module):
         if key == "preprocess":  # in full precision: bfloat16 cannot tell 200/255 from 201/255
             with torch.autocast(x.device.type, enabled=False):
                 return F.conv2d(x.to(weight.dtype), weight[:, :, None, None], bias)
+        return self.padded_convolution(x, weight, bias)
+
+    def padded_convolution(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """A 3×3 convolution with this encoder's padding; (B, C, H, W) to (B, C', H, W)."""
         if self.padding == "reflect":
             return F.conv2d(reflection_pad(x, 1, 1, 1, 1), weight, bias)
         return F.conv2d(x, weight, bias, padding=1)

@@ -610,27 +610,37 @@ def test_a_folder_without_pictures_is_refused_by_name(weights_file: Path, tmp_pa
         load_encoder("vgg16", weights_file, normalize=tmp_path / "empty")
 
 
-# --- the small encoder that ships -----------------------------------------------------------------
+# --- the small bundled encoders -------------------------------------------------------------------
 
 
 @pytest.fixture
 def slim() -> VGGEncoder:
-    return load_encoder("vgg16", "slim")
+    return load_encoder("vgg19", "slim")
 
 
-def test_the_slim_encoder_is_small_and_reaches_what_losses_tap(slim: VGGEncoder) -> None:
-    path = shipped("encoder")["vgg16_slim"]
-    assert path.stat().st_size <= 2_000_000
-    assert slim.name == "vgg16-slim"
-    assert slim.digest == file_sha256(path)
-    widths = {layer: value.shape[1] for layer, value in slim(torch.rand(1, 3, 32, 32), slim.layers).items()}
-    taps = {"relu1_2": 16, "relu2_2": 32, "relu3_1": 64, "relu3_3": 64, "relu4_3": 128}
+@pytest.mark.parametrize(
+    ("architecture", "padding", "taps"),
+    [
+        ("vgg19", "reflect", {"relu1_1": 16, "relu2_1": 32, "relu3_1": 64, "relu3_3": 64, "relu4_1": 128, "relu5_1": 128}),
+        ("vgg16", "zeros", {"relu1_2": 16, "relu2_2": 32, "relu3_1": 64, "relu3_3": 64, "relu4_3": 128}),
+    ],
+)
+def test_a_slim_encoder_is_small_and_reaches_what_losses_tap(
+    architecture: str, padding: str, taps: dict[str, int]
+) -> None:
+    encoder = load_encoder(architecture, "slim")
+    path = shipped("encoder")[f"{architecture}_slim"]
+    assert path.stat().st_size <= 4_200_000
+    assert encoder.name == f"{architecture}-slim"
+    assert encoder.digest == file_sha256(path)
+    widths = {layer: value.shape[1] for layer, value in encoder(torch.rand(1, 3, 32, 32), encoder.layers).items()}
     assert taps.items() <= widths.items()
-    assert slim.padding == "zeros"
+    assert encoder.padding == padding
 
 
-def test_the_slim_encoder_tells_where_it_comes_from() -> None:
-    record = read_record(shipped("encoder")["vgg16_slim"])
+@pytest.mark.parametrize("name", ["vgg19_slim", "vgg16_slim"])
+def test_a_slim_encoder_tells_where_it_comes_from(name: str) -> None:
+    record = read_record(shipped("encoder")[name])
     assert record["kind"] == "encoder"
     assert "Copyright (c) 2020 Huan Wang" in record["teacher"]["notice"]
     assert "shall be included in all" in record["teacher"]["notice"]
@@ -642,14 +652,14 @@ def test_the_slim_encoder_knows_photographs(slim: VGGEncoder, data: Path) -> Non
     """Activations of mean 1, but for filters that hardly ever fire; and what it knows is what photographs measure."""
     images = [image[..., :256, :256] for image in photographs_for_normalizing(data / "photos/preview", 12, 256)]
     means = mean_activations(slim, images)
-    for conv in ("conv1_2", "conv2_2", "conv3_1", "conv3_3", "conv4_3"):
+    for conv in ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"):
         firing = means[conv][means[conv] > 0.5]
         assert len(firing) >= len(means[conv]) / 4, conv
         assert firing.mean().item() == pytest.approx(1, abs=0.25), conv
     known = slim.photographs
     assert known is not None
     measured = measure_photographs(slim, [torch.cat(images)])
-    for layer in ("relu1_2", "relu2_2", "relu3_3", "relu4_3"):
+    for layer in ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"):
         assert measured.content[layer] == pytest.approx(known.content[layer], rel=0.5)
         assert measured.gram_energies[layer] == pytest.approx(known.gram_energies[layer], rel=0.8)
 
@@ -658,6 +668,7 @@ def test_a_change_of_pooling_or_padding_forgets_the_photographs() -> None:
     assert load_encoder("vgg16", "slim").photographs is not None
     assert load_encoder("vgg16", "slim", pooling="average").photographs is None
     assert load_encoder("vgg16", "slim", padding="reflect").photographs is None
+    assert load_encoder("vgg19", "slim", padding="zeros").photographs is None
 
 
 def test_an_encoder_is_saved_and_loaded(tmp_path: Path, encoder: VGGEncoder) -> None:
@@ -676,8 +687,8 @@ def test_an_encoder_is_saved_and_loaded(tmp_path: Path, encoder: VGGEncoder) -> 
 def test_unknown_weights_name_the_slim_ones_too() -> None:
     with pytest.raises(WeightsError, match="vgg16 has no weights 'caffe'; expected features, imagenet, slim, random"):
         load_encoder("vgg16", "caffe")
-    with pytest.raises(WeightsError, match="vgg19 has no weights 'slim'; expected imagenet, random, or a file"):
-        load_encoder("vgg19", "slim")
+    with pytest.raises(WeightsError, match="vgg19 has no weights 'caffe'; expected imagenet, slim, random, or a file"):
+        load_encoder("vgg19", "caffe")
 
 
 # --- the encoder of a checkpoint ------------------------------------------------------------------
@@ -702,8 +713,8 @@ def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:
     with pytest.raises(WeightsError, match="rain was trained with mine, which does not come with fststyle"):
         encoder_of(told(slim, name="mine"))
     with pytest.raises(WeightsError, match="filters scaled on photographs; give their folder: --normalize FOLDER"):
-        encoder_of(told(slim, name="vgg16-slim+normalized"))
-    scaled = encoder_of(told(slim, name="vgg16-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
-    assert scaled.name == "vgg16-slim+normalized"
-    there = {path.name for path in shipped("encoder")["vgg16_slim"].parent.iterdir()}
+        encoder_of(told(slim, name="vgg19-slim+normalized"))
+    scaled = encoder_of(told(slim, name="vgg19-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
+    assert scaled.name == "vgg19-slim+normalized"
+    there = {path.name for path in shipped("encoder")["vgg19_slim"].parent.iterdir()}
     assert not {name for name in there if "means" in name}, "a cache was left among what ships"

@@ -1,0 +1,221 @@
+"""Train one network on many styles at once, and write a model file for each: the shared start of the bundled styles.
+
+    python scripts/train_together.py --photographs FOLDER -o FOLDER NAME=PAINTING[@SIZE] …
+
+Every style has norms of its own (conditional instance norm: Dumoulin, Shlens, Kudlur 2017) and all share the
+convolutions, so that each step teaches all of them what a brush stroke is. Each photograph of a batch gets a style
+of its own from the seeded sequence. The objective is ``loss=balanced`` with the bundled encoder. A style's file is
+an ordinary network with that style's norms; ``fststyle train style=NAME init_from=FILE`` goes on from it.
+
+The run keeps its training checkpoint in the output folder and goes on from it when it is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fststyle.cli.parts import preset_loss
+from fststyle.images import contact_sheet, load_image, save_image, to_pixels
+from fststyle.losses import checkerboard_loss, content_loss, gram_matrix, total_variation
+from fststyle.networks.blocks import InstanceNorm
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.pretrained import load_encoder
+from fststyle.networks.transform import TransformNet
+from fststyle.training import sources
+from fststyle.training.data import Photographs
+
+log = logging.getLogger("train_together")
+
+
+class ConditionalNorm(InstanceNorm):
+    """Instance norm with scale and shift of a style per image of the batch."""
+
+    #: The style of each image of the batch, (B,); one for all norms of the network.
+    styles: Tensor
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__(channels)
+        self.weight = nn.Parameter(torch.ones(count, channels))
+        self.bias = nn.Parameter(torch.zeros(count, channels))
+
+    def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = ConditionalNorm.styles
+        scale = self.weight[chosen][:, :, None, None] * torch.rsqrt(variance + self.eps)
+        return scale, self.bias[chosen][:, :, None, None] - mean * scale
+
+
+def conditional(network: TransformNet, count: int) -> TransformNet:
+    """The same network with norms for ``count`` styles."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is InstanceNorm:
+                setattr(module, name, ConditionalNorm(child.weight.numel(), count))
+    return network
+
+
+def of_style(weights: dict[str, Tensor], index: int, width: int) -> TransformNet:
+    """An ordinary network with the shared convolutions and one style's norms."""
+    network = TransformNet(width=width)
+    network.load_state_dict({key: value[index] if ".norm." in key else value for key, value in weights.items()})
+    return network.eval()
+
+
+class Objective(nn.Module):
+    """The balanced loss for a batch whose images have different styles."""
+
+    def __init__(self, paintings: list[Tensor], checkerboard_weight: float, **changes: float) -> None:
+        super().__init__()
+        self.encoder = load_encoder("vgg19", "slim")
+        self.losses, self.targets = [], []
+        for painting in paintings:
+            loss = preset_loss(self.encoder, **changes)
+            self.targets.append(loss.style_targets(painting))
+            loss.calibrate(None, self.targets[-1])
+            self.losses.append(loss)
+        first = self.losses[0]
+        self.weights, self.content, self.style = first.weights, first.content_layers, first.style_layers
+        self.known, self.checkerboard_weight = first.normalizers, checkerboard_weight
+        self.grams = {layer: torch.cat([target[layer] for target in self.targets]) for layer in self.style}
+        self.units = {
+            layer: torch.tensor([loss.normalizers[f"style/{layer}"] for loss in self.losses]) for layer in self.style
+        }
+
+    def forward(self, network: nn.Module, photographs: Tensor, styles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, content and style term; photographs (B, 3, H, W), their styles (B,)."""
+        with torch.no_grad():
+            wanted = self.encoder(photographs, self.content)
+        ConditionalNorm.styles = styles
+        output = network(photographs)
+        features = self.encoder(output, {*self.content, *self.style})
+        content = torch.zeros(())
+        for layer, weight in self.content.items():
+            term = content_loss(features[layer], wanted[layer])
+            content = content + weight * term / self.known[f"content/{layer}"]
+        style = torch.zeros(())
+        for layer, weight in self.style.items():
+            distance = (gram_matrix(features[layer]) - self.grams[layer][styles]).square().mean((1, 2))
+            style = style + weight * (distance / self.units[layer][styles]).mean()
+        total = self.weights["content"] * content + self.weights["style"] * style
+        total = total + self.weights["tv"] * total_variation(output, "l1", "mean") / self.known["tv"]
+        return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.detach()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("styles", nargs="+", metavar="NAME=PAINTING[@SIZE]", help="size: longer side, 640 by default")
+    options.add_argument("--photographs", required=True, metavar="FOLDER")
+    options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
+    options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
+    options.add_argument("--size", type=int, default=128, help="of the crops, pixels")
+    options.add_argument("--scale", type=float, nargs=2, default=(0.2, 0.8), help="sides of crops, as data.scale")
+    options.add_argument("--batch", type=int, default=4)
+    options.add_argument("--rate", type=float, default=2e-3, help="Adam's learning rate; cosine to 0")
+    options.add_argument("--width", type=int, default=16)
+    options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
+    options.add_argument("--checkerboard", type=float, default=300.0)
+    options.add_argument("--average", type=float, default=0.995, help="decay of the moving average that is written")
+    options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--compile", action="store_true")
+    options.add_argument("-o", "--output", type=Path, required=True)
+    chosen = options.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    torch.manual_seed(chosen.seed)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+
+    names, files, sizes = [], [], []
+    for entry in chosen.styles:
+        name, _, rest = entry.partition("=")
+        file, _, size = rest.partition("@")
+        names.append(name), files.append(file), sizes.append(int(size or 640))
+    paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
+    changes = {} if chosen.style_weight is None else {"style_weight": chosen.style_weight}
+    objective = Objective(paintings, chosen.checkerboard, **changes)
+    network = conditional(TransformNet(width=chosen.width), len(names)).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(network.parameters(), lr=chosen.rate, fused=True)
+    average = {key: value.clone() for key, value in network.state_dict().items()}
+    step, elapsed = 0, 0.0
+    checkpoint = chosen.output / "checkpoint.pt"
+    if checkpoint.is_file():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average, step, elapsed = saved["average"], saved["step"], saved["elapsed"]
+        log.info("going on from step %d", step)
+    photographs = Photographs(
+        sources.folder(chosen.photographs), chosen.size, chosen.batch, workers=1, seed=chosen.seed, scale=chosen.scale
+    )
+    shown = [load_image(photo, 384) for photo in chosen.photo]
+
+    def write() -> None:
+        part = checkpoint.with_suffix(".part")
+        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
+        torch.save({**state, "step": step, "elapsed": elapsed}, part)
+        part.replace(checkpoint)
+        rows = []
+        for index, name in enumerate(names):
+            one = of_style(average, index, chosen.width)
+            loss = objective.losses[index]
+            record = {
+                "kind": "style",
+                "name": name,
+                "style": {"image": Path(files[index]).name, "size": sizes[index]},
+                "encoder": objective.encoder.record,
+                "loss": {**loss.settings, "normalizers": loss.normalizers},
+                "steps": step,
+                "images": step * chosen.batch,
+                "seed": chosen.seed,
+                "command": shlex.join(
+                    ["python", "scripts/train_together.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
+                ),
+            }
+            save_checkpoint(chosen.output / f"{name}.safetensors", one, record, objective.targets[index])
+            with torch.no_grad():
+                rows.append([to_pixels(one(photo)) for photo in shown])
+        if shown:
+            save_image(contact_sheet(rows), chosen.output / "previews.png")
+
+    forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
+    began, order = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
+    queue: list[int] = []
+    sums, first = torch.zeros(2), step
+    for batch in photographs.batches_from(step):
+        elapsed = time.perf_counter() - began
+        if elapsed > chosen.minutes * 60:
+            break
+        while len(queue) < chosen.batch:
+            queue += torch.randperm(len(names), generator=order).tolist()
+        styles, queue = torch.tensor(queue[: chosen.batch]), queue[chosen.batch :]
+        rate = min(1, (step - first + 1) / 50) * 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
+        optimizer.param_groups[0]["lr"] = chosen.rate * rate
+        total, content, style = forward(network, batch.contiguous(memory_format=torch.channels_last), styles)
+        optimizer.zero_grad()
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+        step += 1
+        with torch.no_grad():
+            decay = min(chosen.average, step / (step + 10))
+            for key, value in network.state_dict().items():
+                average[key].lerp_(value, 1 - decay)
+        sums += torch.stack([content, style])
+        if step % 50 == 0:
+            log.info("step %d, %.0f s: content %.3f, style %.4f", step, elapsed, *(sums / 50).tolist())
+            sums.zero_()
+        if step % chosen.every == 0:
+            write()
+    write()
+
+
+if __name__ == "__main__":
+    main()
