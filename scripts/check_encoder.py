@@ -39,7 +39,6 @@ from fststyle.training.data import Photographs
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark import in_turn, stepping, training_step
 
-
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 

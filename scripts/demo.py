@@ -1,4 +1,4 @@
-"""The whole of fststyle in a few minutes, offline: shipped styles, super-resolution, style swap, a small style trained.
+"""The whole of fststyle in a few minutes, offline: bundled styles, super-resolution, style swap, a small style trained.
 
 Photographs come from scikit-image. Writes out/demo/index.html and the pictures beside it.
 """
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,11 @@ from fststyle.networks.superres import reduce
 from fststyle.report import page as html
 from fststyle.report.superres import bicubic, measure
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from bundled import paintings, title  # noqa: E402
+
+ROOT = HERE.parent
 
 
 def photographs() -> dict[str, np.ndarray]:
@@ -32,22 +37,38 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
-    """Every shipped style on every photograph: pictures beside the page, and its parts."""
-    parts = [html.heading("Shipped styles, one pass each")]
+    """Every bundled style on every photograph: pictures beside the page, and its parts, a grid of them."""
+    parts = [html.heading("Bundled styles, one pass each")]
+    if not styles:
+        return [*parts, html.paragraph("No style came with this installation.")]
+    head, rows = ["photograph"], []
+    for photo, pixels in photographs().items():
+        save_image(pixels, out / f"{photo}.png")
+        told = f"<small>{photo}, {pixels.shape[1]}×{pixels.shape[0]} pixels</small>"
+        rows.append([html.thumbnail(pixels, photo, f"{photo}.png") + told])
     for name, path in styles.items():
+        head.append(style_head(name, out))
         stylizer = Stylizer.from_checkpoint(path)
-        for photo, pixels in photographs().items():
+        for row, (photo, pixels) in zip(rows, photographs().items(), strict=True):
             began = time.perf_counter()
             result = to_pixels(stylizer(to_image(pixels)))
-            seconds = time.perf_counter() - began
-            save_image(result, out / f"{photo}_{name}.png")
-            height, width = pixels.shape[:2]
-            caption = f"{photo} in the style of {name}, {width}×{height} pixels in {seconds:.2f} s"
-            parts.append(html.row([html.picture(pixels, photo), html.picture(result, caption)]))
-            print(f"  {caption}")
-    if not styles:
-        parts.append(html.paragraph("No style came with this installation."))
-    return parts
+            seconds = f"{time.perf_counter() - began:.2f} s"
+            file, caption = f"{photo}_{name}.png", f"{photo} in the style of {name}"
+            save_image(result, out / file)
+            row.append(html.thumbnail(result, caption, file) + f"<small>{seconds}</small>")
+            print(f"  {caption} in {seconds}")
+    told = "Under each picture stands the time of its pass. A picture opens in full size when it is clicked."
+    return [*parts, html.paragraph(told, note=True), html.picture_grid("Styles by photographs", head, rows)]
+
+
+def style_head(name: str, out: Path) -> str:
+    """The head of a style's column: its painting where that comes with the project, else who painted what."""
+    painting = paintings().get(name)
+    if painting is None:
+        return f"{escape(name)}<small>{escape(title(name))}</small>"
+    file = f"painting_{painting.name}"
+    shutil.copyfile(painting, out / file)
+    return html.thumbnail(read_picture(painting).rgb, f"the painting of {name}", file) + escape(name)
 
 
 def enlarge(models: dict[str, Path], out: Path) -> list[str]:
@@ -80,11 +101,11 @@ def swap_patches(models: dict[str, Path], out: Path) -> list[str]:
         return []
     swapper = Swapper.from_checkpoint(next(iter(models.values())))
     photo, figures = photographs()["chelsea"], []
-    for painting in sorted((ROOT / "checkpoints" / "paintings").glob("*.jpg")):
+    for name, painting in paintings().items():
         result = swapper.pixels(photo, read_picture(painting, 384).rgb)
-        save_image(result, out / f"chelsea_swap_{painting.stem}.png")
-        figures.append(html.picture(result, f"chelsea from patches of {painting.stem}"))
-        print(f"  {painting.stem}")
+        save_image(result, out / f"chelsea_swap_{name}.png")
+        figures.append(html.picture(result, f"chelsea from patches of {name}"))
+        print(f"  {name}")
     return [html.heading("Style swap: any picture as the style, one pass"), html.row(figures)]
 
 
@@ -116,7 +137,7 @@ def train_small(out: Path, minutes: float) -> list[str]:
         html.heading(f"Trained just now: {minutes:g} minutes, {steps} steps"),
         html.paragraph(
             "Judged by the small encoder that comes with fststyle (encoder=slim), on generated pictures, by a network "
-            "of a sixth of the arithmetic, for minutes instead of hours: the shipped styles above had more of each."
+            "of a sixth of the arithmetic, for minutes instead of hours: the bundled styles above had more of each."
         ),
         html.paragraph(f"`{shown}`", note=True),
         html.row(figures),
@@ -145,7 +166,7 @@ def main() -> None:
     chosen = options.parse_args()
     out = chosen.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    print("applying the shipped styles")
+    print("applying the bundled styles")
     parts = apply_styles(shipped("style"), out)
     print("enlarging")
     parts += enlarge(shipped("superres"), out)

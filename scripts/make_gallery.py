@@ -1,19 +1,27 @@
-"""Make the gallery: photographs that come with scikit-image, through everything that ships, and checkpoints/README.md.
+"""Make the gallery: photographs that come with scikit-image, through every bundled model, and checkpoints/README.md.
 
     python scripts/make_gallery.py
+    python scripts/make_gallery.py --pictures styles
+    python scripts/make_gallery.py --pictures
+
+The first makes everything anew, the second the styles' pictures and the page, the third the page alone.
 
 Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels),
 docs/gallery/PHOTO_STYLE_1024.jpg, docs/gallery/superres_xN.jpg and docs/gallery/PHOTO_swap_PAINTING.jpg,
-and the page that shows them with what the checkpoints and the manifest tell.
+and the page that shows them with the metadata of the model files. All is computed in float32 by PyTorch on one CPU
+thread: a retrained style is not converted for another backend first.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from skimage import data as pictures
 
@@ -24,106 +32,205 @@ from fststyle.networks.superres import reduce
 from fststyle.report.preview import mean_term
 from fststyle.report.superres import bicubic
 
-ROOT = Path(__file__).resolve().parent.parent
-GALLERY = ROOT / "docs" / "gallery"
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from bundled import paintings, title  # noqa: E402
+
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
-SIZES = (512, 1024)
+#: Longer side in pixels of the pictures that the page shows.
+SHOWN = 512
+#: What follows a stylised picture's name, and its longer side: one to show, one to open.
+SIZES = {"": SHOWN, "_1024": 1024}
+#: Columns of a table that still fit the width at which GitHub shows a page.
+ACROSS = 4
 #: Parts of photographs with fine detail, that are reduced and enlarged again: rows and columns.
 PARTS = {"astronaut": (slice(0, 192), slice(128, 320)), "chelsea": (slice(40, 232), slice(100, 292))}
+INTRODUCTION = """# Bundled models
+
+Written by `scripts/make_gallery.py` from the model files. The photographs shown here come with scikit-image.
+
+All models were trained on the same 1,292 photographs, from
+[EliSchwartz/imagenet-sample-images](https://github.com/EliSchwartz/imagenet-sample-images) and from the training and
+test sets of [BSDS500](https://github.com/BIDS/BSDS500). Their terms are research use; none is part of this repository.
+
+Steps, images and minutes are those of a model's last training run. A run with `init_from` continued another model's;
+`fststyle info NAME --json` prints them all.
+"""
+MEASURED = """Held-out terms are means over the layers of the training objective, on photographs held out from training:
+style is 1 for a photograph that was not stylised, content is 1 for another photograph. They measure that objective, not
+how good a picture looks.
+"""
+
+
+# --- the pictures ---------------------------------------------------------------------------------
+
+
+def photograph(name: str, size: int) -> np.ndarray:
+    """One of scikit-image's photographs, its longer side ``size`` pixels; uint8 (H, W, 3)."""
+    return np.asarray(resize_longer_side(Image.fromarray(getattr(pictures, name)()), size))
 
 
 def save(pixels: np.ndarray, path: Path) -> None:
     """As a JPEG small enough for a repository."""
     write_atomically(path, lambda file: Image.fromarray(pixels).save(file, "JPEG", quality=82, optimize=True))
-    print(path)
+    print(path, flush=True)
 
 
-def section(name: str, record: dict[str, Any], figures: dict[str, Any]) -> str:
-    """One style's part of the page."""
-    held_out, scores = record["held_out"], record.get("health", {})
-    told = [
-        f"held out: style {mean_term(held_out, 'style'):.3f}, content {mean_term(held_out, 'content'):.3f}",
-        f"{record['steps']:,} steps, {record['images']:,} photographs"
-        + (f", {record['seconds'] / 60:.0f} min on two CPU cores" if record.get("seconds") else ""),
-        *(f"{key}: {value}" for key, value in figures.items()),
-        "health: " + ", ".join(f"{key} {value:.2g}" for key, value in scores.items()),
-    ]
-    rows = []
-    for size in SIZES:
-        ending = "" if size == SIZES[0] else f"_{size}"
-        cells = [f"![{photo}, {size} px](../docs/gallery/{photo}_{name}{ending}.jpg)" for photo in PHOTOGRAPHS]
-        rows.append(f"| {size} px | " + " | ".join(cells) + " |")
-    head = "| | " + " | ".join(PHOTOGRAPHS) + " |\n|" + "---|" * (len(PHOTOGRAPHS) + 1)
-    listed = "\n".join(f"- {line}" for line in told)
-    return f"## `{name}`\n\n{head}\n" + "\n".join(rows) + f"\n\n{listed}\n\n```sh\n{record['command']}\n```\n"
+def stylise(folder: Path) -> None:
+    """The photographs, and each in every bundled style at both sizes."""
+    for photo in PHOTOGRAPHS:
+        save(photograph(photo, SHOWN), folder / f"{photo}.jpg")
+    for name, path in shipped("style").items():
+        stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
+        for ending, size in SIZES.items():
+            for photo in PHOTOGRAPHS:
+                result = to_pixels(stylizer(to_image(photograph(photo, size))))
+                save(result, folder / f"{photo}_{name}{ending}.jpg")
 
 
-def enlarged() -> list[str]:
-    """Super-resolution's part of the page, and its pictures: enlargements side by side, the original last."""
-    models = {name: Upscaler.from_checkpoint(path, precision="float32") for name, path in shipped("superres").items()}
-    parts = ["# Super-resolution\n"] if models else []
-    for scale in sorted({model.scale for model in models.values()}):
-        methods = {"bicubic": bicubic(scale)} | {n: model.pixels for n, model in models.items() if model.scale == scale}
+def enlarge(folder: Path) -> None:
+    """Parts of photographs, reduced and enlarged by every method of a scale: side by side, the original last."""
+    for scale, models in enlargers().items():
+        methods = {"bicubic": bicubic(scale)}
+        for name, path in models.items():
+            methods[name] = Upscaler.from_checkpoint(path, "cpu", "torch", "float32").pixels
         rows = []
-        for photo, (rows_of, columns_of) in PARTS.items():
-            original = getattr(pictures, photo)()[rows_of, columns_of]
+        for photo, part in PARTS.items():
+            original = getattr(pictures, photo)()[part]
             small = to_pixels(reduce(to_image(original), scale))
             rows.append([*(method(small) for method in methods.values()), original])
-        save(contact_sheet(rows), GALLERY / f"superres_x{scale}.jpg")
-        parts.append(f"## ×{scale}\n\n![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
-        parts.append(f"From the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
-    return [*parts, *(plainly(name, path) for name, path in shipped("superres").items())]
+        save(contact_sheet(rows), folder / f"superres_x{scale}.jpg")
 
 
-def swapped() -> list[str]:
-    """Style swap's part of the page, and its pictures: any style, by one network."""
-    parts = ["# Style swap\n"] if shipped("swap") else []
-    paintings = sorted((ROOT / "checkpoints" / "paintings").glob("*.jpg"))
-    for name, path in shipped("swap").items():
-        swapper = Swapper.from_checkpoint(path, precision="float32")
-        rows = ["| | " + " | ".join(PHOTOGRAPHS) + " |\n|" + "---|" * (len(PHOTOGRAPHS) + 1)]
-        for painting in paintings:
-            cells = []
+def swap(folder: Path) -> None:
+    """The photographs with the patches of every painting that comes with the project."""
+    for path in shipped("swap").values():
+        swapper = Swapper.from_checkpoint(path, "cpu", "float32")
+        for name, painting in paintings().items():
             for photo in PHOTOGRAPHS:
-                pixels = np.asarray(resize_longer_side(Image.fromarray(getattr(pictures, photo)()), SIZES[0]))
-                file = f"{photo}_swap_{painting.stem}.jpg"
-                save(swapper.pixels(pixels, read_picture(painting, 384).rgb), GALLERY / file)
-                cells.append(f"![{photo}](../docs/gallery/{file})")
-            rows.append(f"| {painting.stem} | " + " | ".join(cells) + " |")
-        parts += ["\n".join(rows) + "\n", plainly(name, path)]
-    return parts
+                result = swapper.pixels(photograph(photo, SHOWN), read_picture(painting, 384).rgb)
+                save(result, folder / f"{photo}_swap_{name}.jpg")
 
 
-def plainly(name: str, path: Path) -> str:
-    """What a checkpoint that is no style tells of itself."""
-    record = read_record(path)
-    minutes = record["seconds"] / 60
-    made = f"{record['steps']:,} steps, {record['images']:,} photographs, {minutes:.0f} min on two CPU cores"
-    return f"`{name}`: {made}, {path.stat().st_size / 1e6:.2f} MB\n\n```sh\n{record['command']}\n```\n"
+MAKERS = {"styles": stylise, "superres": enlarge, "swap": swap}
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def enlargers() -> dict[int, dict[str, Path]]:
+    """The bundled models for super-resolution: scale to name to file."""
+    found: dict[int, dict[str, Path]] = {}
+    for name, path in shipped("superres").items():
+        found.setdefault(read_record(path)["network"]["arguments"]["scale"], {})[name] = path
+    return dict(sorted(found.items()))
+
+
+def head(style: str) -> str:
+    """A style's column head: its painting where that comes with the project, else who painted what; and its name."""
+    painting = paintings().get(style)
+    above = f"![the painting of {style}](paintings/{painting.name})" if painting else title(style)
+    return f"{above}<br>`{style}`" if above else f"`{style}`"
+
+
+def grids(styles: list[str], cell: str) -> str:
+    """Tables of at most ``ACROSS`` styles each, as even as can be: photographs down, styles across.
+
+    Args:
+        styles: names.
+        cell: what stands there, with {0} for the photograph and {1} for the style.
+    """
+    tables = -(-len(styles) // ACROSS)
+    parts = []
+    for number in range(tables):
+        group = styles[number * len(styles) // tables : (number + 1) * len(styles) // tables]
+        lines = ["| photograph | " + " | ".join(map(head, group)) + " |", "|" + "---|" * (len(group) + 1)]
+        for photo in PHOTOGRAPHS:
+            cells = [f"![{photo}](../docs/gallery/{photo}.jpg)", *(cell.format(photo, style) for style in group)]
+            lines.append("| " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def figures(models: Mapping[str, dict[str, Any]], columns: Mapping[str, Callable[[dict[str, Any]], str]]) -> str:
+    """A table of what the metadata of models says, a row each; what is missing stays empty."""
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, record in models.items():
+        lines.append(f"| `{name}` | " + " | ".join(told(record) for told in columns.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def count(key: str, unit: float = 1) -> Callable[[dict[str, Any]], str]:
+    """A whole number of the metadata, or nothing."""
+    return lambda record: f"{record[key] / unit:,.0f}" if record.get(key) else ""
+
+
+def held_out(kind: str) -> Callable[[dict[str, Any]], str]:
+    """The mean held-out term of a kind, or nothing."""
+
+    def told(record: dict[str, Any]) -> str:
+        value = mean_term(record.get("held_out") or {}, kind)
+        return "" if np.isnan(value) else f"{value:.3f}"
+
+    return told
+
+
+TRAINED = {"steps": count("steps"), "images": count("images"), "minutes": count("seconds", 60)}
+
+
+def commands(models: Mapping[str, dict[str, Any]]) -> str:
+    """The command of every model's last training, and its artifact diagnostics, folded."""
+    parts = ["<details><summary>The commands that trained them</summary>\n"]
+    for name, record in models.items():
+        scores = ", ".join(f"{key} {value:.2g}" for key, value in (record.get("health") or {}).items())
+        parts.append(f"`{name}`" + (f" (artifact diagnostics: {scores})" if scores else "") + "\n")
+        parts.append(f"```sh\n{record.get('command', '')}\n```\n")
+    return "\n".join([*parts, "</details>\n"])
+
+
+def page() -> str:
+    """checkpoints/README.md."""
+    parts = [INTRODUCTION]
+    records = {kind: {n: read_record(p) for n, p in shipped(kind).items()} for kind in ("style", "superres", "swap")}
+    if styles := records["style"]:
+        cell = "[![{0} in the style of {1}](../docs/gallery/{0}_{1}.jpg)](../docs/gallery/{0}_{1}_1024.jpg)"
+        larger = "A stylised picture opens with a longer side of 1024 pixels when it is clicked.\n"
+        columns = TRAINED | {"held-out style": held_out("style"), "held-out content": held_out("content")}
+        parts += [
+            "## Styles\n",
+            larger,
+            grids(list(styles), cell),
+            figures(styles, columns),
+            MEASURED,
+            commands(styles),
+        ]
+    if records["superres"]:
+        parts.append("## Super-resolution\n")
+        for scale, models in enlargers().items():
+            methods = ["bicubic", *models]
+            parts.append(f"![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
+            parts.append(f"×{scale}, from the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
+        parts += [figures(records["superres"], TRAINED), commands(records["superres"])]
+    if records["swap"]:
+        cell = "![{0} with patches of {1}](../docs/gallery/{0}_swap_{1}.jpg)"
+        parts += ["## Style swap\n", grids(list(paintings()), cell)]
+        parts += [figures(records["swap"], TRAINED), commands(records["swap"])]
+    return "\n".join(parts)
 
 
 def main() -> None:
-    GALLERY.mkdir(parents=True, exist_ok=True)
-    stylizers = {name: Stylizer.from_checkpoint(path, precision="float32") for name, path in shipped("style").items()}
-    for photo in PHOTOGRAPHS:
-        for size in SIZES:
-            pixels = np.asarray(resize_longer_side(Image.fromarray(getattr(pictures, photo)()), size))
-            ending = "" if size == SIZES[0] else f"_{size}"
-            if not ending:
-                save(pixels, GALLERY / f"{photo}.jpg")
-            for name, stylizer in stylizers.items():
-                save(to_pixels(stylizer(to_image(pixels))), GALLERY / f"{photo}_{name}{ending}.jpg")
-    manifest = json.loads((ROOT / "checkpoints" / "manifest.json").read_text(encoding="utf-8"))
-    parts = [
-        "# What ships\n",
-        "Written by `scripts/make_gallery.py` from what the files and `manifest.json` tell. The photographs come with "
-        "scikit-image. Style is 1 for a photograph that was not stylised, content 1 for another photograph.\n",
-    ]
-    for name, path in shipped("style").items():
-        figures = manifest.get(f"styles/{path.name}", {}).get("figures", {})
-        parts.append(section(name, read_record(path), figures))
-    parts += [*enlarged(), *swapped()]
-    write_atomically(ROOT / "checkpoints" / "README.md", lambda file: file.write("\n".join(parts).encode()))
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--pictures", nargs="*", choices=MAKERS, default=list(MAKERS), help="to make; all by default")
+    options.add_argument("--root", type=Path, default=HERE.parent, help="where docs/ and checkpoints/ are written")
+    chosen = options.parse_args()
+    torch.set_num_threads(1)
+    gallery, readme = chosen.root / "docs" / "gallery", chosen.root / "checkpoints" / "README.md"
+    for folder in (gallery, readme.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in chosen.pictures:
+        MAKERS[name](gallery)
+    write_atomically(readme, lambda file: file.write(page().encode()))
+    print(readme)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint
+from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint, shipped
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.styleswap import InverseNet, carried
 from fststyle.networks.transform import TransformNet
@@ -178,3 +179,70 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.2"])
     together.main()
     assert load_checkpoint(tmp_path / "out" / "rain.safetensors").record["steps"] > 5
+
+
+def test_the_demo_shows_every_photograph_once_beside_every_style(
+    tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray
+) -> None:
+    demo = script("demo")
+    monkeypatch.setattr(demo, "photographs", lambda: {"one": astronaut[:64, :96], "two": astronaut[64:128, :64]})
+    styles = {}
+    for name in ("mosaic", "wave", "unknown"):
+        styles[name] = tmp_path / f"{name}.safetensors"
+        save_checkpoint(styles[name], network, {"kind": "style", "name": name})
+    page = "".join(demo.apply_styles(styles, tmp_path))
+    shown = [f"{photo}{style}" for photo in ("one", "two") for style in ("", "_mosaic", "_wave", "_unknown")]
+    links = re.findall(r'<a href="([^"]+)">', page)
+    assert links == ["painting_mosaic.jpg", *(f"{name}.png" for name in shown)]  # once each, row by row
+    assert all(read_picture(tmp_path / link).rgb.size for link in links)
+    heads = re.findall(r'<th scope="col">(.*?)</th>', page)
+    assert [re.sub("<[^>]+>", " ", head).split() for head in heads] == [
+        ["photograph"],
+        ["mosaic"],
+        ["wave", "Hokusai,", "The", "Great", "Wave", "off", "Kanagawa", "(1831)"],
+        ["unknown"],
+    ]
+    assert re.findall(r'<th scope="row"><a href="(\w+)', page) == ["one", "two"]
+    assert re.search(r'alt="one in the style of wave"></a><small>[\d.]+ s</small>', page)
+
+
+def test_every_bundled_style_has_a_painting_or_says_who_painted_it() -> None:
+    bundled = script("bundled")
+    assert all(style in bundled.paintings() or bundled.title(style) for style in shipped("style"))
+
+
+def test_the_gallery_is_made_from_the_model_files(
+    tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = script("make_gallery")
+    record = {"kind": "style", "steps": 1200, "images": 4800, "seconds": 90, "command": "fststyle train x"}
+    record["held_out"] = {"style/relu1_2": 0.125, "style/relu2_2": 0.375, "content/relu2_2": 0.5}
+    styles = {}
+    for name in ("a", "b", "c", "d", "mosaic"):
+        styles[name] = tmp_path / f"{name}.safetensors"
+        save_checkpoint(styles[name], network, {**record, "name": name})
+    monkeypatch.setattr(gallery, "shipped", lambda kind: styles if kind == "style" else {})
+    monkeypatch.setattr(gallery, "SIZES", {"": 32, "_1024": 64})
+    monkeypatch.setattr(sys, "argv", ["make_gallery.py", "--root", str(tmp_path)])
+    threads = torch.get_num_threads()
+    gallery.main()
+    torch.set_num_threads(threads)
+    page = (tmp_path / "checkpoints" / "README.md").read_text()
+    tables = [line for line in page.splitlines() if line.startswith("| photograph |")]
+    assert [line.count("|") - 2 for line in tables] == [2, 3]
+    assert tables[1].endswith("| `c` | `d` | ![the painting of mosaic](paintings/mosaic.jpg)<br>`mosaic` |")
+    made = {f"../docs/gallery/{file.name}" for file in (tmp_path / "docs" / "gallery").iterdir()}
+    assert set(re.findall(r"\((\.\./[^)]+)\)", page)) == made
+    assert len(made) == 3 + 3 * 5 * 2
+    assert "| `a` | 1,200 | 4,800 | 2 | 0.250 | 0.500 |" in page
+    assert "1,292 photographs" in page
+    assert "fststyle train x" in page
+
+
+def test_the_galleries_page_is_that_of_the_model_files() -> None:
+    """checkpoints/README.md is written anew whenever what it shows changes, and its pictures are there."""
+    page = script("make_gallery").page()
+    readme = SCRIPTS.parent / "checkpoints" / "README.md"
+    assert readme.read_text(encoding="utf-8") == page
+    for path in set(re.findall(r"\(((?!http)[^)]+\.jpg)\)", page)):
+        assert (readme.parent / path).is_file(), path

@@ -65,7 +65,7 @@ def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
 
     kept = {key: value for key, value in settings.items() if key not in changes}
     missing = [layer for layer in kept.get("style_layers") or () if encoder is not None and layer not in encoder.layers]
-    if kept.get("balanced") and missing and ENDS_EARLIER <= set(encoder.layers):
+    if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
         raise ConfigError(
             f"the encoder {encoder.name} ends at {encoder.layers[-1]} and has no {missing[0]}, which this loss compares; "
             "use loss=balanced_relu4_3 with it, or encoder=slim, which has it"

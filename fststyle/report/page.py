@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,12 @@ h1, h2 { line-height: 1.2; font-weight: 600; } h2 { margin-top: 2.5rem; }
 figure { margin: 0; flex: 1 1 300px; } figure img { width: 100%; height: auto; border-radius: 4px; }
 figcaption, .note { color: #555; font-size: 14px; } svg { max-width: 100%; height: auto; }
 table { border-collapse: collapse; } td, th { padding: 2px 12px 2px 0; text-align: left; font-size: 14px; }
+.grid { overflow-x: auto; width: max-content; max-width: calc(100vw - 2rem); }
+.grid { position: relative; left: 50%; transform: translateX(-50%); }
+.grid td, .grid th { padding: 4px; vertical-align: top; font-weight: 600; } .grid thead th { vertical-align: bottom; }
+.grid img { display: block; border-radius: 3px; }
+.grid small { display: block; max-width: 240px; color: #555; font-weight: 400; }
+@media (min-width: 700px) { .grid th:first-child { position: sticky; left: 0; background: #fff; } }
 code { background: #f3f3f3; padding: 1px 4px; border-radius: 3px; font-size: 14px; overflow-wrap: anywhere; }
 """
 _COLOURS = ("#1f6fb4", "#d9662b", "#3a923a", "#8f56b0", "#7a7a7a")
@@ -45,16 +52,54 @@ def paragraph(text: str, *, note: bool = False) -> str:
     return f'<p class="note">{html}</p>' if note else f"<p>{html}</p>"
 
 
+def _embedded(image: Image.Image) -> str:
+    """A picture as a data URL."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
 def picture(pixels: np.ndarray, caption: str) -> str:
     """A picture, uint8 (H, W, 3), inside the page."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    height, width = pixels.shape[:2]
+    size = f'width="{pixels.shape[1]}" height="{pixels.shape[0]}"'
     return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{escape(caption)}">'
+        f'<figure><img src="{_embedded(Image.fromarray(pixels))}" {size} alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def thumbnail(pixels: np.ndarray, alt: str, link: str, width: int = 240) -> str:
+    """A picture made small, inside the page, that opens a file when it is clicked.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+        alt: what it shows, for those who do not see it.
+        link: the full-size file, relative to the page.
+        width: at which it is shown, in CSS pixels; up to twice as many are kept, for dense screens.
+    """
+    image = Image.fromarray(pixels)
+    height = max(1, round(image.height * width / image.width))
+    if image.width > 2 * width:
+        image = image.resize((2 * width, 2 * height), Image.Resampling.LANCZOS)
+    size = f'width="{width}" height="{height}"'
+    return f'<a href="{quote(link)}"><img src="{_embedded(image)}" {size} alt="{escape(alt)}"></a>'
+
+
+def picture_grid(label: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of pictures, as wide as the window allows; what is wider scrolls.
+
+    Args:
+        label: what it shows, for those who do not see it.
+        head: of the columns, HTML already; the first stands above the rows' heads.
+        rows: cells, HTML already; the first of a row is its head.
+    """
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>\n'
+        for first, *cells in rows
+    )
+    table = f"<table><thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f'<div class="grid" role="region" aria-label="{escape(label)}" tabindex="0">{table}</div>'
 
 
 def row(figures: Sequence[str]) -> str:
@@ -64,13 +109,13 @@ def row(figures: Sequence[str]) -> str:
 
 def table(rows: Mapping[str, object]) -> str:
     """Names and values."""
-    cells = "".join(f"<tr><th>{escape(k)}</th><td>{escape(str(v))}</td></tr>" for k, v in rows.items())
+    cells = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(str(v))}</td></tr>' for k, v in rows.items())
     return f"<table>{cells}</table>"
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with a head."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
 

@@ -621,7 +621,11 @@ def slim() -> VGGEncoder:
 @pytest.mark.parametrize(
     ("architecture", "padding", "taps"),
     [
-        ("vgg19", "reflect", {"relu1_1": 16, "relu2_1": 32, "relu3_1": 64, "relu3_3": 64, "relu4_1": 128, "relu5_1": 128}),
+        (
+            "vgg19",
+            "reflect",
+            {"relu1_1": 16, "relu2_1": 32, "relu3_1": 64, "relu3_3": 64, "relu4_1": 128, "relu5_1": 128},
+        ),
         ("vgg16", "zeros", {"relu1_2": 16, "relu2_2": 32, "relu3_1": 64, "relu3_3": 64, "relu4_3": 128}),
     ],
 )

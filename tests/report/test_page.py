@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from fststyle.report.page import _ticks, curves
+from fststyle.report.page import _ticks, curves, picture_grid, thumbnail
 
 
 @pytest.mark.parametrize("top", [1e-5, 0.37, 1.0, 1.5, 1.7, 7.89, 9.99, 268.435456, 50000.0])
@@ -27,3 +32,25 @@ def test_a_line_lies_where_its_values_are() -> None:
     assert top < bottom  # y grows downward in SVG
     for label, place in (("0", left), ("10", right)):
         assert f'<text x="{place:.1f}" y="273" text-anchor="middle">{label}</text>' in picture
+
+
+def test_a_grid_of_pictures_heads_rows_and_columns_and_opens_the_files() -> None:
+    wide = np.zeros((100, 1000, 3), np.uint8)
+    cell = thumbnail(wide, 'a "quoted" name', "a b.png", width=200)
+    (link, data, size, alt) = re.fullmatch(
+        r'<a href="(.+?)"><img src="data:image/jpeg;base64,(.+?)" (width=.+?) alt="(.+)"></a>', cell
+    ).groups()  # type: ignore[union-attr]
+    assert (link, size, alt) == ("a%20b.png", 'width="200" height="20"', "a &quot;quoted&quot; name")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as kept:
+        assert kept.size == (400, 40)  # twice the width shown, for dense screens
+    small = thumbnail(wide[:, :50], "small", "a.png", width=200)
+    assert 'width="200" height="400"' in small
+    with Image.open(io.BytesIO(base64.b64decode(small.split("base64,")[1].split('"')[0]))) as kept:
+        assert kept.size == (50, 100)  # nothing is made up
+
+    table = ElementTree.fromstring(picture_grid("<all>", ["corner", "b"], [["first", "c"], ["second", "d"]]))
+    assert table.get("aria-label") == "<all>"
+    assert table.get("tabindex") == "0"  # what scrolls is reached by keyboard
+    heads = [(head.get("scope"), head.text) for head in table.iter("th")]
+    assert heads == [("col", "corner"), ("col", "b"), ("row", "first"), ("row", "second")]
+    assert [cell.text for cell in table.iter("td")] == ["c", "d"]
