@@ -109,19 +109,33 @@ def parser() -> argparse.ArgumentParser:
     _add_backend(upscale)
     upscale.set_defaults(run=_upscale)
 
-    evaluate = commands.add_parser("evaluate", help="measure super-resolution on a folder of pictures")
-    evaluate.add_argument("task", choices=("superres",), help="what is measured")
-    evaluate.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
-    evaluate.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
-    evaluate.add_argument(
+    evaluate = commands.add_parser("evaluate", help="measure super-resolution, or how much of results looks painted")
+    tasks = evaluate.add_subparsers(title="what is measured", required=True, metavar="TASK")
+    superres = tasks.add_parser("superres", help="PSNR and SSIM of enlarged pictures, on a folder of them")
+    superres.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
+    superres.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
+    superres.add_argument(
         "--model", action="append", metavar="NAME_OR_FILE", help="default: all that ship for the scale; repeat for more"
     )
-    evaluate.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
-    evaluate.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
-    evaluate.add_argument("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
-    evaluate.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
-    _add_backend(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    superres.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
+    superres.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
+    superres.add_argument("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
+    superres.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
+    _add_backend(superres)
+    superres.set_defaults(run=_evaluate_superres)
+    style = tasks.add_parser("style", help="windows of stylised pictures beside windows of the painting")
+    style.add_argument("--painting", required=True, metavar="PICTURE", help="whose style it is")
+    style.add_argument("--photo", required=True, metavar="PICTURE", help="what was stylised; recoloured, it measures 1")
+    style.add_argument("--result", nargs="+", metavar="PICTURE", help="the photograph, stylised by anything")
+    style.add_argument(
+        "--style", action="append", metavar="NAME_OR_FILE", help="stylise the photograph at 640 pixels; repeat for more"
+    )
+    style.add_argument("--encoder", default="slim", metavar="NAME_OR_FILE", help="slim, vgg16, vgg19, or a file")
+    style.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg19", help="of such a file")
+    style.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    style.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    _add_backend(style)
+    style.set_defaults(run=_evaluate_style)
 
     swap = commands.add_parser("swap", help="paint pictures with patches of any other picture, in one pass")
     swap.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
@@ -262,10 +276,16 @@ def _upscale(options: argparse.Namespace) -> int:
     return run(options)
 
 
-def _evaluate(options: argparse.Namespace) -> int:
-    from fststyle.cli.evaluate import run
+def _evaluate_superres(options: argparse.Namespace) -> int:
+    from fststyle.cli.evaluate import superres
 
-    return run(options)
+    return superres(options)
+
+
+def _evaluate_style(options: argparse.Namespace) -> int:
+    from fststyle.cli.evaluate import style
+
+    return style(options)
 
 
 def _swap(options: argparse.Namespace) -> int:

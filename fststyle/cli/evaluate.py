@@ -1,4 +1,6 @@
-"""``fststyle evaluate superres``: what enlarging gives back of pictures that were reduced."""
+"""``fststyle evaluate``: what enlarging gives back of pictures that were reduced (``superres``), and how much of
+stylised pictures looks painted (``style``).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +8,19 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from fststyle.cli.pictures import label_of
-from fststyle.images import check_writable, existing_part, find_pictures
-from fststyle.networks.checkpoint import find_checkpoint, read_record, shipped
+from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
+from fststyle.networks.checkpoint import check_kind, find_checkpoint, read_record, shipped
+
+if TYPE_CHECKING:
+    from fststyle.networks.vgg import VGGEncoder
 
 
-def run(options: argparse.Namespace) -> int:
+def superres(options: argparse.Namespace) -> int:
     """Check the data set and the models, measure picture by picture, then write table and page."""
     files = find_pictures(options.dataset)
     folder = Path(options.output).expanduser()
@@ -32,15 +38,15 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--blur is {options.blur}; expected a number ≥ 0")
 
     from fststyle.inference import Upscaler
-    from fststyle.report import superres
+    from fststyle.report import superres as report
 
     methods = {}
     for model in models:
         enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
-        methods[label_of(model)] = superres.to_matched(enlarge) if options.match_histogram else enlarge
-    found = superres.evaluate(files, methods, scale, options.blur, options.pictures)
+        methods[label_of(model)] = report.to_matched(enlarge) if options.match_histogram else enlarge
+    found = report.evaluate(files, methods, scale, options.blur, options.pictures)
     rows = list(tqdm(found, total=len(files), unit="picture", disable=not sys.stderr.isatty()))
-    print("\n".join(superres.lines(rows)))
+    print("\n".join(report.lines(rows)))
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "data set": Path(options.dataset).name,
@@ -49,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         "histogram matched": options.match_histogram,
         "measured on": f"luminance (BT.601), a border of {scale} pixels left out",
     }
-    superres.write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
+    report.write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
     print(folder / "index.html")
     return 0
 
@@ -57,3 +63,73 @@ def run(options: argparse.Namespace) -> int:
 def _scale(model: str) -> int:
     arguments = read_record(find_checkpoint(model, "superres"))["network"]["arguments"]
     return int(arguments.get("scale", 1))
+
+
+def style(options: argparse.Namespace) -> int:
+    """Check pictures, models and the encoder, then measure result by result."""
+    if not options.result and not options.style:
+        raise ValueError("nothing to measure; give pictures with --result, or models with --style")
+    for name in options.style or []:
+        check_kind(find_checkpoint(name, "style"), "style")
+    target = None if options.json is None else Path(options.json).expanduser()
+    if target is not None:
+        if target.is_dir():
+            raise ImageError(f"{target}: is a folder; expected a file for the figures")
+        check_writable(existing_part(target.parent))
+
+    from fststyle.report.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
+
+    photo, painting = load_image(options.photo), load_image(options.painting)
+    results = {name: load_image(name) for name in options.result or []}
+    encoder = _encoder(options)
+    distance = StyleDistance(photo, painting, encoder)
+    if options.style:
+        from fststyle.inference import Stylizer
+
+        reduced = read_picture(options.photo, SIZE).rgb
+        for name in options.style:
+            stylizer = Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
+            results[name] = to_image(stylizer.pixels(reduced))
+    rows = []
+    for name, image in results.items():
+        try:
+            rows.append((name, distance(image)))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    width = max(len(name) for name in results)
+    for name, found in rows:
+        print(f"{name:<{width}}  everywhere {found.everywhere:.3f}  all of it {found.all_of_it:.3f}")
+    if target is not None:
+        from fststyle.report.compare import write_json
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        about = {
+            "photo": Path(options.photo).name,
+            "painting": Path(options.painting).name,
+            "encoder": encoder.record,
+            "layers": LAYERS,
+            "size": SIZE,
+            "window": WINDOW,
+            "painting scales": SCALES,
+        }
+        write_json(target, {**about, "results": [{"name": name, **vars(found)} for name, found in rows]})
+    return 0
+
+
+def _encoder(options: argparse.Namespace) -> VGGEncoder:
+    """The encoder by name, bundled or published, or from a file; with filters of mean activation 1."""
+    from fststyle.networks.pretrained import load_encoder
+
+    name = options.encoder
+    if name in ("vgg16", "vgg19"):
+        architecture, weights = name, None
+    else:
+        bundled = [known for known in ("vgg19", "vgg16") if f"{known}_{name}" in shipped("encoder")]
+        architecture, weights = (bundled or [options.architecture])[0], name
+    encoder = load_encoder(architecture, weights, normalize=options.normalize)
+    if options.normalize is None and encoder.photographs is None:
+        raise ValueError(
+            f"the filters of {encoder.name} are not scaled to mean activation 1; "
+            "give a folder of photographs to scale them on: --normalize FOLDER"
+        )
+    return encoder

@@ -1,0 +1,100 @@
+"""``fststyle evaluate style`` as a user meets it; ``evaluate superres`` is in test_upscale.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fststyle.cli import main
+from fststyle.images import load_image, save_image
+from fststyle.inference import Stylizer
+from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.pretrained import load_encoder, random_weights
+from fststyle.networks.transform import TransformNet
+from fststyle.report.style import StyleDistance
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, astronaut: np.ndarray, photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the user is in: pictures, a model, and an encoder that reaches relu5_1."""
+    monkeypatch.chdir(tmp_path)
+    save_image(astronaut[:240:2, ::2].copy(), "photo.png")
+    save_image(astronaut[::2, ::-2].copy(), "painting.png")
+    save_image(astronaut[100:420:2, 100:420:2].copy(), "result.png")
+    save_image(astronaut[:40, :].copy(), "narrow.png")
+    torch.manual_seed(0)
+    save_checkpoint("mine.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "mine"})
+    weights = random_weights("vgg19", widths=(2, 2, 3, 3, 3))
+    save_file({key: value.float() for key, value in weights.items()}, "encoder.safetensors")
+    shutil.copytree(photographs, "photographs")
+    return tmp_path
+
+
+PICTURES = ("--painting", "painting.png", "--photo", "photo.png")
+ENCODER = ("--encoder", "encoder.safetensors", "--normalize", "photographs")
+
+
+def test_results_and_models_are_measured_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--result", "photo.png", "result.png", "--style", "mine.safetensors", "--json", "out/figures.json"]
+    assert main(["evaluate", "style", *PICTURES, *words, *ENCODER, "--backend", "torch"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "photo.png         everywhere 1.000  all of it 1.000"
+
+    encoder = load_encoder("vgg19", "encoder.safetensors", normalize="photographs")
+    distance = StyleDistance(load_image("photo.png"), load_image("painting.png"), encoder)
+    network = Stylizer.from_checkpoint("mine.safetensors", backend="torch")
+    for line, name, image in (
+        (lines[1], "result.png", load_image("result.png")),
+        (lines[2], "mine.safetensors", (network(load_image("photo.png", 640)) * 255).round() / 255),
+    ):
+        found = distance(image)
+        assert line == f"{name:<16}  everywhere {found.everywhere:.3f}  all of it {found.all_of_it:.3f}"
+    written = json.loads(Path("out/figures.json").read_text())
+    assert written["results"][2] == {"name": "mine.safetensors", **vars(found)}
+    assert (written["encoder"]["name"], written["size"]) == ("encoder+normalized", 640)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "nothing to measure; give pictures with --result, or models with --style"),
+        (["--result", "none.png", *ENCODER], "none.png: no such file"),
+        (["--result", "narrow.png", *ENCODER], "narrow.png: the result: 640×50 pixels, as it is measured, have no"),
+        (["--result", "result.png", "--photo", "narrow.png", *ENCODER], "the photograph: 640×50 pixels"),
+        (["--result", "result.png", "--painting", "photo.png", *ENCODER], "cannot be told from the painting"),
+        (["--style", "zebra", *ENCODER], "unknown style 'zebra'"),
+        (
+            ["--style", "encoder.safetensors", *ENCODER],
+            "encoder.safetensors: is a safetensors file, but not a checkpoint",
+        ),
+        (["--result", "result.png", *ENCODER[:2]], "encoder are not scaled to mean activation 1; give a folder"),
+        (["--result", "result.png", *ENCODER, "--architecture", "vgg16", "--normalize", "no"], "no: is not a folder"),
+        (["--result", "result.png", *ENCODER, "--json", "photographs"], "photographs: is a folder; expected a file"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "style", *PICTURES, *words, *([] if "--json" in words else ["--json", "x/y.json"])]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.strip().splitlines()
+    assert line.startswith("fststyle: error: ")
+    assert told in line
+    assert not Path("x").exists()
+
+
+def test_an_encoder_that_ends_too_early_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    weights = {key: value.float() for key, value in random_weights("vgg16", widths=(2,) * 5).items() if key[4] != "5"}
+    save_file(weights, "shallow.safetensors")
+    words = ["--encoder", "shallow.safetensors", "--architecture", "vgg16", "--normalize", "photographs"]
+    assert main(["evaluate", "style", *PICTURES, "--result", "result.png", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "shallow+normalized ends at pool4 and has no relu5_1; use an encoder that reaches it" in line
