@@ -67,8 +67,8 @@ def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     missing = [layer for layer in kept.get("style_layers") or () if encoder is not None and layer not in encoder.layers]
     if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
         raise ConfigError(
-            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and has no {missing[0]}, which this loss compares; "
-            "use loss=balanced_relu4_3 with it, or encoder=slim, which has it"
+            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks {missing[0]}, which this loss needs; "
+            "use loss=balanced_relu4_3 with it, or encoder=slim, which has that layer"
         )
     return instantiate(kept, encoder=encoder, **changes)
 

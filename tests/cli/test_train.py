@@ -361,6 +361,15 @@ def test_words_that_cannot_be_used_are_refused_in_one_line(
     assert message in refused(desk, (*words, word), capsys)
 
 
+def test_an_encoder_that_ends_too_early_is_told_what_suits_it(
+    desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tuple(word for word in words if not word.startswith("encoder"))
+    error = refused(desk, (*others, "encoder=slim_vgg16"), capsys)
+    assert "vgg16-slim ends at pool4 and lacks relu5_1" in error
+    assert "loss=balanced_relu4_3" in error
+
+
 @pytest.mark.parametrize("key", ["style.image", "data.source.path"])
 def test_what_must_be_given_is_asked_for(
     key: str, desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
