@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-cluster lint format clean
+.PHONY: help demo test test-slow test-cluster lint format clean
 help:
 	@echo "make demo    install, apply a shipped style, train a small one for two minutes: out/demo/index.html"
-	@echo "make test    install with development tools; lint, types, import contracts, tests"
+	@echo "make test    install with development tools; lint, types, import contracts, all tests but the slow ones"
+	@echo "make test-slow  the slow tests: several ranks, kills, compilation, exports, training by the README's commands"
 	@echo "make test-cluster  start a Slurm of two nodes on this machine and train on it; needs root"
 	@echo "make format  bring the code into its format"
 	@echo "make clean   remove .venv and everything made"
@@ -34,7 +35,10 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
+test-slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m slow
 
 test-cluster: $(VENV)/.dev
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \

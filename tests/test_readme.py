@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def recipes() -> list[str]:
     return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
 
 
+def cases(lines: list[str], slow: Callable[[str], bool]) -> list[Any]:
+    """Each line as a case, marked where it is a slow one."""
+    return [pytest.param(line, marks=pytest.mark.slow if slow(line) else ()) for line in lines]
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
     """A folder with everything that the README's commands name."""
@@ -101,7 +107,10 @@ FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", 
 
 @pytest.mark.parametrize(
     "line",
-    [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
+    cases(
+        [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
+        slow=lambda line: "--format onnx" in line or "--format openvino" in line,
+    ),
 )
 def test_a_documented_command_runs(line: str, workplace: Path) -> None:
     missing = [name for name in ("starry_night", "wave") if name in line and name not in shipped("style")]
@@ -130,7 +139,13 @@ def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
     assert list(workplace.glob("*/sheet.png"))
 
 
-@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle train")])
+@pytest.mark.parametrize(
+    "line",
+    cases(
+        [line for line in shell_lines() if line.startswith("fststyle train")],
+        slow=lambda line: " task=" in line,  # networks of full size
+    ),
+)
 def test_a_documented_training_runs(line: str, workplace: Path) -> None:
     words = shlex.split(line)[2:]
     if "hydra/launcher=slurm" in words:  # here one after the other; tests/cluster has a Slurm
@@ -197,8 +212,8 @@ def test_a_documented_snippet_runs(code: str, workplace: Path) -> None:
 
 
 def test_documented_make_targets_exist() -> None:
-    targets = re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.MULTILINE)
-    assert set(targets) == {"demo", "test"}
+    targets = re.findall(r"^make ([\w-]+)", "\n".join(blocks("sh")), re.MULTILINE)
+    assert set(targets) == {"demo", "test", "test-slow"}
     for target in targets:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 

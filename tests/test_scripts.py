@@ -63,6 +63,7 @@ def test_the_reference_trains() -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "title", "rows"),
     [
@@ -126,6 +127,7 @@ def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypat
     assert row["GiB"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_compared_with_one_that_is_not(tmp_path: Path) -> None:
     """In a process of its own: it forks."""
     words = ["--cases", "no workers", "--kills", "1", "--steps", "30", "--json", str(tmp_path / "found.json")]
@@ -134,6 +136,7 @@ def test_a_run_that_is_killed_is_compared_with_one_that_is_not(tmp_path: Path) -
     assert found["differing"] == []
 
 
+@pytest.mark.slow
 def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check, on little; in a process of its own, since they start processes that import it."""
     pytest.importorskip("pyvips")

@@ -68,10 +68,14 @@ def lines(desk: Path) -> list[str]:
     return [line for line in (desk / "said.txt").read_text().splitlines() if line.startswith("fststyle: ")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    ("number", "compiling"),
+    [(signal.SIGTERM, "false"), pytest.param(signal.SIGUSR1, "auto", marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
-    number: int, desk: Path, words: tuple[str, ...]
+    number: int, compiling: str, desk: Path, words: tuple[str, ...]
 ) -> None:
+    words = (*words, f"task.compile={compiling}")
     with running(desk, *words, "steps=1000000", "data.workers=2") as process:
         os.killpg(process.pid, number)  # its workers hear it, too
         assert process.wait(PATIENCE) == 75, (desk / "said.txt").read_text()
@@ -88,6 +92,7 @@ def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
     assert read_record(desk / "out" / "painting.safetensors")["steps"] == step + 2
 
 
+@pytest.mark.slow
 def test_a_decoding_process_that_is_killed_ends_the_run_in_one_line(desk: Path, words: tuple[str, ...]) -> None:
     with running(desk, *words, "steps=1000000", "data.workers=2") as process:
         os.kill(children(process.pid)[-1], signal.SIGKILL)
@@ -98,6 +103,7 @@ def test_a_decoding_process_that_is_killed_ends_the_run_in_one_line(desk: Path, 
     assert newest_state(desk / "out") is not None
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_others_in_one_line(desk: Path, words: tuple[str, ...]) -> None:
     with running(desk, *words, "steps=1000000", "trainer=ddp", "trainer.devices=2") as process:
         other = next(child for child in children(process.pid) if b"LOCAL_RANK=1" in environment(child))
@@ -123,7 +129,7 @@ def test_a_shard_that_cannot_be_read_ends_the_run_in_one_line(
     (desk / "1.tar").write_bytes(content[: len(content) // 2])
     streamed = ("data=webdataset", "data.source.files=[0.tar,1.tar]", "data.held_out=2", "data.buffer=2")
     other = [word for word in words if not word.startswith(("data=", "data.source"))]
-    assert train(desk, *other, *streamed, "data.batch_size=2", "steps=1000", "save_every=2") == 1
+    assert train(desk, *other, *streamed, "data.batch_size=2", "steps=200", "save_every=2") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fststyle: ")]
     assert "the stream broke off" in line
     assert "resume=last goes on" in line

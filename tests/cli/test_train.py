@@ -285,6 +285,7 @@ def test_the_whole_network_can_be_exported_in_float32(tmp_path: Path, words: tup
 # --- Ctrl-C -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_last_state_and_exports(tmp_path: Path, words: tuple[str, ...]) -> None:
     """As a terminal does it: to the command and its workers alike."""
     command = [sys.executable, "-m", "fststyle", "train", *words, "steps=1000000", "data.workers=1", "output=out"]

@@ -91,6 +91,7 @@ def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.
         export(small(), tmp_path / "a.onnx", "onnx")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("style", shipped("style"))
 def test_every_shipped_style_can_be_exported(tmp_path: Path, style: str, kind: str) -> None:

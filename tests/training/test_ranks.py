@@ -103,7 +103,7 @@ def one_thread(work: Callable[..., Any], *arguments: Any) -> Any:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("precision", ["64-true", "32-true"])
+@pytest.mark.parametrize("precision", ["64-true", pytest.param("32-true", marks=pytest.mark.slow)])
 def test_two_ranks_train_what_one_does_with_their_batches_together(
     precision: str, photographs: Path, tmp_path: Path
 ) -> None:
@@ -182,6 +182,7 @@ def told_to_stop(rank: int, photographs: Path, folder: Path) -> tuple[int, int]:
     return trainer.global_step, int(stopper.agreed)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_in_the_same_step(photographs: Path, tmp_path: Path) -> None:
     assert on_ranks(2, told_to_stop, photographs, tmp_path, to=tmp_path) == [(3, Stop.SAVE)] * 2
     assert [step_of(state) for state in states(tmp_path)] == [3]
@@ -204,6 +205,7 @@ def poisoned(_: int, photographs: Path, folder: Path, steps: range) -> tuple[int
     return trainer.global_step, weights(task.network)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_on_one_rank_is_left_out_on_all(photographs: Path, tmp_path: Path) -> None:
     first, second = on_ranks(2, poisoned, photographs, tmp_path, range(3, 6), to=tmp_path)
     assert first[0] == second[0] == 200
@@ -211,6 +213,7 @@ def test_a_step_that_is_not_finite_on_one_rank_is_left_out_on_all(photographs: P
     assert torch.equal(first[1], second[1])
 
 
+@pytest.mark.slow
 def test_one_rank_that_stays_not_finite_stops_all_with_one_message(photographs: Path, tmp_path: Path) -> None:
     for error in on_ranks(2, poisoned, photographs, tmp_path, range(3, 10**6), to=tmp_path):
         assert "the gradients of the last" in str(error)
@@ -224,6 +227,7 @@ def unreadable(rank: int, photographs: Path, bad: Path) -> None:
     fit(bad if rank else photographs, [CountUnreadable(0.05)], 1000, **parallel(2))
 
 
+@pytest.mark.slow
 def test_too_many_unreadable_pictures_on_one_rank_stop_all(photographs: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
@@ -240,6 +244,7 @@ def dying(rank: int, photographs: Path, folder: Path) -> None:
     fit(photographs, [die, SaveState(folder, every=2)], 1000, **parallel(2))
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_with_a_good_state_behind(photographs: Path, tmp_path: Path) -> None:
     left, killed = on_ranks(2, dying, photographs, tmp_path, to=tmp_path)
     assert killed is None

@@ -107,6 +107,7 @@ def test_three_steps_give_the_recorded_losses(loss: str) -> None:
     assert train(task, photographs, 3) == pytest.approx(GOLDEN[loss]["totals"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tasks._has_compiler("cpu"), reason="no C++ compiler")
 def test_compiled_steps_give_the_recorded_losses() -> None:
     task = make("balanced", learning_rate=1e-2, compile=True)
