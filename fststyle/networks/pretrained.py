@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from fststyle import resources
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
 from fststyle.networks.checkpoint import CheckpointError, fold, read_record, shipped, unfold, write_tensors
 from fststyle.networks.vgg import (
@@ -97,8 +99,8 @@ def load_encoder(
         pooling: ``max`` or ``average``.
         padding: ``zeros`` or ``reflect``; if None, what the weights were made with.
         normalize: photographs on which to scale every filter to mean activation 1 (Gatys et al.): a
-            folder, of which 100 are used, or images (B, 3, H, W). The means are cached beside the
-            weights' file, by the pictures' hash.
+            folder, of which 100 are used, or images (B, 3, H, W). The means are cached in the user's cache
+            folder (``FSTSTYLE_CACHE``), by the hash of weights and pictures; random weights' are not.
         preprocess: how a local file in torchvision's layout wants its input: ``imagenet`` or
             ``caffe``; if None, as the published file of the same hash does, else ``imagenet``.
         seed: for ``random``.
@@ -133,8 +135,7 @@ def load_encoder(
         if (pooling, padding) == ("max", made_with):
             photographs = _read_statistics(path)
     encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest, photographs)  # type: ignore[arg-type]
-    # What comes with the package lies where nothing should be added to it.
-    return encoder if normalize is None else _normalize(encoder, normalize, None if boxed else path)
+    return encoder if normalize is None else _normalize(encoder, normalize, cached=path is not None)
 
 
 def encoder_of(
@@ -380,24 +381,29 @@ def _hash_fault(path: Path, published: Published) -> str:
 # --- normalisation --------------------------------------------------------------------------------
 
 
-def _normalize(
-    encoder: VGGEncoder, photographs: str | os.PathLike[str] | Iterable[Tensor], path: Path | None
-) -> VGGEncoder:
+def _normalize(encoder: VGGEncoder, photographs: str | os.PathLike[str] | Iterable[Tensor], cached: bool) -> VGGEncoder:
     if isinstance(photographs, Tensor):
         photographs = [photographs]  # one batch, not a sequence of its images
     by_path = isinstance(photographs, (str, os.PathLike))
     images: list[Tensor] = list(photographs_for_normalizing(photographs) if by_path else photographs)  # type: ignore[arg-type]
+    if not cached:
+        return normalize_activations(encoder, mean_activations(encoder, images))
     digest = hashlib.sha256(f"{encoder.architecture} {encoder.pooling} {encoder.padding}".encode())
     for tensor in [*encoder.weights().values(), *images]:  # the weights too: another input, another file of that name
         digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
-    cache = path.with_name(f"{path.name}.means-{digest.hexdigest()[:12]}.safetensors") if path else None
-    if cache is not None and cache.is_file():
+    cache = resources.cache_folder("normalize") / f"{digest.hexdigest()[:24]}.safetensors"
+    try:
         return normalize_activations(encoder, load_file(cache))
-    means = mean_activations(encoder, images)
-    if cache is not None and os.access(cache.parent, os.W_OK):
-        part = cache.with_suffix(".part")
-        save_file({key: value.cpu().contiguous() for key, value in means.items()}, part)
-        part.replace(cache)
+    except (OSError, SafetensorError):  # not there yet, or damaged
+        means = mean_activations(encoder, images)
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=cache.parent) as folder:
+            part = Path(folder) / cache.name
+            save_file({key: value.cpu().contiguous() for key, value in means.items()}, part)
+            part.replace(cache)
+    except (OSError, SafetensorError) as error:  # no cache on this machine
+        log.debug("the mean activations were not cached in %s: %s", cache.parent, error)
     return normalize_activations(encoder, means)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -517,8 +518,11 @@ def test_random_weights_keep_the_signals_size() -> None:
 # --- normalisation on photographs, and its cache --------------------------------------------------
 
 
-def means_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("weights.pth.means-*.safetensors"))
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the means go; the folder is not there yet."""
+    monkeypatch.setenv("FSTSTYLE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "normalize"
 
 
 def mean_of(encoder: VGGEncoder, image: Tensor, layer: str = "relu1_2") -> Tensor:
@@ -539,21 +543,21 @@ def test_images_may_come_as_one_batch_or_several(weights_file: Path, image: Tens
     torch.testing.assert_close(mean_of(as_two, image), mean_of(as_one, image))
 
 
-def test_the_means_are_cached_beside_the_weights_and_used_the_second_time(
-    weights_file: Path, photographs: Path, image: Tensor
+def test_the_means_are_cached_in_the_users_folder_and_used_the_second_time(
+    weights_file: Path, photographs: Path, image: Tensor, cache: Path
 ) -> None:
     first = mean_of(load_encoder("vgg16", weights_file, normalize=photographs), image)
-    (cache,) = means_files(weights_file.parent)
-    assert {path.name for path in weights_file.parent.iterdir()} == {weights_file.name, cache.name}
+    (kept,) = cache.iterdir()
+    assert {path.name for path in weights_file.parent.iterdir()} == {weights_file.name, "cache"}
     again = mean_of(load_encoder("vgg16", weights_file, normalize=str(photographs)), image)
     assert torch.equal(again, first)
-    save_file({key: 2 * value for key, value in load_file(cache).items()}, cache)
+    save_file({key: 2 * value for key, value in load_file(kept).items()}, kept)
     tampered = mean_of(load_encoder("vgg16", weights_file, normalize=photographs), image)
     torch.testing.assert_close(tampered, first / 2)
 
 
 def test_the_cache_belongs_to_these_pictures_these_weights_and_these_options(
-    weights_file: Path, image: Tensor, tmp_path: Path
+    weights_file: Path, image: Tensor, cache: Path
 ) -> None:
     options: list[dict[str, Any]] = [
         {"normalize": [image]},
@@ -565,27 +569,56 @@ def test_the_cache_belongs_to_these_pictures_these_weights_and_these_options(
     ]
     for count, option in enumerate(options, 1):
         load_encoder("vgg16", weights_file, **option)
-        assert len(means_files(tmp_path)) == count, option
+        assert len(list(cache.iterdir())) == count, option
     write(weights_file, seed=5)  # another file of the same name
     encoder = load_encoder("vgg16", weights_file, normalize=[image])
     torch.testing.assert_close(mean_of(encoder, image), torch.ones(4), rtol=1e-4, atol=0)
-    assert len(means_files(tmp_path)) == len(options) + 1
+    assert len(list(cache.iterdir())) == len(options) + 1
 
 
-def test_without_a_file_nothing_is_cached(tmp_path: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_the_weights_shares_the_cache(weights_file: Path, image: Tensor, cache: Path) -> None:
+    for path in (weights_file, weights_file.with_name("copy.pth")):
+        path.write_bytes(weights_file.read_bytes())
+        load_encoder("vgg16", path, normalize=[image])
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_means_of_random_weights_are_not_cached(
+    tmp_path: Path, image: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     encoder = load_encoder("vgg16", "random", widths=WIDTHS, normalize=[image])
     torch.testing.assert_close(mean_of(encoder, image), torch.ones(4), rtol=1e-4, atol=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_hindrance(
-    weights_file: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["a file is in the way", "the disk is full"])
+def test_a_cache_that_cannot_be_written_is_done_without(
+    fault: str, weights_file: Path, image: Tensor, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrained.os, "access", lambda *_: False)  # who runs as root may write everywhere
+    if fault == "a file is in the way":  # who runs as root may write into every folder
+        cache.parent.write_text("in the way")
+    else:
+
+        def full(*_: Any) -> None:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+        monkeypatch.setattr(pretrained, "save_file", full)
     encoder = load_encoder("vgg16", weights_file, normalize=[image])
     torch.testing.assert_close(mean_of(encoder, image), torch.ones(4), rtol=1e-4, atol=0)
-    assert not means_files(weights_file.parent)
+    assert {path.name for path in weights_file.parent.iterdir()} == {weights_file.name, "cache"}
+    assert not cache.is_dir() or not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("left", [0, 4, 100])
+def test_a_damaged_cache_is_made_anew(left: int, weights_file: Path, image: Tensor, cache: Path) -> None:
+    load_encoder("vgg16", weights_file, normalize=[image])
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:left])
+    encoder = load_encoder("vgg16", weights_file, normalize=[image])
+    torch.testing.assert_close(mean_of(encoder, image), torch.ones(4), rtol=1e-4, atol=0)
+    assert kept.read_bytes() == whole
 
 
 def test_photographs_to_normalise_on_are_spread_over_the_folder(tmp_path: Path) -> None:
@@ -718,7 +751,8 @@ def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:
         encoder_of(told(slim, name="mine"))
     with pytest.raises(WeightsError, match="filters scaled on photographs; give their folder: --normalize FOLDER"):
         encoder_of(told(slim, name="vgg19-slim+normalized"))
+    beside = shipped("encoder")["vgg19_slim"].parent
+    there = set(beside.iterdir())
     scaled = encoder_of(told(slim, name="vgg19-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
     assert scaled.name == "vgg19-slim+normalized"
-    there = {path.name for path in shipped("encoder")["vgg19_slim"].parent.iterdir()}
-    assert not {name for name in there if "means" in name}, "a cache was left among what ships"
+    assert set(beside.iterdir()) == there, "a cache was left among what ships"
