@@ -20,18 +20,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fststyle.cli.parts import preset_loss
-from fststyle.images import contact_sheet, load_image, save_image, to_pixels
+from fststyle.images import contact_sheet, load_image, open_picture, save_image, to_image, to_pixels
 from fststyle.losses import checkerboard_loss, content_loss, gram_matrix, total_variation
 from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.training import sources
-from fststyle.training.data import Photographs
+from fststyle.training.data import Photographs, centre_crop
 
 log = logging.getLogger("train_together")
 
@@ -154,7 +155,7 @@ def main() -> None:
     photographs = Photographs(
         sources.folder(chosen.photographs), chosen.size, chosen.batch, workers=1, seed=chosen.seed, scale=chosen.scale
     )
-    shown = [load_image(photo, 384) for photo in chosen.photo]
+    shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
 
     def write() -> None:
         part = checkpoint.with_suffix(".part")
