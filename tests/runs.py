@@ -28,7 +28,9 @@ def make_task(**options: Any) -> StyleTask:
     generator = torch.Generator().manual_seed(1)
     style = loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator))
     loss.calibrate([torch.rand(4, 3, 32, 32, generator=generator)], style)
-    return StyleTask(network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "steps": 6, **options})
+    return StyleTask(
+        network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "warmup": 0, "steps": 6, **options}
+    )
 
 
 def fit(

@@ -190,11 +190,13 @@ def test_a_style_without_a_painting_of_its_own_says_which_to_provide() -> None:
 @pytest.mark.parametrize("option", named("encoder"))
 def test_encoders_are_built(option: str) -> None:
     config = compose(option).encoder
-    if option not in ("encoder/random", "encoder/slim"):
+    if option not in ("encoder/random", "encoder/slim", "encoder/slim_vgg16"):
         assert config.weights == DEFAULT_WEIGHTS[config.architecture]
     encoder = instantiate(config, weights="random", widths=[2, 2, 2, 2, 2], normalize=None)
     assert isinstance(encoder, VGGEncoder)
-    assert encoder.architecture == ("vgg19" if option.startswith("encoder/vgg19") else "vgg16")
+    assert encoder.architecture == (
+        "vgg19" if option.startswith(("encoder/vgg19", "encoder/slim")) and "16" not in option else "vgg16"
+    )
     assert encoder.pooling == ("average" if option == "encoder/vgg19_gatys" else "max")
     assert config.normalize == ("data" if option == "encoder/vgg19_gatys" else None)
 

@@ -35,7 +35,7 @@ def test_a_sheet_of_cells_each_with_the_command_that_trains_it(
     photo: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sheet"
-    words = [str(photo), f"style.image={painting}", "style.weight=0.8", "loss.tv_weight=0.1", f"output={folder}"]
+    words = [str(photo), f"style.image={painting}", "style.weight=0.8", "loss.style_weight=2.5", f"output={folder}"]
     assert main(["preview", *words, *SMALL]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "index.html")
     cells = json.loads((folder / "preview.json").read_text())
@@ -54,7 +54,7 @@ def test_a_sheet_of_cells_each_with_the_command_that_trains_it(
         assert config.style.size == cell["style_size"]
         assert config.style.weight == pytest.approx(0.8 * cell["factor"])
         assert config.style.image == str(painting)
-        assert config.loss.tv_weight == 0.1
+        assert config.loss.style_weight == 2.5
         assert config.encoder.weights == "slim"
         assert "content" not in config
         assert cell["command"].replace("'", "&#x27;") in page

@@ -458,7 +458,7 @@ def assert_refused(path: Path, message: str) -> None:
     ("arguments", "message"),
     [
         (("vgg16", "caffe"), "vgg16 has no weights 'caffe'; expected features, imagenet, slim, random, or a file"),
-        (("vgg19", "features"), "vgg19 has no weights 'features'; expected imagenet, random, or a file"),
+        (("vgg19", "features"), "vgg19 has no weights 'features'; expected imagenet, slim, random, or a file"),
         (("vgg11",), "architecture is 'vgg11'; expected one of vgg16, vgg19"),
     ],
 )

@@ -47,7 +47,8 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     judge = PerceptualLoss(encoder, **LOSSES[loss])
     targets = judge.style_targets(pictures(1, 2.0))
     judge.calibrate([pictures(3, 1.0)], targets)
-    return StyleTask(network, judge, targets, **{"compile": False, "checkerboard_weight": 0.0, **options})
+    paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0}
+    return StyleTask(network, judge, targets, **{"compile": False, **paper, **options})
 
 
 def train(task: Task, photographs: Any, steps: int, precision: torch.dtype | None = None) -> list[float]:
