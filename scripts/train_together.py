@@ -122,6 +122,7 @@ def main() -> None:
     options.add_argument("--rate", type=float, default=2e-3, help="Adam's learning rate; cosine to 0")
     options.add_argument("--width", type=int, default=16)
     options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
+    options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--checkerboard", type=float, default=300.0)
     options.add_argument("--average", type=float, default=0.995, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
@@ -139,7 +140,8 @@ def main() -> None:
         file, _, size = rest.partition("@")
         names.append(name), files.append(file), sizes.append(int(size or 640))
     paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
-    changes = {} if chosen.style_weight is None else {"style_weight": chosen.style_weight}
+    given = {"style_weight": chosen.style_weight, "tv_weight": chosen.tv_weight}
+    changes = {name: weight for name, weight in given.items() if weight is not None}
     objective = Objective(paintings, chosen.checkerboard, **changes)
     network = conditional(TransformNet(width=chosen.width), len(names)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=chosen.rate, fused=True)
