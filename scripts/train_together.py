@@ -18,6 +18,7 @@ import math
 import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,10 @@ from torch import Tensor, nn
 
 from fststyle.cli.parts import preset_loss
 from fststyle.images import contact_sheet, load_image, open_picture, save_image, to_image, to_pixels
-from fststyle.losses import checkerboard_loss, content_loss, gram_matrix, total_variation
+from fststyle.losses import PerceptualLoss, checkerboard_loss, content_loss, gram_matrix, total_variation
 from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.checkpoint import save_checkpoint
-from fststyle.networks.pretrained import load_encoder
+from fststyle.networks.pretrained import file_sha256, load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.training import sources
 from fststyle.training.data import Photographs, centre_crop
@@ -68,6 +69,15 @@ def of_style(weights: dict[str, Tensor], index: int, width: int) -> TransformNet
     network = TransformNet(width=width)
     network.load_state_dict({key: value[index] if ".norm." in key else value for key, value in weights.items()})
     return network.eval()
+
+
+def held_out(
+    network: TransformNet, loss: PerceptualLoss, style: dict[str, Tensor], photographs: Tensor
+) -> dict[str, float]:
+    """The loss terms on photographs (B, 3, H, W) that training has not seen."""
+    parts = photographs.split(4)
+    terms = [loss(network(part), content=loss.content_targets(part), style=style).scalars() for part in parts]
+    return {key: round(sum(float(part[key]) for part in terms) / len(terms), 5) for key in terms[0]}
 
 
 class Objective(nn.Module):
@@ -159,6 +169,9 @@ def main() -> None:
     )
     shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
 
+    held = photographs.held_out_images[:16]
+
+    @torch.no_grad()
     def write() -> None:
         part = checkpoint.with_suffix(".part")
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
@@ -171,19 +184,27 @@ def main() -> None:
             record = {
                 "kind": "style",
                 "name": name,
-                "style": {"image": Path(files[index]).name, "size": sizes[index]},
+                "style": {
+                    "image": Path(files[index]).name,
+                    "sha256": file_sha256(files[index]),
+                    "size": sizes[index],
+                    "together_with": [other for other in names if other != name],
+                },
                 "encoder": objective.encoder.record,
+                "held_out": held_out(one, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 "steps": step,
                 "images": step * chosen.batch,
+                "seconds": round(elapsed),
                 "seed": chosen.seed,
                 "command": shlex.join(
                     ["python", "scripts/train_together.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
                 ),
+                "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+                "licence": "Apache-2.0",
             }
             save_checkpoint(chosen.output / f"{name}.safetensors", one, record, objective.targets[index])
-            with torch.no_grad():
-                rows.append([to_pixels(one(photo)) for photo in shown])
+            rows.append([to_pixels(one(photo)) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")
 
