@@ -63,7 +63,7 @@ def fit(
             False,
         ),
     )
-    data = Photographs(folder(photographs), size=32, batch_size=batch_size, workers=0, held_out=2)
+    data = Photographs(folder(photographs), size=32, batch_size=batch_size, workers=0, scale=(0.6, 1.0), held_out=2)
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     return task, trainer
 

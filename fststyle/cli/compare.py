@@ -67,6 +67,7 @@ def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
 
 
 def _figure(options: argparse.Namespace, photos: list[Path], folder: Path) -> int:
+    from fststyle.cli.parts import named_encoder
     from fststyle.report import page as html
     from fststyle.report.figures import FIGURES, Setting
 
@@ -76,7 +77,7 @@ def _figure(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
         raise ValueError("--style-image is missing; a figure takes one painting")
     size = (options.size or [256])[0]
     content, style = load_image(photos[0], size), load_image(options.style_image[0], size)
-    encoder = _encoder(options)
+    encoder = named_encoder(options.encoder or "vgg16", options.architecture, options.normalize)
     setting = Setting(content, style, encoder, _losses(encoder, style, options), options.iterations, options.seed)
     parts = [html.paragraph(f"{options.iterations} iterations each, encoder {encoder.name}", note=True)]
     chosen: dict[str, Any] = {}
@@ -91,14 +92,6 @@ def _figure(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
     page.write_text(html.page(f"{options.figure}: {photos[0].stem}", parts), encoding="utf-8")
     print(page)
     return 0
-
-
-def _encoder(options: argparse.Namespace) -> VGGEncoder:
-    from fststyle.networks.pretrained import load_encoder
-
-    name = options.encoder or "vgg16"
-    architecture = name if name in ("vgg16", "vgg19") else options.architecture
-    return load_encoder(architecture, None if name == architecture else name, normalize=options.normalize)
 
 
 def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any:

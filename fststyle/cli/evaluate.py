@@ -118,15 +118,9 @@ def style(options: argparse.Namespace) -> int:
 
 def _encoder(options: argparse.Namespace) -> VGGEncoder:
     """The encoder by name, bundled or published, or from a file; with filters of mean activation 1."""
-    from fststyle.networks.pretrained import load_encoder
+    from fststyle.cli.parts import named_encoder
 
-    name = options.encoder
-    if name in ("vgg16", "vgg19"):
-        architecture, weights = name, None
-    else:
-        bundled = [known for known in ("vgg19", "vgg16") if f"{known}_{name}" in shipped("encoder")]
-        architecture, weights = (bundled or [options.architecture])[0], name
-    encoder = load_encoder(architecture, weights, normalize=options.normalize)
+    encoder = named_encoder(options.encoder, options.architecture, options.normalize)
     if options.normalize is None and encoder.photographs is None:
         raise ValueError(
             f"the filters of {encoder.name} are not scaled to mean activation 1; "

@@ -46,6 +46,23 @@ def build_encoder(cfg: DictConfig, data: Any) -> Any:
     return instantiate(cfg.encoder)
 
 
+#: Encoders by the name that an option takes, as the groups of ``conf/encoder``: architecture and weights.
+ENCODERS = {
+    "vgg16": ("vgg16", None),
+    "vgg19": ("vgg19", None),
+    "slim": ("vgg19", "slim"),
+    "slim_vgg16": ("vgg16", "slim"),
+}
+
+
+def named_encoder(name: str, architecture: str, normalize: str | None) -> Any:
+    """The encoder that an option names, or that of a file, which has the given architecture."""
+    from fststyle.networks.pretrained import load_encoder
+
+    known, weights = ENCODERS.get(name, (architecture, name))
+    return load_encoder(known, weights, normalize=normalize)
+
+
 def build_loss(cfg: DictConfig, encoder: Any, **changes: Any) -> Any:
     """The configured loss, its style weight times the style's own factor; ``changes`` replace what is configured."""
     style_weight = cfg.loss.style_weight * (cfg.style.weight if cfg.get("style") else 1.0)
