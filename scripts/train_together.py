@@ -133,7 +133,7 @@ def main() -> None:
     options.add_argument("--width", type=int, default=16)
     options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")
-    options.add_argument("--checkerboard", type=float, default=300.0)
+    options.add_argument("--checkerboard", type=float, default=1000.0)
     options.add_argument("--average", type=float, default=0.995, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)

@@ -255,7 +255,7 @@ class StyleTask(Task):
         network: nn.Module,
         loss: PerceptualLoss,
         style_targets: Mapping[str, Tensor],
-        checkerboard_weight: float = 500.0,
+        checkerboard_weight: float = 1000.0,
         learning_rate: float = 2e-3,
         schedule: str = "cosine",
         warmup: int = 50,
