@@ -33,13 +33,12 @@ from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
+from fststyle.report.style import LAYERS
 from fststyle.training import sources
 from fststyle.training.data import Photographs
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from benchmark import in_turn, stepping, training_step
-
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 def named(name: str, photographs: str) -> VGGEncoder:
@@ -134,7 +133,7 @@ def fidelity(chosen: argparse.Namespace) -> dict[str, object]:
     for name in chosen.encoder or ["slim", "slim_vgg16"]:
         encoder = named(name, chosen.photographs)
         left = {}
-        for layer in (layer for layer in STYLE_LAYERS if layer in encoder.layers):
+        for layer in (layer for layer in LAYERS if layer in encoder.layers):
             inputs, wanted = (_columns(source, layer, fitted) for source in (encoder, teacher))
             covariance = inputs @ inputs.T
             covariance += 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)

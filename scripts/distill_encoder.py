@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.images import write_atomically
 from fststyle.losses import gram_matrix, measure_photographs
 from fststyle.networks.pretrained import load_encoder, random_weights, save_encoder
 from fststyle.networks.vgg import VGGEncoder, layer_names, mean_activations, normalize_activations
@@ -337,17 +338,9 @@ def main() -> None:
             speed = (step + 1 - first) * chosen.batch / (time.perf_counter() - began)
             log.info("step %d: distance %.4f, %.1f images/s", step + 1, shown, speed)
         if (step + 1) % 250 == 0:
-            part = state.with_suffix(".part")
-            torch.save(
-                {
-                    "student": student.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "step": step + 1,
-                },
-                part,
-            )
-            part.replace(state)
+            learned = {"student": student, "optimizer": optimizer, "schedule": schedule}
+            saved = {name: part.state_dict() for name, part in learned.items()} | {"step": step + 1}
+            write_atomically(state, lambda file, saved=saved: torch.save(saved, file))
 
     export(student, teacher, held, chosen)
 

@@ -26,7 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from fststyle.cli.parts import preset_loss
-from fststyle.images import contact_sheet, load_image, open_picture, save_image, to_image, to_pixels
+from fststyle.images import (
+    contact_sheet,
+    load_image,
+    open_picture,
+    save_image,
+    to_image,
+    to_pixels,
+    write_atomically,
+)
 from fststyle.losses import PerceptualLoss, checkerboard_loss, content_loss, gram_matrix, total_variation
 from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.checkpoint import save_checkpoint
@@ -92,9 +100,10 @@ class Objective(nn.Module):
             self.targets.append(loss.style_targets(painting))
             loss.calibrate(None, self.targets[-1])
             self.losses.append(loss)
-        first = self.losses[0]
-        self.weights, self.content, self.style = first.weights, first.content_layers, first.style_layers
-        self.known, self.checkerboard_weight = first.normalizers, checkerboard_weight
+        #: Gives conventions, weights, and the normalisers that no painting changes.
+        self.first = self.losses[0]
+        self.content, self.style = self.first.content_layers, self.first.style_layers
+        self.checkerboard_weight = checkerboard_weight
         self.grams = {layer: torch.cat([target[layer] for target in self.targets]) for layer in self.style}
         self.units = {
             layer: torch.tensor([loss.normalizers[f"style/{layer}"] for loss in self.losses]) for layer in self.style
@@ -102,27 +111,27 @@ class Objective(nn.Module):
 
     def forward(self, network: nn.Module, photographs: Tensor, styles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term; photographs (B, 3, H, W), their styles (B,)."""
-        with torch.no_grad():
-            wanted = self.encoder(photographs, self.content)
+        first = self.first
+        wanted = first.content_targets(photographs)
         ConditionalNorm.styles = styles
         output = network(photographs)
         features = self.encoder(output, {*self.content, *self.style})
         content = torch.zeros(())
         for layer, weight in self.content.items():
-            term = content_loss(features[layer], wanted[layer])
-            content = content + weight * term / self.known[f"content/{layer}"]
+            term = content_loss(features[layer], wanted[layer], first.content)
+            content = content + weight * term / first.normalizers[f"content/{layer}"]
         style = torch.zeros(())
         for layer, weight in self.style.items():
-            distance = (gram_matrix(features[layer]) - self.grams[layer][styles]).square().mean((1, 2))
+            distance = (gram_matrix(features[layer], first.gram) - self.grams[layer][styles]).square().mean((1, 2))
             style = style + weight * (distance / self.units[layer][styles]).mean()
-        total = self.weights["content"] * content + self.weights["style"] * style
-        total = total + self.weights["tv"] * total_variation(output, "l1", "mean") / self.known["tv"]
+        tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
+        total = first.weights["content"] * content + first.weights["style"] * style + first.weights["tv"] * tv
         return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.detach()
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("styles", nargs="+", metavar="NAME=PAINTING[@SIZE]", help="size: longer side, 640 by default")
+    options.add_argument("styles", nargs="+", metavar="NAME=PAINTING[@SIZE]", help="size: longer side, 880 by default")
     options.add_argument("--photographs", required=True, metavar="FOLDER")
     options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
     options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
@@ -148,7 +157,7 @@ def main() -> None:
     for entry in chosen.styles:
         name, _, rest = entry.partition("=")
         file, _, size = rest.partition("@")
-        names.append(name), files.append(file), sizes.append(int(size or 640))
+        names.append(name), files.append(file), sizes.append(int(size or 880))
     paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
     given = {"style_weight": chosen.style_weight, "tv_weight": chosen.tv_weight}
     changes = {name: weight for name, weight in given.items() if weight is not None}
@@ -173,10 +182,9 @@ def main() -> None:
 
     @torch.no_grad()
     def write() -> None:
-        part = checkpoint.with_suffix(".part")
         state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-        torch.save({**state, "step": step, "elapsed": elapsed}, part)
-        part.replace(checkpoint)
+        state |= {"step": step, "elapsed": elapsed}
+        write_atomically(checkpoint, lambda file: torch.save(state, file))
         rows = []
         for index, name in enumerate(names):
             one = of_style(average, index, chosen.width)
