@@ -245,7 +245,7 @@ class StyleTask(Task):
         style_targets: layer to Gram matrix (1, C, C), from ``loss.style_targets(painting)``.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are judged and compared with the slow mode, whose pixels need none.
-        learning_rate, schedule, warmup, options: as in ``Task``; the defaults gave the best pictures per minute.
+        learning_rate, schedule, warmup, options: as in ``Task``; its defaults are the paper's, these are not.
     """
 
     kind = "style"
