@@ -221,12 +221,24 @@ def _check_state(state: str, task: Any) -> int:
     try:
         saved = torch.load(state, "cpu", weights_only=True)
         task.load_state_dict(saved["state_dict"])
-        return int(saved["global_step"])
+        steps = int(saved["global_step"])
+        targets = {layer: target.shape for layer, target in saved["style_targets"].items()}
+        groups = [len(each["param_groups"]) for each in saved["optimizer_states"]]
     except Exception as error:  # torch raises many kinds on foreign bytes
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
         raise ConfigError(
             f"{state}: is not the state of such a run ({reason}); resume takes a state and the settings it had"
         ) from None
+    if targets != {layer: target.shape for layer, target in task.style_targets.items()}:
+        raise ConfigError(
+            f"{state}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
+            "style= that it was begun with"
+        )
+    if groups != [len(task.configure_optimizers()["optimizer"].param_groups)]:
+        raise ConfigError(
+            f"{state}: was begun with another optimizer; give task.optimizer=adam or muon as it was begun"
+        )
+    return steps
 
 
 def _continue_table(table: Any, steps_done: int) -> None:

@@ -99,7 +99,7 @@ def test_every_loss_term_is_in_the_csv_for_training_and_held_out_photographs(run
             assert sorted(values) == steps
             assert min(values.values()) > 0
     rates = [float(row["train/learning_rate"]) for row in found if row["train/learning_rate"]]
-    assert rates == pytest.approx([2e-3 * step / 50 for step in (1, 2, 3, 4)])  # it warms up
+    assert rates == pytest.approx([3e-3 * step / 50 for step in (1, 2, 3, 4)])  # it warms up
     assert any(row["train/images_per_second"] for row in found)
 
 
@@ -229,6 +229,20 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(
     assert train(stopped, *words, *change.split(), *mismatch) == 2
     assert capsys.readouterr().err.startswith("fststyle: error: ")
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("task.optimizer=adam", "was begun with another optimizer; give task.optimizer=adam or muon as it was begun"),
+        ("loss.style=mean", "was begun with another style term, at relu1_1"),
+    ],
+)
+def test_a_state_of_another_optimizer_or_style_term_is_refused(
+    change: str, message: str, stopped: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(stopped, *words, "resume=last", change) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_style_may_start_from_another(run: Path, tmp_path: Path, words: tuple[str, ...]) -> None:

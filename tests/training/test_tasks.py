@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils.data import DataLoader
 
-from fststyle.losses import PerceptualLoss, checkerboard_loss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
 from fststyle.networks.pretrained import random_weights
 from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
@@ -47,7 +47,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     judge = PerceptualLoss(encoder, **LOSSES[loss])
     targets = judge.style_targets(pictures(1, 2.0))
     judge.calibrate([pictures(3, 1.0)], targets)
-    paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0}
+    paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0, "optimizer": "adam"}
     return StyleTask(network, judge, targets, **{"compile": False, **paper, **options})
 
 
@@ -150,6 +150,32 @@ def weights_of(network: nn.Module) -> Iterator[Tensor]:
     for name, weight in network.named_parameters():
         if not name.endswith("conv.bias") or name == "decode.2.conv.bias":
             yield weight
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"style_samples": 0}, "style_samples is 0; expected at least 1, or null"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd'; expected adam or muon"),
+    ],
+)
+def test_what_a_style_task_cannot_use_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_training_samples_positions_and_validation_takes_all() -> None:
+    task = make(style_samples=7)
+    asked: list[int | None] = []
+
+    def judge(*_: Any, samples: int | None = None, **__: Any) -> LossTerms:
+        asked.append(samples)
+        return LossTerms(total=torch.zeros(()))
+
+    task.loss.forward = judge  # type: ignore[method-assign]
+    task.judge(pictures(2, 1.0), regularized=True)
+    task.judge(pictures(2, 1.0))
+    assert asked == [7, None]
 
 
 # --- optimizer and schedule -------------------------------------------------------------------------
@@ -320,8 +346,8 @@ class Spoiled(pl.Callback):
         self.weights[trainer.global_step] = weights
 
 
-def spoil(*steps: int, length: int = 5) -> tuple[StyleTask, Spoiled]:
-    task, spoiled = make(), Spoiled(*steps)
+def spoil(*steps: int, length: int = 5, **options: Any) -> tuple[StyleTask, Spoiled]:
+    task, spoiled = make(**options), Spoiled(*steps)
     trainer = pl.Trainer(
         max_steps=length,
         accelerator="cpu",
@@ -337,8 +363,11 @@ def spoil(*steps: int, length: int = 5) -> tuple[StyleTask, Spoiled]:
     return task, spoiled
 
 
-def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    task, spoiled = spoil(2)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(
+    optimizer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    task, spoiled = spoil(2, optimizer=optimizer)
     same = [
         all(torch.equal(a, b) for a, b in zip(spoiled.weights[n], spoiled.weights[n + 1], strict=True))
         for n in range(1, 5)
