@@ -20,6 +20,16 @@ the same value when style and output have equal size, as in the paper, and the m
 they do not. ``gram`` and ``style`` choose the divisors independently: ``gram`` one of ``none``,
 ``hw`` (1/M), ``chw`` (1/(C M)); ``style`` one of ``sum``, ``mean`` (1/N²), ``quarter`` (1/(4 N²)).
 
+``style="sliced"`` compares whole distributions of features instead of Gram matrices: the sliced Wasserstein distance
+(Heitz et al. 2021, eq. 3). Features of all positions are projected on 2 C directions, the channels and their cosine
+transform (DCT-II, orthonormal); along each, both sorted lists are subtracted, squared and averaged. A style target is
+then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUANTILES). An encoder of few channels
+leaves a network much freedom at equal Gram matrices, which shows as two-toned, embossed pictures; this takes most of
+it away.
+
+A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
+4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
+
 Total variation is the sum over the image of squared differences between neighbours (``squared``;
 Johnson's code), or of absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W.
 
@@ -39,6 +49,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fststyle.health import WINDOW, folded
@@ -46,11 +57,14 @@ from fststyle.networks.vgg import PhotographStatistics, VGGEncoder
 
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
-StyleForm = Literal["sum", "mean", "quarter"]
+StyleForm = Literal["sum", "mean", "quarter", "sliced"]
 StyleDivisor = Literal["none", "chw"]
 TVForm = Literal["squared", "l1"]
 Reduction = Literal["sum", "mean"]
 Layers = Sequence[str] | Mapping[str, float]
+
+#: Values that a sorted list of a style target is shortened to.
+QUANTILES = 128
 
 
 # --- pure functions -------------------------------------------------------------------------------
@@ -113,6 +127,60 @@ def style_loss(gram: Tensor, target: Tensor, form: StyleForm = "sum") -> Tensor:
     if form not in divisors:
         raise ValueError(f"style form is {form!r}; expected one of {', '.join(divisors)}")
     return (_precise(gram) - _precise(target)).square().sum((1, 2)).mean() / divisors[form]
+
+
+def projected(features: Tensor, samples: int | None = None) -> Tensor:
+    """Each position's features along 2 C directions: the channels, and their orthonormal DCT-II.
+
+    Args:
+        features: (B, C, H, W).
+        samples: take every k-th position in reading order, about so many in all, k and W without a common
+            divisor so that they are spread over rows and columns; None: all.
+
+    Returns:
+        (B, 2 C, positions), float32 or better.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        flat = _precise(features).flatten(2)
+        if samples:
+            every = max(1, flat.shape[-1] // samples)
+            while math.gcd(every, 2 * features.shape[-1]) > 1:  # odd too, for networks that upsample by 2
+                every += 1
+            flat = flat[:, :, ::every]
+        channels = flat.shape[1]
+        row = torch.arange(channels, device=flat.device, dtype=flat.dtype)
+        cosines = torch.cos(math.pi / channels * row[:, None] * (row + 0.5)) * math.sqrt(2 / channels)
+        cosines = torch.where(row[:, None] == 0, cosines / math.sqrt(2), cosines)
+        return torch.cat([flat, cosines @ flat], 1)
+
+
+def feature_quantiles(features: Tensor, count: int = QUANTILES) -> Tensor:
+    """The distribution of features, as ``sliced_wasserstein`` takes it: sorted lists in ``count`` means.
+
+    Args:
+        features: (B, C, H, W).
+
+    Returns:
+        (B, 2 C, count), rising along the last axis.
+    """
+    return F.adaptive_avg_pool1d(projected(features).sort(-1).values, count)
+
+
+def sliced_wasserstein(features: Tensor, target: Tensor, samples: int | None = None) -> Tensor:
+    """Squared sliced Wasserstein distance of features to a distribution (Heitz et al. 2021, eq. 3).
+
+    Args:
+        features: (B, C, H, W).
+        target: (B or 1, 2 C, Q), from ``feature_quantiles``.
+        samples: positions to take, as in ``projected``; sorting fewer is faster.
+
+    Returns:
+        (B,): mean over directions and positions of the squared difference of the sorted lists.
+    """
+    found = projected(features, samples).sort(-1).values
+    count = found.shape[-1]
+    wanted = F.interpolate(target.to(found), count, mode="linear" if count >= target.shape[-1] else "area")
+    return (found - wanted).square().mean((1, 2))
 
 
 def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reduction = "sum") -> Tensor:
@@ -201,7 +269,8 @@ class PerceptualLoss(nn.Module):
 
     Args:
         encoder: the frozen loss network; None for a loss without layers, such as of pixels alone.
-        content_layers, style_layers: names, or names with a weight ≥ 0 for each.
+        content_layers, style_layers: names, or names with a weight ≥ 0 for each; ``relu3_1/2`` is relu3_1 of the
+            picture at half its size.
         content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         content, gram, style, tv, tv_reduction: the conventions in the head of this file.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
@@ -246,7 +315,7 @@ class PerceptualLoss(nn.Module):
         if encoder is None and (self.content_layers or self.style_layers):
             raise ValueError("a loss over layers takes an encoder; found none")
         if encoder is not None:
-            encoder.check_layers([*self.content_layers, *self.style_layers])
+            encoder.check_layers(split_layer(name)[0] for name in (*self.content_layers, *self.style_layers))
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
@@ -286,12 +355,15 @@ class PerceptualLoss(nn.Module):
     @torch.no_grad()
     def content_targets(self, image: Tensor) -> dict[str, Tensor]:
         """Features to be reconstructed: layer to (B, C, H', W'), without graph."""
-        return self._encode(image, self.content_layers if self.weights["content"] else ())
+        return self.features(image, self.content_layers if self.weights["content"] else ())
 
     @torch.no_grad()
     def style_targets(self, image: Tensor) -> dict[str, Tensor]:
-        """Gram matrices to be matched: layer to (B, C, C), without graph."""
-        features = self._encode(image, self.style_layers if self.weights["style"] else ())
+        """Gram matrices (B, C, C) to be matched, or quantiles (B, 2 C, QUANTILES) where ``style`` is ``sliced``,
+        by layer, without graph."""
+        features = self.features(image, self.style_layers if self.weights["style"] else ())
+        if self.style == "sliced":
+            return {layer: feature_quantiles(value) for layer, value in features.items()}
         return {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
 
     def forward(
@@ -300,28 +372,33 @@ class PerceptualLoss(nn.Module):
         content: Mapping[str, Tensor] | None = None,
         style: Mapping[str, Tensor] | None = None,
         pixels: Tensor | None = None,
+        samples: int | None = None,
     ) -> LossTerms:
         """Judge ``output``.
 
         Args:
             output: (B, 3, H, W), RGB, [0, 1] meant.
             content: features per content layer, from ``content_targets`` or elsewhere.
-            style: Gram matrices per style layer, from ``style_targets``.
+            style: what ``style_targets`` gave, per style layer.
             pixels: (B, 3, H, W), for the pixel loss.
+            samples: positions per layer that a sliced style term takes, as in ``sliced_wasserstein``.
 
         Raises:
             ValueError: a balanced loss that was not calibrated.
         """
         content = content or {} if self.weights["content"] else {}
         style = style or {} if self.weights["style"] else {}
-        features = self._encode(output, {*content, *style})
+        features = self.features(output, {*content, *style})
         terms = LossTerms(total=torch.zeros((), device=output.device, dtype=_precise(output).dtype))
         for layer, target in content.items():
             value = content_loss(features[layer], target, self.content)
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
-            value = style_loss(gram_matrix(features[layer], self.gram), target, self.style)
+            if self.style == "sliced":
+                value = sliced_wasserstein(features[layer], target, samples).mean()
+            else:
+                value = style_loss(gram_matrix(features[layer], self.gram), target, self.style)
             if self.style_divisor == "chw":
                 value = value / features[layer][0].numel()
             terms.style[layer] = self._normalized(f"style/{layer}", value)
@@ -334,8 +411,22 @@ class PerceptualLoss(nn.Module):
             terms.total = terms.total + self.weights["pixel"] * terms.pixel
         return terms
 
-    def _encode(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
-        return self.encoder(image, layers) if self.encoder is not None else {}
+    def features(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Features by name: ``relu3_1/2`` is relu3_1 of the picture at half its size."""
+        by_factor: dict[int, list[str]] = {}
+        for name in layers if self.encoder is not None else ():
+            layer, factor = split_layer(name)
+            by_factor.setdefault(factor, []).append(layer)
+        found: dict[str, Tensor] = {}
+        for factor, wanted in by_factor.items():
+            if factor > 1 and min(image.shape[-2:]) < factor * (needed := 2 ** max(map(poolings, wanted))):
+                raise ValueError(
+                    f"a picture of {image.shape[-1]}×{image.shape[-2]} pixels is too small for layers at 1/{factor} of "
+                    f"its size; expected at least {factor * needed}, or other style_layers"
+                )
+            features = self.encoder(F.avg_pool2d(image, factor) if factor > 1 else image, wanted)  # type: ignore[misc]
+            found |= {layer if factor == 1 else f"{layer}/{factor}": value for layer, value in features.items()}
+        return found
 
     def _normalized(self, name: str, value: Tensor) -> Tensor:
         if not self.balanced:
@@ -391,6 +482,16 @@ class PerceptualLoss(nn.Module):
         self.normalizers = normalizers
         return normalizers
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """The layers at which the encoder knows nothing of photographs that this loss could be balanced by."""
+        known = self.encoder.photographs if self.encoder is not None else None
+        if known is None:
+            return [*self.content_layers, *self.style_layers]
+        style = known.quantiles if self.style == "sliced" else known.grams
+        missing = [layer for layer in self.content_layers if layer not in known.content]
+        return missing + [layer for layer in self.style_layers if layer not in style]
+
     def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
         known = self.encoder.photographs if self.encoder is not None else None
         if known is None:
@@ -404,8 +505,18 @@ class PerceptualLoss(nn.Module):
                 "without photographs, terms can be balanced only as means: content=mean, gram=hw or chw, "
                 "style_divisor=none, tv_reduction=mean"
             )
+        if self.unmeasured:
+            raise ValueError(
+                f"the encoder {self.encoder.name} has no measurements of photographs at "  # type: ignore[union-attr]
+                f"{', '.join(self.unmeasured)}; give photographs to calibrate the balanced loss on"
+            )
         normalizers = {f"content/{layer}": known.content[layer] for layer in self.content_layers}
         for layer, target in style.items():
+            if self.style == "sliced":
+                quantiles = known.quantiles[layer].to(target)
+                spread = known.quantile_energies[layer] - float(quantiles.square().mean())
+                normalizers[f"style/{layer}"] = float((quantiles - target).square().mean()) + spread
+                continue
             # The mean of |G - A|² over photographs' Gram matrices G is |E G - A|² + E |G|² - |E G|².
             divisor = target.shape[-1] if self.gram == "chw" else 1
             mean = known.grams[layer].to(target) / divisor
@@ -430,6 +541,8 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
         photographs: batches (B, 3, S, S) of different photographs, B ≥ 2.
     """
     layers = [layer for layer in encoder.layers if layer.startswith("relu")]
+    firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer.endswith("_1")]
+    view = PerceptualLoss(encoder, (), firsts, style="sliced")
     sums: dict[str, Tensor | float] = {}
     count, size = 0, 0
 
@@ -445,6 +558,9 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
             add(f"content/{layer}", content_loss(value, value.roll(1, 0)), len(batch))
             add(f"gram/{layer}", grams.mean(0, keepdim=True), len(batch))
             add(f"energy/{layer}", grams.square().sum((1, 2)).mean(), len(batch))
+        for layer, value in view.style_targets(batch).items():
+            add(f"quantiles/{layer}", value.mean(0, keepdim=True), len(batch))
+            add(f"quantile energy/{layer}", value.square().mean(), len(batch))
         add("squared", total_variation(batch, "squared", "mean"), len(batch))
         add("l1", total_variation(batch, "l1", "mean"), len(batch))
         add("pixel", pixel_loss(batch, other), len(batch))
@@ -455,11 +571,30 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
         content={layer: float(sums[f"content/{layer}"]) / count for layer in layers},
         grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in layers},  # type: ignore[union-attr]
         gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in layers},
+        quantiles={layer: (sums[f"quantiles/{layer}"] / count).float() for layer in firsts},  # type: ignore[union-attr]
+        quantile_energies={layer: float(sums[f"quantile energy/{layer}"]) / count for layer in firsts},
         tv={form: float(sums[form]) / count for form in ("squared", "l1")},
         pixel=float(sums["pixel"]) / count,
         size=size,
         count=count,
     )
+
+
+def poolings(layer: str) -> int:
+    """How often a VGG's layer has halved the picture: 2 for ``relu3_1``, 3 for ``pool3``."""
+    return int(layer[4]) - (0 if layer.startswith("pool") else 1)
+
+
+def split_layer(name: str) -> tuple[str, int]:
+    """``relu3_1/2`` as layer and factor by which the picture is reduced: ``("relu3_1", 2)``; 1 where there is none.
+
+    Raises:
+        ValueError: a factor that is not 2, 4, 8 or 16.
+    """
+    layer, slash, factor = name.partition("/")
+    if slash and factor not in ("2", "4", "8", "16"):
+        raise ValueError(f"layer {name!r} asks for a picture reduced by {factor!r}; expected /2, /4, /8 or /16")
+    return layer, int(factor) if slash else 1
 
 
 def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:

@@ -126,8 +126,8 @@ def step(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 
 
 def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -> Callable[[], object]:
-    """What ``fststyle train`` does with a batch, but for Lightning around it."""
-    loss = preset_loss(load_encoder("vgg16", encoder)).to(images.device)
+    """A training step of ``loss=balanced_relu4_3 task.optimizer=adam``, but for Lightning around it."""
+    loss = preset_loss(load_encoder("vgg16", encoder), "balanced_relu4_3").to(images.device)
     style = loss.style_targets(images[:1])
     loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
     task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile)

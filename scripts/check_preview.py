@@ -14,8 +14,8 @@ import json
 import statistics
 from pathlib import Path
 
-from fststyle.cli.parts import preset_loss
 from fststyle.images import load_image
+from fststyle.losses import PerceptualLoss
 from fststyle.networks.checkpoint import read_record
 from fststyle.networks.pretrained import load_encoder
 from fststyle.report.preview import cells, mean_term
@@ -37,8 +37,7 @@ def main() -> None:
         record = read_record(file)
         size = record["style"]["size"]
         painting = load_image(painting_file, size)
-        loss = preset_loss(encoder, style_weight=record["loss"]["style_weight"])
-        loss.calibrate(None, loss.style_targets(painting))
+        loss = PerceptualLoss.from_record(encoder, record)
         trained = {kind: mean_term(record["held_out"], kind) for kind in ("style", "content")}
         for iterations in chosen.iterations:
             made = [

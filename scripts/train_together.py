@@ -1,11 +1,13 @@
-"""Train one network on many styles at once, and write a model file for each: the shared start of the bundled styles.
+"""Train the bundled styles: many styles at once, and a model file for each.
 
-    python scripts/train_together.py --photographs FOLDER -o FOLDER NAME=PAINTING[@SIZE] …
+    python scripts/train_together.py --photographs FOLDER -o FOLDER 'NAME=PAINTING[@SIZE[*WEIGHT]]' …
+    python scripts/train_together.py --separate --init FOLDER --photographs FOLDER -o FOLDER 'NAME=PAINTING…' …
 
-Every style has norms of its own (conditional instance norm: Dumoulin, Shlens, Kudlur 2017) and all share the
-convolutions, so that each step teaches all of them what a brush stroke is. Each photograph of a batch gets a style
-of its own from the seeded sequence. The objective is ``loss=balanced`` with the bundled encoder. A style's file is
-an ordinary network with that style's norms; ``fststyle train style=NAME init_from=FILE`` goes on from it.
+At first every style has norms of its own (conditional instance norm: Dumoulin, Shlens, Kudlur 2017) and all share the
+convolutions, so that each step teaches all of them what a brush stroke is; each photograph of a batch gets a style of
+its own from the seeded sequence. With ``--separate`` each style goes on with convolutions of its own, a step for one
+style after the other. The objective is ``loss=balanced`` over ``encoder=slim``. A style's file is an ordinary
+network; ``fststyle train style=NAME init_from=FILE`` goes on from it.
 
 The run keeps its training checkpoint in the output folder and goes on from it when it is started again.
 """
@@ -20,10 +22,12 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fststyle.cli.parts import preset_loss
 from fststyle.images import (
@@ -35,13 +39,14 @@ from fststyle.images import (
     to_pixels,
     write_atomically,
 )
-from fststyle.losses import PerceptualLoss, checkerboard_loss, content_loss, gram_matrix, total_variation
+from fststyle.losses import PerceptualLoss, checkerboard_loss, content_loss, sliced_wasserstein, total_variation
 from fststyle.networks.blocks import InstanceNorm
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint
 from fststyle.networks.pretrained import file_sha256, load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.training import sources
 from fststyle.training.data import Photographs, centre_crop
+from fststyle.training.muon import Muon
 
 log = logging.getLogger("train_together")
 
@@ -91,59 +96,118 @@ def held_out(
 class Objective(nn.Module):
     """The balanced loss for a batch whose images have different styles."""
 
-    def __init__(self, paintings: list[Tensor], checkerboard_weight: float, **changes: float) -> None:
+    def __init__(
+        self, paintings: list[Tensor], factors: list[float], checkerboard_weight: float, **changes: Any
+    ) -> None:
         super().__init__()
         self.encoder = load_encoder("vgg19", "slim")
         self.losses, self.targets = [], []
-        for painting in paintings:
+        for painting, factor in zip(paintings, factors, strict=True):
             loss = preset_loss(self.encoder, **changes)
+            loss.weights["style"] *= factor
             self.targets.append(loss.style_targets(painting))
             loss.calibrate(None, self.targets[-1])
             self.losses.append(loss)
+        self.factors = torch.tensor([loss.weights["style"] for loss in self.losses])
         #: Gives conventions, weights, and the normalisers that no painting changes.
         self.first = self.losses[0]
-        self.content, self.style = self.first.content_layers, self.first.style_layers
         self.checkerboard_weight = checkerboard_weight
-        self.grams = {layer: torch.cat([target[layer] for target in self.targets]) for layer in self.style}
+        self.styles = {
+            layer: torch.cat([target[layer] for target in self.targets]) for layer in self.first.style_layers
+        }
         self.units = {
-            layer: torch.tensor([loss.normalizers[f"style/{layer}"] for loss in self.losses]) for layer in self.style
+            layer: torch.tensor([loss.normalizers[f"style/{layer}"] for loss in self.losses]) for layer in self.styles
         }
 
-    def forward(self, network: nn.Module, photographs: Tensor, styles: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, content and style term; photographs (B, 3, H, W), their styles (B,)."""
+    def forward(
+        self, network: nn.Module, weights: dict[str, Tensor], photographs: Tensor, styles: Tensor, norms: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
+        and the norms to use (B,)."""
         first = self.first
         wanted = first.content_targets(photographs)
-        ConditionalNorm.styles = styles
-        output = network(photographs)
-        features = self.encoder(output, {*self.content, *self.style})
-        content = torch.zeros(())
-        for layer, weight in self.content.items():
+        ConditionalNorm.styles = norms
+        output = functional_call(network, weights, (photographs,))
+        features = first.features(output, {*first.content_layers, *self.styles})
+        content, style = torch.zeros(()), torch.zeros(len(styles))
+        for layer, weight in first.content_layers.items():
             term = content_loss(features[layer], wanted[layer], first.content)
             content = content + weight * term / first.normalizers[f"content/{layer}"]
-        style = torch.zeros(())
-        for layer, weight in self.style.items():
-            distance = (gram_matrix(features[layer], first.gram) - self.grams[layer][styles]).square().mean((1, 2))
-            style = style + weight * (distance / self.units[layer][styles]).mean()
+        for layer, weight in first.style_layers.items():
+            distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
+            style = style + weight * distance / self.units[layer][styles]
         tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
-        total = first.weights["content"] * content + first.weights["style"] * style + first.weights["tv"] * tv
-        return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.detach()
+        total = first.weights["content"] * content + (self.factors[styles] * style).mean() + first.weights["tv"] * tv
+        return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.mean().detach()
+
+
+def without_folders(word: str) -> str:
+    """``wave=pictures/wave.jpg@640`` as ``wave=wave.jpg@640``."""
+    name, equals, path = word.rpartition("=")
+    return f"{name}{equals}{Path(path).name if '/' in path else path}"
+
+
+class Trained:
+    """A conditional network on the way, for all styles or for one, with its optimizer and moving average."""
+
+    def __init__(self, states: list[dict[str, Tensor]], count: int, width: int, rate: float) -> None:
+        self.network = conditional(TransformNet(width=width), count).to(memory_format=torch.channels_last)
+        if states:  # shared convolutions are the first one's
+            self.network.load_state_dict(
+                {
+                    key: torch.stack([state[key] for state in states]) if ".norm." in key else states[0][key]
+                    for key in self.network.state_dict()
+                }
+            )
+        self.optimizer = Muon(self.network.parameters(), lr=rate)
+        self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        optimizer = self.optimizer.state_dict()
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": optimizer,
+            "average": self.average,
+            "step": self.step,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self.step = state["average"], state["step"]
+
+    def advance(self, rate: float, decay: float) -> None:
+        """One step of the optimizer with the gradients that there are, unless they are not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)):
+            self.optimizer.step()
+        self.step += 1
+        with torch.no_grad():
+            for key, value in self.network.state_dict().items():
+                self.average[key].lerp_(value, 1 - min(decay, self.step / (self.step + 10)))
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("styles", nargs="+", metavar="NAME=PAINTING[@SIZE]", help="size: longer side, 880 by default")
+    options.add_argument(
+        "styles", nargs="+", metavar="NAME=PAINTING[@SIZE[*WEIGHT]]", help="as style.size, style.weight"
+    )
     options.add_argument("--photographs", required=True, metavar="FOLDER")
     options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
+    options.add_argument("--separate", action="store_true", help="a network of its own for each style")
+    options.add_argument("--init", type=Path, metavar="FOLDER", help="of the model files to go on from")
     options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
-    options.add_argument("--size", type=int, default=128, help="of the crops, pixels")
-    options.add_argument("--scale", type=float, nargs=2, default=(0.2, 0.8), help="sides of crops, as data.scale")
-    options.add_argument("--batch", type=int, default=4)
-    options.add_argument("--rate", type=float, default=2e-3, help="Adam's learning rate; cosine to 0")
+    options.add_argument("--size", type=int, default=192, help="of the crops, pixels")
+    options.add_argument("--scale", type=float, nargs=2, default=(0.3, 1.0), help="sides of crops, as data.scale")
+    options.add_argument("--batch", type=int, default=3)
+    options.add_argument("--rate", type=float, default=3e-3, help="Muon's learning rate; cosine to 0")
     options.add_argument("--width", type=int, default=16)
     options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--checkerboard", type=float, default=1000.0)
-    options.add_argument("--average", type=float, default=0.995, help="decay of the moving average that is written")
+    options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--compile", action="store_true")
@@ -153,25 +217,30 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
 
-    names, files, sizes = [], [], []
+    names, files, sizes, factors = [], [], [], []
     for entry in chosen.styles:
         name, _, rest = entry.partition("=")
-        file, _, size = rest.partition("@")
-        names.append(name), files.append(file), sizes.append(int(size or 880))
+        file, _, rest = rest.partition("@")
+        size, _, factor = rest.partition("*")
+        names.append(name), files.append(file), sizes.append(int(size or 640)), factors.append(float(factor or 1))
     paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
     given = {"style_weight": chosen.style_weight, "tv_weight": chosen.tv_weight}
     changes = {name: weight for name, weight in given.items() if weight is not None}
-    objective = Objective(paintings, chosen.checkerboard, **changes)
-    network = conditional(TransformNet(width=chosen.width), len(names)).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(network.parameters(), lr=chosen.rate, fused=True)
-    average = {key: value.clone() for key, value in network.state_dict().items()}
+    objective = Objective(paintings, factors, chosen.checkerboard, **changes)
+    states = []
+    if chosen.init:
+        states = [load_checkpoint(chosen.init / f"{name}.safetensors").network.state_dict() for name in names]
+    if chosen.separate:
+        trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate) for at in range(len(names))]
+    else:
+        trained = [Trained(states, len(names), chosen.width, chosen.rate)]
     step, elapsed = 0, 0.0
     checkpoint = chosen.output / "checkpoint.pt"
     if checkpoint.is_file():
         saved = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average, step, elapsed = saved["average"], saved["step"], saved["elapsed"]
+        for each, state in zip(trained, saved["trained"], strict=True):
+            each.load(state)
+        step, elapsed = saved["step"], saved["elapsed"]
         log.info("going on from step %d", step)
     photographs = Photographs(
         sources.folder(chosen.photographs), chosen.size, chosen.batch, workers=1, seed=chosen.seed, scale=chosen.scale
@@ -182,12 +251,12 @@ def main() -> None:
 
     @torch.no_grad()
     def write() -> None:
-        state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-        state |= {"step": step, "elapsed": elapsed}
+        state = {"trained": [each.state() for each in trained], "step": step, "elapsed": elapsed}
         write_atomically(checkpoint, lambda file: torch.save(state, file))
         rows = []
         for index, name in enumerate(names):
-            one = of_style(average, index, chosen.width)
+            own = trained[index if chosen.separate else 0]
+            one = of_style(own.average, 0 if chosen.separate else index, chosen.width)
             loss = objective.losses[index]
             record = {
                 "kind": "style",
@@ -196,18 +265,16 @@ def main() -> None:
                     "image": Path(files[index]).name,
                     "sha256": file_sha256(files[index]),
                     "size": sizes[index],
-                    "together_with": [other for other in names if other != name],
+                    "together_with": [] if chosen.separate else [other for other in names if other != name],
                 },
                 "encoder": objective.encoder.record,
                 "held_out": held_out(one, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
-                "steps": step,
-                "images": step * chosen.batch,
+                "steps": own.step,
+                "images": own.step * chosen.batch,
                 "seconds": round(elapsed),
                 "seed": chosen.seed,
-                "command": shlex.join(
-                    ["python", "scripts/train_together.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
-                ),
+                "command": shlex.join(["python", "scripts/train_together.py", *map(without_folders, sys.argv[1:])]),
                 "created": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "licence": "Apache-2.0",
             }
@@ -219,27 +286,26 @@ def main() -> None:
     forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
     began, order = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
     queue: list[int] = []
-    sums, first = torch.zeros(2), step
+    sums = torch.zeros(2)
     for batch in photographs.batches_from(step):
         elapsed = time.perf_counter() - began
         if elapsed > chosen.minutes * 60:
             break
-        while len(queue) < chosen.batch:
+        needed = 1 if chosen.separate else chosen.batch
+        while len(queue) < needed:
             queue += torch.randperm(len(names), generator=order).tolist()
-        styles, queue = torch.tensor(queue[: chosen.batch]), queue[chosen.batch :]
-        rate = min(1, (step - first + 1) / 50) * 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
-        optimizer.param_groups[0]["lr"] = chosen.rate * rate
-        total, content, style = forward(network, batch.contiguous(memory_format=torch.channels_last), styles)
-        optimizer.zero_grad()
+        styles, queue = torch.tensor(queue[:needed]).expand(chosen.batch), queue[needed:]
+        own = trained[int(styles[0]) if chosen.separate else 0]
+        norms = torch.zeros_like(styles) if chosen.separate else styles
+        weights = dict(own.network.named_parameters())
+        own.network.zero_grad()
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        total, content, style = forward(trained[0].network, weights, batch, styles, norms)
         total.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-        if torch.isfinite(norm):
-            optimizer.step()
+        rise = min(1, (own.step + 1) / 50)
+        fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
+        own.advance(chosen.rate * rise * fall, chosen.average)
         step += 1
-        with torch.no_grad():
-            decay = min(chosen.average, step / (step + 10))
-            for key, value in network.state_dict().items():
-                average[key].lerp_(value, 1 - decay)
         sums += torch.stack([content, style])
         if step % 50 == 0:
             log.info("step %d, %.0f s: content %.3f, style %.4f", step, elapsed, *(sums / 50).tolist())

@@ -322,6 +322,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
     assert (config.data.size, config.data.batch_size, config.trainer.accumulate_grad_batches) == (256, 4, 1)
     assert config.data.source.repository == "detection-datasets/coco"
     assert (config.task.learning_rate, config.task.schedule, config.task.warmup) == (1e-3, "none", 0)
+    assert config.task.optimizer == "adam"
     assert (config.encoder.architecture, config.encoder.weights) == ("vgg16", "features")
     assert list(config.loss.content_layers) == ["relu2_2"]
     assert list(config.loss.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]

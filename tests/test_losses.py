@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
@@ -17,12 +18,16 @@ from torch import Tensor
 
 from fststyle.images import to_image
 from fststyle.losses import (
+    QUANTILES,
     PerceptualLoss,
     checkerboard_loss,
     content_loss,
+    feature_quantiles,
     gram_matrix,
     measure_photographs,
     pixel_loss,
+    projected,
+    sliced_wasserstein,
     style_loss,
     total_variation,
 )
@@ -791,6 +796,119 @@ def test_a_loss_is_rebuilt_from_its_record(encoder: VGGEncoder, images: Tensor, 
     again = PerceptualLoss.from_record(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
     terms = [each(images, content=each.content_targets(images.flip(0)), style=style).total for each in (loss, again)]
     torch.testing.assert_close(terms[0], terms[1], rtol=1e-6, atol=0)
+
+
+# --- sliced Wasserstein, and layers of a reduced picture --------------------------------------------
+
+
+def test_directions_are_the_channels_and_an_orthonormal_turn_of_them() -> None:
+    features = torch.randn(2, 6, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = projected(features)
+    assert found.shape == (2, 12, 20)
+    torch.testing.assert_close(found[:, :6], features.flatten(2))
+    torch.testing.assert_close(found[:, 6], features.flatten(2).sum(1) / math.sqrt(6))  # the cosine of frequency 0
+    turned = found[:, 6:] @ found[:, 6:].transpose(1, 2)
+    torch.testing.assert_close(turned.diagonal(dim1=1, dim2=2).sum(1), features.square().sum((1, 2, 3)))
+
+
+def test_sliced_wasserstein_of_two_small_maps() -> None:
+    # Sorted: 1 2 and 3 5 against 0 2 and 1 1. Sum and difference over sqrt(2): 4 7 against 1 3, -3 -2 against -1 1.
+    # Squares: 1 0, 4 16; (9 + 16) / 2; (4 + 9) / 2; over 4 directions of 2 positions.
+    expected = (1 + 0 + 4 + 16 + 25 / 2 + 13 / 2) / 8
+    target = projected(TARGET).sort(-1).values
+    torch.testing.assert_close(sliced_wasserstein(FEATURES, target), torch.tensor([expected]))
+
+
+def test_sliced_wasserstein_sees_values_and_not_their_places() -> None:
+    generator = torch.Generator().manual_seed(2)
+    features = torch.rand(1, 4, 16, 16, generator=generator)
+    shuffled = features.flatten(2)[:, :, torch.randperm(256, generator=generator)].view_as(features)
+    target = feature_quantiles(features)
+    assert target.shape == (1, 8, QUANTILES)
+    assert (target.diff(dim=-1) >= 0).all()
+    assert sliced_wasserstein(shuffled, target).item() == pytest.approx(sliced_wasserstein(features, target).item())
+    assert sliced_wasserstein(features, target).item() < 1e-4
+    assert sliced_wasserstein(features + 0.5, target).item() == pytest.approx(
+        0.25, rel=0.01
+    )  # a shift of every channel
+    smaller = features[..., ::2, ::2]  # fewer positions than quantiles
+    assert sliced_wasserstein(smaller, target).item() < 5e-3
+
+
+def test_a_sample_of_positions_covers_rows_and_columns() -> None:
+    places = torch.arange(64 * 48.0).view(1, 1, 64, 48)
+    seen = projected(places, samples=300)[0, 0].long()
+    assert 200 <= len(seen) <= 400
+    assert set((seen // 48).tolist()) == set(range(64))
+    assert set((seen % 48).tolist()) == set(range(48))
+    assert len({(int(i) // 48 % 4, int(i) % 4) for i in seen}) == 16  # every place of two upsamplings by 2
+
+
+def test_two_distributions_of_one_gram_matrix_are_told_apart() -> None:
+    even = torch.tensor([[[[1.0, 1.0, 1.0, 1.0]]]])
+    spiked = torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]])
+    torch.testing.assert_close(gram_matrix(even), gram_matrix(spiked))
+    assert sliced_wasserstein(even, feature_quantiles(spiked, 4)).item() > 0.9
+
+
+def test_a_layer_of_the_picture_at_half_its_size(encoder: VGGEncoder, images: Tensor) -> None:
+    loss = PerceptualLoss(encoder, ["relu2_2/2"], ["relu1_2", "relu1_2/2"], style="sliced")
+    half = torch.nn.functional.avg_pool2d(images, 2)
+    torch.testing.assert_close(loss.content_targets(images)["relu2_2/2"], encoder(half, ["relu2_2"])["relu2_2"])
+    targets = loss.style_targets(images)
+    assert targets.keys() == {"relu1_2", "relu1_2/2"}
+    torch.testing.assert_close(targets["relu1_2/2"], feature_quantiles(encoder(half, ["relu1_2"])["relu1_2"]))
+    terms = loss(images, loss.content_targets(images.flip(0)), loss.style_targets(images[:1])).scalars()
+    assert {"content/relu2_2/2", "style/relu1_2", "style/relu1_2/2"} <= terms.keys()
+
+
+def test_a_picture_too_small_for_its_half_is_refused(encoder: VGGEncoder) -> None:
+    loss = PerceptualLoss(encoder, style_layers=["relu3_3/2"], style="sliced")
+    assert loss.style_targets(torch.rand(1, 3, 8, 8))["relu3_3/2"].shape[-1] == QUANTILES
+    with pytest.raises(ValueError, match=r"^a picture of 9×7 pixels is too small for layers at 1/2 .* at least 8,"):
+        loss.style_targets(torch.rand(1, 3, 7, 9))
+
+
+@pytest.mark.parametrize("name", ["relu1_2/3", "relu1_2/", "relu1_2/1"])
+def test_a_reduction_that_is_no_power_of_two_is_refused(name: str, encoder: VGGEncoder) -> None:
+    with pytest.raises(ValueError, match=r"expected /2, /4, /8 or /16"):
+        PerceptualLoss(encoder, style_layers=[name])
+
+
+def test_what_the_encoder_knows_balances_distributions_too(encoder: VGGEncoder, painting: Tensor) -> None:
+    photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    settings: dict[str, Any] = {"balanced": True, "style": "sliced", "tv": "l1", "tv_reduction": "mean"}
+    settings |= {"tv_weight": 1.0, "pixel_weight": 1.0, "style_layers": ["relu1_1", "relu3_1", "relu2_1/2"]}
+    loss = PerceptualLoss(encoder, **settings)
+    style = loss.style_targets(painting)
+    measured = loss.calibrate(photographs, style)
+    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
+    assert known.keys() == measured.keys()
+    for name, value in measured.items():
+        assert known[name] == pytest.approx(value, rel=0.03), name  # quantiles are means of a few positions
+    lacking = PerceptualLoss(knowing(encoder, photographs), **settings | {"style_layers": ["relu1_2"]})
+    with pytest.raises(ValueError, match="no measurements of photographs at relu1_2;"):
+        lacking.calibrate(None, lacking.style_targets(painting))
+
+
+@pytest.mark.parametrize(
+    ("settings", "layers"),
+    [
+        ({"style": "mean", "style_layers": ["relu1_1", "relu1_1/2"]}, ["relu1_1/2"]),
+        ({"style": "mean", "content_layers": ["relu3_3/2"]}, ["relu3_3/2"]),
+        ({"style": "sliced", "style_layers": ["relu1_1/2"]}, []),
+    ],
+)
+def test_what_the_encoder_does_not_know_is_named(
+    settings: dict[str, Any], layers: list[str], encoder: VGGEncoder, painting: Tensor
+) -> None:
+    known = knowing(encoder, [torch.rand(2, 3, 40, 40)])
+    loss = PerceptualLoss(known, balanced=True, tv="l1", tv_reduction="mean", **settings)
+    assert loss.unmeasured == layers
+    if layers:
+        with pytest.raises(ValueError, match=f"no measurements of photographs at {layers[0]}"):
+            loss.calibrate(None, loss.style_targets(painting))
+        loss.calibrate([torch.rand(2, 3, 40, 40)], loss.style_targets(painting))
 
 
 # --- what a network must not do -------------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     paintings = {"rain": astronaut[200:264, 200:264], "snow": 255 - astronaut[100:164, 100:164]}
     for name, part in paintings.items():
         save_image(part.copy(), tmp_path / f"{name}.png")
-    words = [f"{name}={tmp_path / name}.png@64" for name in paintings]
+    words = [f"rain={tmp_path / 'rain.png'}@64", f"snow={tmp_path / 'snow.png'}@64*0.5"]
     words += ["--photographs", str(photographs), "--photo", str(sorted(photographs.iterdir())[0]), "--size", "32"]
     words += ["--width", "4", "--batch", "2", "--every", "2", "-o", str(tmp_path / "out")]
     together = script("train_together")
@@ -176,13 +176,23 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     together.main()
     made = {name: load_checkpoint(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
     assert made["rain"].record["steps"] == 6
-    assert made["rain"].style_targets["relu5_1"].shape == (1, 128, 128)
+    assert "rain=rain.png@64 'snow=snow.png@64*0.5' --photographs" in made["rain"].record["command"]
+    weights = [made[name].record["loss"]["style_weight"] for name in paintings]
+    assert weights[1] == weights[0] / 2
+    assert made["rain"].style_targets["relu5_1/2"].shape == (1, 256, 128)
     rain, snow = (made[name].network.state_dict() for name in paintings)
     assert all(torch.equal(rain[key], snow[key]) for key in rain if ".norm." not in key)
     assert not torch.equal(rain["encode.0.norm.bias"], snow["encode.0.norm.bias"])
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.2"])
     together.main()
     assert load_checkpoint(tmp_path / "out" / "rain.safetensors").record["steps"] > 6
+    words += ["-o", str(tmp_path / "own"), "--separate", "--init", str(tmp_path / "out"), "--minutes", "0.1"]
+    monkeypatch.setattr(sys, "argv", ["train_together.py", *words])
+    together.main()
+    made = {name: load_checkpoint(tmp_path / "own" / f"{name}.safetensors") for name in paintings}
+    rain, snow = (made[name].network.state_dict() for name in paintings)
+    assert not any(torch.equal(rain[key], snow[key]) for key in rain if key.endswith("conv.weight"))
+    assert {made[name].record["steps"] for name in paintings} <= {2, 3, 4}  # in turn
 
 
 def test_the_demo_shows_every_photograph_once_beside_every_style(

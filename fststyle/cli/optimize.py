@@ -33,7 +33,7 @@ MODES = {
     "swap": (True, True),
 }
 #: Where an optimisation may start; anything else is a file.
-STARTS = ("content", "noise", "gray", "style")
+STARTS = ("recolored", "content", "noise", "gray", "style")
 
 
 @dataclass
@@ -105,6 +105,10 @@ def _check(cfg: DictConfig) -> None:
             raise ConfigError(f"{key} is {cfg[key]!r}; expected a whole number of at least 1, or null")
     if cfg.preserve_color != "none" and cfg.mode not in ("transfer", "swap"):
         raise ConfigError(f"preserve_color={cfg.preserve_color} goes with mode=transfer or swap; found mode={cfg.mode}")
+    if cfg.start == "recolored" and not all(MODES[cfg.mode]):
+        raise ConfigError(
+            f"start=recolored takes a photograph and a painting; mode={cfg.mode} has one of them; use start=noise"
+        )
     if cfg.mode == "texture" and cfg.start == "content":
         raise ConfigError("mode=texture has no content to start from; use start=noise, gray, style or a file")
     if cfg.mode == "swap":

@@ -80,8 +80,11 @@ def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     from hydra.utils import instantiate
 
+    from fststyle.losses import split_layer
+
     kept = {key: value for key, value in settings.items() if key not in changes}
-    missing = [layer for layer in kept.get("style_layers") or () if encoder is not None and layer not in encoder.layers]
+    layers = [split_layer(name)[0] for name in kept.get("style_layers") or ()]
+    missing = [layer for layer in layers if encoder is not None and layer not in encoder.layers]
     if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
         raise ConfigError(
             f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks {missing[0]}, which this loss needs; "
@@ -103,12 +106,13 @@ def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet
 def balance(loss: Any, cfg: DictConfig, data: Any, style: Any, device: Any, quiet: bool = False) -> None:
     """Calibrate a balanced loss for a painting, or for none, on the device that both are on.
 
-    On what the encoder knows of photographs; or on ``data``, where the user named some or it knows none.
+    On what the encoder knows of photographs; or on ``data``, where the user named some or it knows too little.
     """
     if not loss.balanced:
         return
     style_targets = {} if style is None else loss.style_targets(style)
-    if loss.encoder.photographs is not None and not any(word.startswith("data=") for word in typed()):
+    known = loss.encoder is not None and loss.encoder.photographs is not None and not loss.unmeasured
+    if known and not any(word.startswith("data=") for word in typed()):
         calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
     else:
         batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))

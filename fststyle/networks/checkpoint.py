@@ -1,10 +1,10 @@
 """One file: weights, and everything that rebuilds and explains them.
 
 A checkpoint is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
-for a style, the Gram matrices that it was trained against under ``style_targets.`` (upper triangle,
-float32), so that loss, comparison and continued training need no painting; for style swap, which runs
-an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON text, the record, under
-``fststyle``. Nothing in it is ever unpickled or executed.
+for a style, what it was trained against under ``style_targets.`` (the upper triangle of Gram matrices in
+float32, or quantiles in float16), so that loss, comparison and continued training need no painting; for
+style swap, which runs an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON
+text, the record, under ``fststyle``. Nothing in it is ever unpickled or executed.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Checkpoint:
     """A loaded checkpoint.
 
     ``network`` is in evaluation mode, float32, on the CPU; ``record`` tells how it came to be;
-    ``style_targets`` maps layers to Gram matrices (1, C, C) for kind ``style``; ``encoder`` has the
-    weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
+    ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``;
+    ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
     """
 
     network: nn.Module
@@ -69,7 +69,7 @@ def save_checkpoint(
         path: the ``.safetensors`` file.
         network: one of ``NETWORKS``, with its constructor's arguments in ``network.config``.
         record: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
-        style_targets: layer to Gram matrix (1, C, C).
+        style_targets: layer to Gram matrix (1, C, C), or to quantiles (1, 2 C, Q).
         dtype: of the network's weights, ``float16`` or ``float32``.
         encoder: weights that the network needs to run (``networks.styleswap.carried``); they get the same
             dtype, but for ``preprocess``, which stays float32.
@@ -86,12 +86,28 @@ def save_checkpoint(
         if value.is_floating_point():
             value = value.to(getattr(torch, dtype))
         tensors[f"network.{key}"] = value.detach().cpu().contiguous()
-    tensors |= {f"style_targets.{layer}": fold(gram) for layer, gram in (style_targets or {}).items()}
+    for layer, target in (style_targets or {}).items():
+        whole = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
+        tensors[f"style_targets.{layer}"] = fold(target) if whole else compact(target[0])
     for key, value in (encoder or {}).items():
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
     described = {"network": {"class": name, "arguments": network.config, "dtype": dtype}}
     write_tensors(path, tensors, {**record, **described})
+
+
+def _target(values: Tensor) -> Tensor:
+    """A style target as ``Checkpoint`` has it."""
+    if values.dim() == 1:
+        return unfold(values)
+    if values.dim() != 2 or values.shape[0] % 2:
+        raise CheckpointError(f"a style target has the shape {tuple(values.shape)}; expected (2 C, quantiles)")
+    return values[None].float()
+
+
+def compact(values: Tensor) -> Tensor:
+    """In float16, where its range suffices."""
+    return (values.half() if values.abs().max() < 6e4 else values.float()).cpu().contiguous()
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -185,7 +201,7 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
         targets = {
-            key.removeprefix("style_targets."): unfold(value)
+            key.removeprefix("style_targets."): _target(value)
             for key, value in tensors.items()
             if key.startswith("style_targets.")
         }

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from fststyle import resources
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
-from fststyle.networks.checkpoint import CheckpointError, fold, read_record, shipped, unfold, write_tensors
+from fststyle.networks.checkpoint import CheckpointError, compact, fold, read_record, shipped, unfold, write_tensors
 from fststyle.networks.vgg import (
     ARCHITECTURES,
     WIDTHS,
@@ -138,6 +138,14 @@ def load_encoder(
     return encoder if normalize is None else _normalize(encoder, normalize, cached=path is not None)
 
 
+#: Bundled files of earlier versions, by SHA-256, to the one that has their weights, and more measurements beside them.
+SAME_WEIGHTS = {
+    "2eaa5dc69dce42d8748c1cb1b0543764fac39d8d3cf657ce13d753db71d00867": (
+        "5395536a642e3804feeaec1c6f23345b61cb49f0aeb724b8b37aabd06eb99423"
+    )
+}
+
+
 def encoder_of(
     record: Mapping[str, Any],
     weights: str | os.PathLike[str] | None = None,
@@ -168,7 +176,7 @@ def encoder_of(
             f"{record['name']} was trained with filters scaled on photographs; give their folder: --normalize FOLDER"
         )
     encoder = load_encoder(told["architecture"], weights, told["pooling"], told["padding"], normalize)
-    if encoder.digest != told["sha256"]:
+    if encoder.digest not in (told["sha256"], SAME_WEIGHTS.get(told["sha256"])):
         raise WeightsError(
             f"{weights}: has the SHA-256 {encoder.digest[:12]}…, {record['name']} was trained with "
             f"{told['sha256'][:12]}…; give that file with --encoder FILE"
@@ -308,7 +316,8 @@ def save_encoder(
     tensors = {key: value.half().cpu().contiguous() for key, value in encoder.weights().items()}
     tensors |= {f"preprocess.{part}": getattr(encoder, f"preprocess_{part}") for part in ("weight", "bias")}
     tensors |= {f"photographs.gram.{layer}": fold(gram) for layer, gram in photographs.grams.items()}
-    measured = {key: value for key, value in vars(photographs).items() if key != "grams"}
+    tensors |= {f"photographs.quantiles.{name}": compact(value[0]) for name, value in photographs.quantiles.items()}
+    measured = {key: value for key, value in vars(photographs).items() if key not in ("grams", "quantiles")}
     described = {"architecture": encoder.architecture, "padding": encoder.padding, "photographs": measured}
     write_tensors(path, tensors, {**record, **described})
 
@@ -324,9 +333,14 @@ def _read_statistics(path: Path) -> PhotographStatistics | None:
     measured = _encoder_record(path).get("photographs")
     if measured is None:
         return None
-    prefix = "photographs.gram."
-    grams = {key.removeprefix(prefix): unfold(value) for key, value in load_file(path).items() if prefix in key}
-    return PhotographStatistics(grams=grams, **measured)
+    tensors = load_file(path)
+
+    def named(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+    grams = {layer: unfold(value) for layer, value in named("photographs.gram.").items()}
+    quantiles = {name: value[None].float() for name, value in named("photographs.quantiles.").items()}
+    return PhotographStatistics(grams=grams, quantiles=quantiles, **measured)
 
 
 # --- downloads ------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -45,6 +45,9 @@ class PhotographStatistics:
         content: layer to the mean squared feature difference of two photographs, Σ(F-P)² / (C H W).
         grams: layer to the mean Gram matrix F Fᵀ / (H W), (1, C, C).
         gram_energies: layer to the mean of the Gram matrices' squared Frobenius norm.
+        quantiles: layer to the mean of ``losses.feature_quantiles``, (1, 2 C, Q); of the first layers of every
+            block, also for the photograph at half its size (``relu1_1/2``).
+        quantile_energies: the same names to the mean square of the quantiles.
         tv: ``squared`` and ``l1`` to the total variation per value, Σ / (C H W).
         pixel: the mean squared difference of two photographs.
         size: of the photographs, pixels.
@@ -58,6 +61,8 @@ class PhotographStatistics:
     pixel: float
     size: int
     count: int
+    quantiles: dict[str, Tensor] = field(default_factory=dict)
+    quantile_energies: dict[str, float] = field(default_factory=dict)
 
 
 class VGGEncoder(nn.Module):

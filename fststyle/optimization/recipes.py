@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fststyle.color import match_color
 from fststyle.losses import LossTerms, PerceptualLoss
 from fststyle.networks import styleswap
 from fststyle.optimization.optimize import Objective, Optimization
@@ -22,17 +23,17 @@ def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str,
     Args:
         loss: weighs the two.
         content: (1, 3, H, W).
-        style: a picture of any size, or style targets (Gram matrices), such as a checkpoint's.
+        style: a picture of any size, or style targets, such as a checkpoint's.
     """
     features = loss.content_targets(content)
-    grams = style if isinstance(style, Mapping) else loss.style_targets(style)
-    return lambda image: loss(image, content=features, style=grams)
+    targets = style if isinstance(style, Mapping) else loss.style_targets(style)
+    return lambda image: loss(image, content=features, style=targets)
 
 
 def texture(loss: PerceptualLoss, source: Tensor) -> Objective:
     """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015)."""
-    grams = loss.style_targets(source)
-    return lambda image: loss(image, style=grams)
+    targets = loss.style_targets(source)
+    return lambda image: loss(image, style=targets)
 
 
 def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
@@ -98,7 +99,8 @@ def starting_image(
     """Where an optimisation starts: an image (1, 3, H, W) in [0, 1].
 
     Args:
-        kind: ``noise``, ``gray``, ``content`` or ``style`` (Gatys 2016, Figure 6).
+        kind: ``noise``, ``gray``, ``content`` or ``style`` (Gatys 2016, Figure 6), or ``recolored``, the content with
+            the mean and covariance of the style's colours: pixels reach another palette only slowly.
         size: height and width in pixels; pictures are brought to it.
         content, style: (1, 3, H', W'), for the kinds of that name.
         deviation: of the noise, which is Gaussian. Gatys' texture code uses 1/255.
@@ -114,10 +116,12 @@ def starting_image(
         return (mean + deviation * torch.randn(1, 3, *size, generator=generator)).clamp(0, 1)
     if kind == "gray":
         return torch.full((1, 3, *size), 0.5)
-    pictures = {"content": content, "style": style}
+    pictures = {"recolored": None, "content": content, "style": style}
+    if kind == "recolored" and content is not None and style is not None:
+        pictures["recolored"] = match_color(content, style)
     picture = pictures.get(kind)
     if kind not in pictures or picture is None:
-        raise ValueError(f"start is {kind!r}; expected noise, gray, content, style or a picture file")
+        raise ValueError(f"start is {kind!r}; expected recolored, noise, gray, content, style or a picture file")
     return resized(picture, size)
 
 

@@ -133,8 +133,8 @@ def measure(
     stylizer = Stylizer(style.checkpoint.network, style.checkpoint.record, device)
     content = load_image(photo, size).to(stylizer.device)
     loss = style.loss.to(stylizer.device)
-    grams = {layer: gram.to(stylizer.device) for layer, gram in style.checkpoint.style_targets.items()}
-    objective = transfer(loss, content, grams)
+    targets = {layer: target.to(stylizer.device) for layer, target in style.checkpoint.style_targets.items()}
+    objective = transfer(loss, content, targets)
     output, seconds = _timed_pass(stylizer, content)
     save_image(content, stem.with_name(f"{stem.name}_photo.png"))
     save_image(output, stem.with_name(f"{stem.name}_fast.png"))

@@ -296,7 +296,7 @@ class Photographs(pl.LightningDataModule):
         batch_size: int = 4,
         workers: int = 2,
         seed: int = 0,
-        scale: Scale = (0.2, 0.8),
+        scale: Scale = (0.3, 1.0),
         held_out: int = 32,
         max_unreadable: float = 0.05,
         buffer: int = 1000,

@@ -108,8 +108,8 @@ def test_a_preview_is_not_overwritten_unasked(
     folder = tmp_path / "sheet"
     folder.mkdir()
     (folder / "index.html").write_text("mine")
-    words = ["preview", str(photo), f"style.image={painting}", f"output={folder}", "size=32", "iterations=1"]
-    words += ["factors=[1]", "style_sizes=[32]"]
+    words = ["preview", str(photo), f"style.image={painting}", f"output={folder}", "size=48", "iterations=1"]
+    words += ["factors=[1]", "style_sizes=[48]"]
     assert main(words) == 2
     assert "holds a preview already; replace it with overwrite=true" in capsys.readouterr().err
     assert (folder / "index.html").read_text() == "mine"

@@ -291,11 +291,24 @@ def test_tensors_of_wrong_shapes_are_refused(file: Path) -> None:
 def test_style_targets_that_are_no_triangle_are_refused(file: Path, network: TransformNet) -> None:
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     metadata = {"fststyle": json.dumps(read_record(file))}
-    for wrong in (torch.zeros(5), torch.zeros(2, 3)):
+    for wrong in (torch.zeros(5), torch.zeros(3, 4), torch.zeros(1, 2, 3)):
         save_file({**tensors, "style_targets.relu1_2": wrong}, file, metadata)
         refusal(file)
     save_file({**tensors, "style_targets.relu1_2": torch.zeros(6)}, file, metadata)
     assert load_checkpoint(file).style_targets["relu1_2"].shape == (1, 3, 3)
+
+
+def test_style_targets_come_back(tmp_path: Path, network: TransformNet) -> None:
+    """Gram matrices to the bit, quantiles in float16, or float32 where its range is left."""
+    gram = torch.rand(1, 4, 4)
+    gram = gram + gram.transpose(1, 2)
+    gram[0, 0, 1] *= 1 + 1e-7  # a product of matrices need not be symmetric to the bit
+    targets = {"gram": gram, "even": torch.rand(1, 8, 8), "far": 1e6 * torch.rand(1, 8, 128)}
+    save_checkpoint(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, targets)
+    again = load_checkpoint(tmp_path / "a.safetensors").style_targets
+    torch.testing.assert_close(again["gram"], targets["gram"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(again["even"], targets["even"], rtol=1e-3, atol=1e-6)
+    assert torch.equal(again["far"], targets["far"])
 
 
 def test_missing_and_foreign_tensors_are_refused(file: Path, network: TransformNet) -> None:

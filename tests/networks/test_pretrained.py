@@ -31,6 +31,7 @@ from fststyle.networks.checkpoint import read_record, shipped
 from fststyle.networks.pretrained import (
     DEFAULT_WEIGHTS,
     PUBLISHED,
+    SAME_WEIGHTS,
     Published,
     WeightsError,
     encoder_of,
@@ -718,6 +719,10 @@ def test_an_encoder_is_saved_and_loaded(tmp_path: Path, encoder: VGGEncoder) -> 
     assert again.photographs is not None
     assert again.photographs.content == known.content
     torch.testing.assert_close(again.photographs.grams["relu3_3"], known.grams["relu3_3"])
+    assert again.photographs.quantile_energies == known.quantile_energies
+    assert {"relu1_1", "relu3_1/2"} <= again.photographs.quantiles.keys()
+    for name, quantiles in known.quantiles.items():
+        torch.testing.assert_close(again.photographs.quantiles[name], quantiles, rtol=1e-3, atol=1e-6)
     assert (again.photographs.count, again.photographs.size) == (3, 32)
 
 
@@ -744,6 +749,13 @@ def test_a_checkpoints_encoder_is_found_by_its_name(slim: VGGEncoder) -> None:
 def test_a_checkpoints_encoder_of_another_file_is_refused(slim: VGGEncoder) -> None:
     with pytest.raises(WeightsError, match="rain was trained with 0000"):
         encoder_of(told(slim, sha256="0" * 64))
+
+
+def test_the_bundled_encoder_before_it_knew_quantiles_is_the_same() -> None:
+    slim = load_encoder("vgg19", "slim")
+    before = next(iter(SAME_WEIGHTS))
+    assert SAME_WEIGHTS[before] == slim.digest
+    assert encoder_of(told(slim, sha256=before)).digest == slim.digest
 
 
 def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:

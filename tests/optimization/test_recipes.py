@@ -98,6 +98,10 @@ def test_starts() -> None:
     photo, painting = picture(0), picture(1, 24, 24)
     assert torch.equal(starting_image("content", (32, 40), photo), photo)
     assert starting_image("style", (32, 40), photo, painting).shape == (1, 3, 32, 40)
+    recolored = starting_image("recolored", (32, 40), photo, painting)
+    assert recolored.shape == photo.shape
+    nearer = [(image.mean((0, 2, 3)) - painting.mean((0, 2, 3))).abs().max().item() for image in (recolored, photo)]
+    assert nearer[0] < 0.2 * nearer[1]
     assert torch.equal(starting_image("gray", (20, 30)), torch.full((1, 3, 20, 30), 0.5))
     noise = starting_image("noise", (200, 300), deviation=0.1, seed=3)
     assert noise.mean().item() == pytest.approx(0.5, abs=2e-3)
@@ -106,9 +110,11 @@ def test_starts() -> None:
     assert not torch.equal(noise, starting_image("noise", (200, 300), deviation=0.1, seed=4))
 
 
-@pytest.mark.parametrize("kind", ["zebra", "content", "style"])
+@pytest.mark.parametrize("kind", ["zebra", "content", "style", "recolored"])
 def test_a_start_that_is_unknown_or_lacks_its_picture_is_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match=f"start is '{kind}'; expected noise, gray, content, style or a picture file"):
+    with pytest.raises(
+        ValueError, match=f"start is '{kind}'; expected recolored, noise, gray, content, style or a picture"
+    ):
         starting_image(kind, (32, 32))
 
 
