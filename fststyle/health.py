@@ -25,7 +25,7 @@ LIMITS = {
     "saturation": 0.5,
     "border": 7.0,
     "checkerboard": 0.25,
-    "blobs": 8.0,
+    "blobs": 12.0,  # waves and moons painted on an even picture reach 10
 }
 _LEAST = ("contrast", "colour", "response")
 #: What a score beyond its limit means.

@@ -604,4 +604,6 @@ def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:
         return weights  # to be refused; averaging could hide the sign
     used = {layer: float(weight) for layer, weight in weights.items() if weight}
     total = sum(used.values()) if average else 1.0
+    if math.isclose(total, 1.0):  # averages already, as in a record: to the bit
+        return used
     return {layer: weight / total for layer, weight in used.items()}

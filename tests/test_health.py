@@ -126,5 +126,5 @@ def test_windows_are_folded_to_their_mean_tile() -> None:
 def test_a_fault_is_told_with_what_was_found_and_expected() -> None:
     sound = {name: (1.0 if name in ("contrast", "colour", "response") else 0.0) for name in health.LIMITS}
     assert health.faults(sound) == []
-    assert health.faults({**sound, "blobs": 99.0}) == ["spots (blobs is 99, expected at most 8)"]
+    assert health.faults({**sound, "blobs": 99.0}) == ["spots (blobs is 99, expected at most 12)"]
     assert health.faults({**sound, "border": float("nan")})[0].startswith("bands along the border")
