@@ -413,18 +413,21 @@ class PerceptualLoss(nn.Module):
 
     def features(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Features by name: ``relu3_1/2`` is relu3_1 of the picture at half its size."""
+        if self.encoder is None:
+            return {}
         by_factor: dict[int, list[str]] = {}
-        for name in layers if self.encoder is not None else ():
+        for name in layers:
             layer, factor = split_layer(name)
             by_factor.setdefault(factor, []).append(layer)
         found: dict[str, Tensor] = {}
         for factor, wanted in by_factor.items():
-            if factor > 1 and min(image.shape[-2:]) < factor * (needed := 2 ** max(map(poolings, wanted))):
+            needed = factor * max(map(self.encoder.stride, wanted))
+            if factor > 1 and min(image.shape[-2:]) < needed:
                 raise ValueError(
                     f"a picture of {image.shape[-1]}×{image.shape[-2]} pixels is too small for layers at 1/{factor} of "
-                    f"its size; expected at least {factor * needed}, or other style_layers"
+                    f"its size; expected at least {needed}, or other style_layers"
                 )
-            features = self.encoder(F.avg_pool2d(image, factor) if factor > 1 else image, wanted)  # type: ignore[misc]
+            features = self.encoder(F.avg_pool2d(image, factor) if factor > 1 else image, wanted)
             found |= {layer if factor == 1 else f"{layer}/{factor}": value for layer, value in features.items()}
         return found
 
@@ -484,10 +487,10 @@ class PerceptualLoss(nn.Module):
 
     @property
     def unmeasured(self) -> list[str]:
-        """The layers at which the encoder knows nothing of photographs that this loss could be balanced by."""
+        """Layers, or all terms, of which the encoder knows too little to balance this loss without photographs."""
         known = self.encoder.photographs if self.encoder is not None else None
         if known is None:
-            return [*self.content_layers, *self.style_layers]
+            return self.term_names
         style = known.quantiles if self.style == "sliced" else known.grams
         missing = [layer for layer in self.content_layers if layer not in known.content]
         return missing + [layer for layer in self.style_layers if layer not in style]
@@ -578,11 +581,6 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
         size=size,
         count=count,
     )
-
-
-def poolings(layer: str) -> int:
-    """How often a VGG's layer has halved the picture: 2 for ``relu3_1``, 3 for ``pool3``."""
-    return int(layer[4]) - (0 if layer.startswith("pool") else 1)
 
 
 def split_layer(name: str) -> tuple[str, int]:

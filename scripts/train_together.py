@@ -148,7 +148,7 @@ def without_folders(word: str) -> str:
 
 
 class Trained:
-    """A conditional network on the way, for all styles or for one, with its optimizer and moving average."""
+    """A conditional network in training, for all styles or for one, with its optimizer and moving average."""
 
     def __init__(self, states: list[dict[str, Tensor]], count: int, width: int, rate: float) -> None:
         self.network = conditional(TransformNet(width=width), count).to(memory_format=torch.channels_last)
@@ -164,10 +164,9 @@ class Trained:
         self.step = 0
 
     def state(self) -> dict[str, Any]:
-        optimizer = self.optimizer.state_dict()
         return {
             "network": self.network.state_dict(),
-            "optimizer": optimizer,
+            "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
         }

@@ -752,6 +752,19 @@ def knowing(encoder: VGGEncoder, photographs: list[Tensor]) -> VGGEncoder:
     return VGGEncoder(encoder.weights(), encoder.architecture, photographs=measured)
 
 
+def check_known_normalizers(
+    encoder: VGGEncoder, photographs: list[Tensor], painting: Tensor, settings: dict[str, Any], rel: float
+) -> None:
+    """What the encoder knows of photographs balances a loss as these photographs do."""
+    loss = PerceptualLoss(encoder, **settings)
+    style = loss.style_targets(painting)
+    measured = loss.calibrate(photographs, style)
+    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
+    assert known.keys() == measured.keys()
+    for name, value in measured.items():
+        assert known[name] == pytest.approx(value, rel=rel), name
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"gram": "chw", "style": "mean"}, {"gram": "hw", "style": "quarter"}, {"gram": "chw", "style": "sum"}],
@@ -762,13 +775,7 @@ def test_what_the_encoder_knows_balances_as_the_photographs_do(
 ) -> None:
     photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     settings |= {"balanced": True, "tv": "l1", "tv_reduction": "mean", "tv_weight": 1.0, "pixel_weight": 1.0}
-    loss = PerceptualLoss(encoder, **settings)
-    style = loss.style_targets(painting)
-    measured = loss.calibrate(photographs, style)
-    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
-    assert known.keys() == measured.keys()
-    for name, value in measured.items():
-        assert known[name] == pytest.approx(value, rel=1e-4), name
+    check_known_normalizers(encoder, photographs, painting, settings, 1e-4)
 
 
 def test_an_encoder_that_knows_no_photographs_says_so(encoder: VGGEncoder) -> None:
@@ -879,13 +886,7 @@ def test_what_the_encoder_knows_balances_distributions_too(encoder: VGGEncoder, 
     photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     settings: dict[str, Any] = {"balanced": True, "style": "sliced", "tv": "l1", "tv_reduction": "mean"}
     settings |= {"tv_weight": 1.0, "pixel_weight": 1.0, "style_layers": ["relu1_1", "relu3_1", "relu2_1/2"]}
-    loss = PerceptualLoss(encoder, **settings)
-    style = loss.style_targets(painting)
-    measured = loss.calibrate(photographs, style)
-    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
-    assert known.keys() == measured.keys()
-    for name, value in measured.items():
-        assert known[name] == pytest.approx(value, rel=0.03), name  # quantiles are means of a few positions
+    check_known_normalizers(encoder, photographs, painting, settings, 0.03)  # quantiles are means of a few positions
     lacking = PerceptualLoss(knowing(encoder, photographs), **settings | {"style_layers": ["relu1_2"]})
     with pytest.raises(ValueError, match="no measurements of photographs at relu1_2;"):
         lacking.calibrate(None, lacking.style_targets(painting))

@@ -111,8 +111,7 @@ def balance(loss: Any, cfg: DictConfig, data: Any, style: Any, device: Any, quie
     if not loss.balanced:
         return
     style_targets = {} if style is None else loss.style_targets(style)
-    known = loss.encoder is not None and loss.encoder.photographs is not None and not loss.unmeasured
-    if known and not any(word.startswith("data=") for word in typed()):
+    if not loss.unmeasured and not any(word.startswith("data=") for word in typed()):
         calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
     else:
         batches = (batch.to(device) for batch in data.calibration_batches(cfg.calibration_photographs))

@@ -87,8 +87,8 @@ def save_checkpoint(
             value = value.to(getattr(torch, dtype))
         tensors[f"network.{key}"] = value.detach().cpu().contiguous()
     for layer, target in (style_targets or {}).items():
-        whole = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
-        tensors[f"style_targets.{layer}"] = fold(target) if whole else compact(target[0])
+        is_gram = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
+        tensors[f"style_targets.{layer}"] = fold(target) if is_gram else compact(target[0])
     for key, value in (encoder or {}).items():
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()

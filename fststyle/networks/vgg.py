@@ -154,6 +154,11 @@ class VGGEncoder(nn.Module):
             if layer not in self.layers:
                 raise ValueError(f"{self.name} has no layer {layer!r}; expected one of {', '.join(self.layers)}")
 
+    def stride(self, layer: str) -> int:
+        """Pixels from one position of a layer to the next: 4 for ``relu3_1``."""
+        before = self.layers[: self.layers.index(layer) + 1]
+        return int(2 ** sum(name.startswith("pool") for name in before))
+
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Features of ``image`` at ``layers``; nothing deeper than the deepest of them is computed.
 

@@ -146,7 +146,7 @@ def window_statistics(image: Tensor, encoder: VGGEncoder, layers: Sequence[str],
     for layer in layers:
         values = features[layer].double()
         mean, square = (
-            F.avg_pool2d(F.avg_pool2d(power, cell // _stride(encoder, layer)), across, stride=1)[0]
+            F.avg_pool2d(F.avg_pool2d(power, cell // encoder.stride(layer)), across, stride=1)[0]
             for power in (values, values.square())
         )
         deviation = (square - mean.square()).clamp_min(0).sqrt()
@@ -164,16 +164,10 @@ def _cell(encoder: VGGEncoder, layers: Sequence[str], window: int) -> int:
             raise ValueError(
                 f"{encoder.name} ends at {encoder.layers[-1]} and has no {layer}; use an encoder that reaches it"
             )
-    cell = max(_stride(encoder, layer) for layer in layers)
+    cell = max(map(encoder.stride, layers))
     if window < cell or window % cell:
         raise ValueError(f"windows are of {window} pixels; expected a multiple of {cell}, the stride of the layers")
     return cell
-
-
-def _stride(encoder: VGGEncoder, layer: str) -> int:
-    """Pixels from one position of a layer to the next."""
-    pools = [name for name in encoder.layers[: encoder.layers.index(layer) + 1] if name.startswith("pool")]
-    return int(2 ** len(pools))
 
 
 def _starts(cells: int, across: int, device: torch.device) -> Tensor:

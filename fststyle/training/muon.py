@@ -66,37 +66,40 @@ class Muon(torch.optim.Optimizer):
             loss = closure() if closure is not None else None
         for group in self.param_groups:
             pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
-            (self._turn if group["matrices"] else self._adam)(pairs, group)
+            (self._muon if group["matrices"] else self._adam)(pairs, group)
         return loss
 
-    def _kept(self, old: Tensor, new: Tensor) -> None:
+    def _replace(self, old: Tensor, new: Tensor) -> None:
         """Put ``new`` in place of ``old``, unless the step is left out; without waiting for the device to know."""
         old.copy_(new if self.found_inf is None else torch.where(self.found_inf.to(old.device) > 0, old, new))
 
-    def _turn(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+    def _muon(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         for weight, gradient in pairs:
             alike.setdefault((len(weight), weight[0].numel()), []).append((weight, gradient))
         for shape, same in alike.items():
             steps = []
             for weight, gradient in same:
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                self._kept(momentum, momentum.lerp(gradient, 1 - group["momentum"]))
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                momentum = state["momentum"]
+                self._replace(momentum, momentum.lerp(gradient, 1 - group["momentum"]))
                 steps.append(gradient.lerp(momentum, group["momentum"]).reshape(shape))
             size = 0.2 * max(shape) ** 0.5 * group["lr"]
             for (weight, _), step in zip(same, orthogonalized(torch.stack(steps)), strict=True):
-                self._kept(weight, weight - size * step.view(weight.shape))
+                self._replace(weight, weight - size * step.view(weight.shape))
 
     def _adam(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         first, second = group["betas"]
         for weight, gradient in pairs:
             state = self.state[weight]
             if not state:
-                state |= {"step": torch.zeros((), device=weight.device)}
-                state |= {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
-            self._kept(state["step"], state["step"] + 1)
-            self._kept(state["mean"], state["mean"].lerp(gradient, 1 - first))
-            self._kept(state["square"], state["square"].lerp(gradient.square(), 1 - second))
+                state["step"] = torch.zeros((), device=weight.device)
+                state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+            self._replace(state["step"], state["step"] + 1)
+            self._replace(state["mean"], state["mean"].lerp(gradient, 1 - first))
+            self._replace(state["square"], state["square"].lerp(gradient.square(), 1 - second))
             mean = state["mean"] / (1 - first ** state["step"])
             square = state["square"] / (1 - second ** state["step"])
-            self._kept(weight, weight - group["lr"] * mean / (square.sqrt() + group["eps"]))
+            self._replace(weight, weight - group["lr"] * mean / (square.sqrt() + group["eps"]))

@@ -48,10 +48,10 @@ def test_what_is_no_matrix_moves_as_adam_moves_it() -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_only_convolutions_between_features_are_turned() -> None:
+def test_only_convolutions_between_features_take_muons_step() -> None:
     optimizer = Muon(TransformNet(width=4).parameters())
-    turned = next(group for group in optimizer.param_groups if group["matrices"])["params"]
-    assert len(turned) == 14  # two that reduce, ten of the residual blocks, two that enlarge
+    matrices = next(group for group in optimizer.param_groups if group["matrices"])["params"]
+    assert len(matrices) == 14  # two that reduce, ten of the residual blocks, two that enlarge
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(
         list(TransformNet(width=4).parameters())
     )
