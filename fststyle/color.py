@@ -46,21 +46,56 @@ def match_color(image: Tensor, target: Tensor) -> Tensor:
     Returns:
         (1, 3, H, W), clamped to [0, 1].
     """
-    mean, _, inverse = _color_statistics(image)
-    wanted_mean, wanted_root, _ = _color_statistics(target)
-    colors = image.double().flatten(2)[0]
-    matched = wanted_root @ inverse @ (colors - mean) + wanted_mean
-    return matched.reshape(image.shape).to(image.dtype).clamp(0, 1)
+    return match_statistics(image.double(), color_statistics(target.double())).to(image.dtype)
 
 
-def _color_statistics(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (3, 1) of the colours, and the symmetric square root of their covariance with its inverse."""
-    colors = image.double().flatten(2)[0]
-    mean = colors.mean(1, keepdim=True)
+def color_statistics(image: Tensor) -> Tensor:
+    """Of each image (B, 3, H, W) the mean of its colours and the symmetric root of their covariance: (B, 4, 3)."""
+    mean, covariance = _moments(image)
+    return torch.cat([mean.transpose(1, 2), _roots(covariance, 1e-6)[0]], 1)
+
+
+def match_statistics(images: Tensor, statistics: Tensor, least: float = 1e-6) -> Tensor:
+    """``match_color`` for a batch and for what ``color_statistics`` gave.
+
+    Args:
+        images: (B, 3, H, W).
+        statistics: (B or 1, 4, 3).
+        least: added to the variances of the images' colours, so that a nearly grey image's few colours are not
+            amplified beyond measure.
+
+    Returns:
+        (B, 3, H, W), clamped to [0, 1].
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        mean, covariance = _moments(images)
+        matrix = statistics[:, 1:] @ _roots(covariance, least)[1]
+        matched = matrix @ (images.flatten(2) - mean) + statistics[:, :1].transpose(1, 2)
+        return matched.reshape(images.shape).clamp(0, 1)
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, 3, 1) and covariance (B, 3, 3) of the colours of images (B, 3, H, W)."""
+    colors = images.flatten(2)
+    mean = colors.mean(2, keepdim=True)
     centred = colors - mean
-    values, vectors = torch.linalg.eigh(centred @ centred.T / colors.shape[1] + 1e-6 * torch.eye(3).to(colors))
-    root = vectors @ torch.diag(values.sqrt()) @ vectors.T
-    return mean, root, torch.linalg.inv(root)
+    return mean, centred @ centred.transpose(1, 2) / colors.shape[2]
+
+
+def _roots(covariance: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Symmetric square root of (B, 3, 3), ``least`` added to its diagonal, and the root's inverse.
+
+    By the coupled Newton-Schulz iteration, which needs products only: torch has eigh on few devices. Each step
+    multiplies the least eigenvalue by up to 2.25, so that 30 serve any covariance of colours in [0, 1].
+    """
+    unit = torch.eye(3, dtype=covariance.dtype, device=covariance.device)
+    covariance = covariance + least * unit
+    size = covariance.square().sum((1, 2), keepdim=True).sqrt()
+    root, inverse = covariance / size, unit.expand_as(covariance)
+    for _ in range(30):
+        step = 1.5 * unit - 0.5 * inverse @ root
+        root, inverse = root @ step, step @ inverse
+    return root * size.sqrt(), inverse / size.sqrt()
 
 
 def luminance(image: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ it away.
 A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
 
+``color_weight`` (no paper's) holds colours in their places: the photograph is given the mean and covariance of the
+painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 16 × 16 pixels, and
+their squared difference is averaged. Style terms ask which colours a picture has, content terms hardly see an even
+area's colour: without this one, networks turn dark objects light and put the painting's strongest colours anywhere.
+
 Total variation is the sum over the image of squared differences between neighbours (``squared``;
 Johnson's code), or of absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W.
 
@@ -52,6 +57,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fststyle.color import color_statistics, match_statistics
 from fststyle.health import WINDOW, folded
 from fststyle.networks.vgg import PhotographStatistics, VGGEncoder
 
@@ -65,6 +71,8 @@ Layers = Sequence[str] | Mapping[str, float]
 
 #: Values that a sorted list of a style target is shortened to.
 QUANTILES = 128
+#: Side of the blocks, in pixels, over which the colour term averages.
+COLOR_BLOCK = 16
 
 
 # --- pure functions -------------------------------------------------------------------------------
@@ -230,6 +238,18 @@ def checkerboard_loss(image: Tensor) -> Tensor:
     return folded(_precise(image)).square().mean()
 
 
+def block_colors(image: Tensor) -> Tensor:
+    """Mean colours of blocks of ``COLOR_BLOCK`` pixels each way, those at the edges smaller.
+
+    Args:
+        image: (B, 3, H, W).
+
+    Returns:
+        (B, 3, ⌈H / 16⌉, ⌈W / 16⌉).
+    """
+    return F.avg_pool2d(_precise(image), COLOR_BLOCK, ceil_mode=True)
+
+
 def _precise(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -241,22 +261,24 @@ def _precise(x: Tensor) -> Tensor:
 class LossTerms:
     """What an image costs.
 
-    ``content`` and ``style`` hold one scalar per layer, ``tv`` and ``pixel`` one each, all of them
+    ``content`` and ``style`` hold one scalar per layer, ``color``, ``tv`` and ``pixel`` one each, all of them
     before any weight (and after the normalisers, where the loss has some); ``total`` is weighted.
     """
 
     total: Tensor
     content: dict[str, Tensor] = field(default_factory=dict)
     style: dict[str, Tensor] = field(default_factory=dict)
+    color: Tensor | None = None
     tv: Tensor | None = None
     pixel: Tensor | None = None
 
     def scalars(self) -> dict[str, Tensor]:
-        """Every term by name: ``total``, ``content/relu2_2``, ``style/relu1_2``, …, ``tv``, ``pixel``."""
+        """Every term by name: ``total``, ``content/relu2_2``, ``style/relu1_2``, …, ``color``, ``tv``, ``pixel``."""
         named = {"total": self.total}
         named |= {f"content/{layer}": value for layer, value in self.content.items()}
         named |= {f"style/{layer}": value for layer, value in self.style.items()}
-        named |= {name: value for name, value in (("tv", self.tv), ("pixel", self.pixel)) if value is not None}
+        single = {"color": self.color, "tv": self.tv, "pixel": self.pixel}
+        named |= {name: value for name, value in single.items() if value is not None}
         return named
 
 
@@ -271,7 +293,7 @@ class PerceptualLoss(nn.Module):
         encoder: the frozen loss network; None for a loss without layers, such as of pixels alone.
         content_layers, style_layers: names, or names with a weight ≥ 0 for each; ``relu3_1/2`` is relu3_1 of the
             picture at half its size.
-        content_weight, style_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
+        content_weight, style_weight, color_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         content, gram, style, tv, tv_reduction: the conventions in the head of this file.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
         balanced: divide every term by its normaliser, set by ``calibrate``, so that it is 1 for
@@ -289,6 +311,7 @@ class PerceptualLoss(nn.Module):
         style_layers: Layers = ("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
         content_weight: float = 1.0,
         style_weight: float = 5.0,
+        color_weight: float = 0.0,
         tv_weight: float = 0.0,
         pixel_weight: float = 0.0,
         content: ContentForm = "mean",
@@ -303,7 +326,13 @@ class PerceptualLoss(nn.Module):
         self.encoder = encoder
         self.content_layers = _layer_weights(content_layers, balanced)
         self.style_layers = _layer_weights(style_layers, balanced)
-        self.weights = {"content": content_weight, "style": style_weight, "tv": tv_weight, "pixel": pixel_weight}
+        self.weights = {
+            "content": content_weight,
+            "style": style_weight,
+            "color": color_weight,
+            "tv": tv_weight,
+            "pixel": pixel_weight,
+        }
         self.content, self.gram, self.style, self.style_divisor = content, gram, style, style_divisor
         self.tv, self.tv_reduction, self.balanced = tv, tv_reduction, balanced
         #: Term name (as in ``LossTerms.scalars``) to the value it is divided by.
@@ -353,18 +382,33 @@ class PerceptualLoss(nn.Module):
         }
 
     @torch.no_grad()
-    def content_targets(self, image: Tensor) -> dict[str, Tensor]:
-        """Features to be reconstructed: layer to (B, C, H', W'), without graph."""
-        return self.features(image, self.content_layers if self.weights["content"] else ())
+    def content_targets(self, image: Tensor, style: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What is to be kept of a picture, without graph.
+
+        Args:
+            image: (B, 3, H, W).
+            style: style targets, for the colour term.
+
+        Returns:
+            Layer to features (B, C, H', W'); with ``color_weight`` and a style also ``color``, the colours that
+            blocks of the picture should have, (B, 3, ⌈H / 16⌉, ⌈W / 16⌉).
+        """
+        targets = self.features(image, self.content_layers if self.weights["content"] else ())
+        if self.weights["color"] and style and "color" in style:
+            photograph = _precise(image)
+            targets["color"] = block_colors(match_statistics(photograph, style["color"].to(photograph), 1e-3))
+        return targets
 
     @torch.no_grad()
     def style_targets(self, image: Tensor) -> dict[str, Tensor]:
         """Gram matrices (B, C, C) to be matched, or quantiles (B, 2 C, QUANTILES) where ``style`` is ``sliced``,
-        by layer, without graph."""
+        by layer, without graph; with ``color_weight`` also ``color``, from ``color.color_statistics`` (B, 4, 3)."""
         features = self.features(image, self.style_layers if self.weights["style"] else ())
         if self.style == "sliced":
-            return {layer: feature_quantiles(value) for layer, value in features.items()}
-        return {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
+            targets = {layer: feature_quantiles(value) for layer, value in features.items()}
+        else:
+            targets = {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
+        return targets | ({"color": color_statistics(_precise(image))} if self.weights["color"] else {})
 
     def forward(
         self,
@@ -378,7 +422,7 @@ class PerceptualLoss(nn.Module):
 
         Args:
             output: (B, 3, H, W), RGB, [0, 1] meant.
-            content: features per content layer, from ``content_targets`` or elsewhere.
+            content: features per content layer, from ``content_targets`` or elsewhere; and its ``color``.
             style: what ``style_targets`` gave, per style layer.
             pixels: (B, 3, H, W), for the pixel loss.
             samples: positions per layer that a sliced style term takes, as in ``sliced_wasserstein``.
@@ -386,8 +430,9 @@ class PerceptualLoss(nn.Module):
         Raises:
             ValueError: a balanced loss that was not calibrated.
         """
-        content = content or {} if self.weights["content"] else {}
-        style = style or {} if self.weights["style"] else {}
+        color = (content or {}).get("color") if self.weights["color"] else None
+        content = _layers_of(content) if self.weights["content"] else {}
+        style = _layers_of(style) if self.weights["style"] else {}
         features = self.features(output, {*content, *style})
         terms = LossTerms(total=torch.zeros((), device=output.device, dtype=_precise(output).dtype))
         for layer, target in content.items():
@@ -403,6 +448,9 @@ class PerceptualLoss(nn.Module):
                 value = value / features[layer][0].numel()
             terms.style[layer] = self._normalized(f"style/{layer}", value)
             terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * terms.style[layer]
+        if color is not None:
+            terms.color = self._normalized("color", (block_colors(output) - color).square().mean())
+            terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:
             terms.tv = self._normalized("tv", total_variation(output, self.tv, self.tv_reduction))
             terms.total = terms.total + self.weights["tv"] * terms.tv
@@ -459,8 +507,11 @@ class PerceptualLoss(nn.Module):
         """
         if not self.balanced:
             return {}
+        color = {}
+        if "color" in style:  # mean square between two pictures that share nothing but the painting's colours
+            color["color"] = max(1e-3, 2 / 3 * float(style["color"][:, 1:].square().sum((1, 2)).mean()))
         if photographs is None:
-            self.normalizers = self._known_normalizers(style)
+            self.normalizers = self._known_normalizers(_layers_of(style)) | color
             return self.normalizers
         self.normalizers = dict.fromkeys(self.term_names, 1.0)
         sums: dict[str, float] = {}
@@ -482,8 +533,8 @@ class PerceptualLoss(nn.Module):
                 raise ValueError(
                     f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
                 )
-        self.normalizers = normalizers
-        return normalizers
+        self.normalizers = normalizers | color
+        return self.normalizers
 
     @property
     def unmeasured(self) -> list[str]:
@@ -533,6 +584,11 @@ class PerceptualLoss(nn.Module):
         """Every term that can be balanced, as ``LossTerms.scalars`` names it."""
         names = [f"content/{layer}" for layer in self.content_layers]
         return [*names, *(f"style/{layer}" for layer in self.style_layers), "tv", "pixel"]
+
+
+def _layers_of(targets: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """Targets without that of the colour term."""
+    return {name: target for name, target in (targets or {}).items() if name != "color"}
 
 
 @torch.no_grad()

@@ -39,7 +39,14 @@ from fststyle.images import (
     to_pixels,
     write_atomically,
 )
-from fststyle.losses import PerceptualLoss, checkerboard_loss, content_loss, sliced_wasserstein, total_variation
+from fststyle.losses import (
+    PerceptualLoss,
+    block_colors,
+    checkerboard_loss,
+    content_loss,
+    sliced_wasserstein,
+    total_variation,
+)
 from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint
 from fststyle.networks.pretrained import file_sha256, load_encoder
@@ -89,7 +96,7 @@ def held_out(
 ) -> dict[str, float]:
     """The loss terms on photographs (B, 3, H, W) that training has not seen."""
     parts = photographs.split(4)
-    terms = [loss(network(part), content=loss.content_targets(part), style=style).scalars() for part in parts]
+    terms = [loss(network(part), content=loss.content_targets(part, style), style=style).scalars() for part in parts]
     return {key: round(sum(float(part[key]) for part in terms) / len(terms), 5) for key in terms[0]}
 
 
@@ -97,7 +104,12 @@ class Objective(nn.Module):
     """The balanced loss for a batch whose images have different styles."""
 
     def __init__(
-        self, paintings: list[Tensor], factors: list[float], checkerboard_weight: float, **changes: Any
+        self,
+        paintings: list[Tensor],
+        factors: list[float],
+        checkerboard_weight: float,
+        bfloat16: bool = False,
+        **changes: Any,
     ) -> None:
         super().__init__()
         self.encoder = load_encoder("vgg19", "slim")
@@ -112,11 +124,10 @@ class Objective(nn.Module):
         #: Gives conventions, weights, and the normalisers that no painting changes.
         self.first = self.losses[0]
         self.checkerboard_weight = checkerboard_weight
-        self.styles = {
-            layer: torch.cat([target[layer] for target in self.targets]) for layer in self.first.style_layers
-        }
+        self.bfloat16 = bfloat16
+        self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.units = {
-            layer: torch.tensor([loss.normalizers[f"style/{layer}"] for loss in self.losses]) for layer in self.styles
+            name: torch.tensor([loss.normalizers[name] for loss in self.losses]) for name in self.first.normalizers
         }
 
     def forward(
@@ -125,19 +136,22 @@ class Objective(nn.Module):
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
         and the norms to use (B,)."""
         first = self.first
-        wanted = first.content_targets(photographs)
         ConditionalNorm.styles = norms
-        output = functional_call(network, weights, (photographs,))
-        features = first.features(output, {*first.content_layers, *self.styles})
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            wanted = first.content_targets(photographs, {"color": self.styles["color"][styles]})
+            output = functional_call(network, weights, (photographs,)).float()
+            features = first.features(output, {*first.content_layers, *first.style_layers})
         content, style = torch.zeros(()), torch.zeros(len(styles))
         for layer, weight in first.content_layers.items():
             term = content_loss(features[layer], wanted[layer], first.content)
-            content = content + weight * term / first.normalizers[f"content/{layer}"]
+            content = content + weight * term / self.units[f"content/{layer}"][0]
         for layer, weight in first.style_layers.items():
             distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
-            style = style + weight * distance / self.units[layer][styles]
-        tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
-        total = first.weights["content"] * content + (self.factors[styles] * style).mean() + first.weights["tv"] * tv
+            style = style + weight * distance / self.units[f"style/{layer}"][styles]
+        color = ((block_colors(output) - wanted["color"]).square().mean((1, 2, 3)) / self.units["color"][styles]).mean()
+        tv = total_variation(output, first.tv, first.tv_reduction) / self.units["tv"][0]
+        total = first.weights["content"] * content + (self.factors[styles] * style).mean()
+        total = total + first.weights["color"] * color + first.weights["tv"] * tv
         return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.mean().detach()
 
 
@@ -204,11 +218,13 @@ def main() -> None:
     options.add_argument("--rate", type=float, default=3e-3, help="Muon's learning rate; cosine to 0")
     options.add_argument("--width", type=int, default=16)
     options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
+    options.add_argument("--color-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--checkerboard", type=float, default=1000.0)
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16, where the CPU has it")
     options.add_argument("--compile", action="store_true")
     options.add_argument("-o", "--output", type=Path, required=True)
     chosen = options.parse_args()
@@ -223,9 +239,9 @@ def main() -> None:
         size, _, factor = rest.partition("*")
         names.append(name), files.append(file), sizes.append(int(size or 640)), factors.append(float(factor or 1))
     paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
-    given = {"style_weight": chosen.style_weight, "tv_weight": chosen.tv_weight}
+    given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
     changes = {name: weight for name, weight in given.items() if weight is not None}
-    objective = Objective(paintings, factors, chosen.checkerboard, **changes)
+    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, **changes)
     states = []
     if chosen.init:
         states = [load_checkpoint(chosen.init / f"{name}.safetensors").network.state_dict() for name in names]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fststyle.color import match_color, match_histogram, with_luminance
+from fststyle.color import color_statistics, match_color, match_histogram, match_statistics, with_luminance
 from fststyle.images import to_image
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
@@ -48,6 +48,32 @@ def test_matched_colours_have_the_targets_mean_and_covariance() -> None:
     torch.testing.assert_close(a.mean(1), b.mean(1), atol=2e-3, rtol=0)
     torch.testing.assert_close(a.cov(correction=0), b.cov(correction=0), atol=2e-4, rtol=0)
     torch.testing.assert_close(match_color(image, image), image, atol=1e-4, rtol=0)
+
+
+def test_statistics_match_as_the_picture_does_one_by_one_in_a_batch() -> None:
+    images, target = torch.cat([narrow(0, 20, 30), narrow(2, 20, 30)]), narrow(1, 30, 20) * 0.5 + 0.25
+    matched = match_statistics(images, color_statistics(target))
+    for image, one in zip(images, matched, strict=True):
+        torch.testing.assert_close(one, match_color(image[None], target)[0], atol=1e-4, rtol=0)
+
+
+def test_symmetric_roots_of_colours_covariance() -> None:
+    """Against the eigenvalues', also where colours lie on a line and where there is only one."""
+    line = torch.linspace(0, 1, 100).double() * torch.tensor([0.2, 1.0, 0.1]).double()[:, None]
+    for image in (narrow(3, 20, 20).double(), line[None, :, None], torch.full((1, 3, 4, 4), 0.5).double()):
+        covariance = image.flatten(2)[0].cov(correction=0) + 1e-6 * torch.eye(3)
+        values, vectors = torch.linalg.eigh(covariance)
+        expected = vectors @ torch.diag(values.sqrt()) @ vectors.T
+        torch.testing.assert_close(color_statistics(image)[0, 1:], expected, atol=1e-7, rtol=1e-5)
+
+
+def test_a_nearly_grey_picture_is_not_given_loud_colours() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.rand(1, 1, 20, 20, generator=generator) + 0.002 * torch.randn(1, 3, 20, 20, generator=generator)
+    colourful = color_statistics(torch.rand(1, 3, 20, 20, generator=generator))
+    matched = [match_statistics(grey, colourful, least) for least in (1e-6, 1e-3)]
+    saturations = [(x.amax(1) - x.amin(1)).mean().item() for x in matched]
+    assert saturations[1] < 0.2 < 0.3 < saturations[0]
 
 
 def test_matching_an_even_picture_is_sound() -> None:

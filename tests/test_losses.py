@@ -675,6 +675,51 @@ def test_the_calibrated_photographs_themselves_cost_one(encoder: VGGEncoder, ima
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(dict.fromkeys(terms, 1.0), rel=1e-5)
 
 
+def test_colors_are_to_be_the_paintings_where_the_photographs_are(painting: Tensor) -> None:
+    """A photograph with the painting's own colours is right as it is; block by block, pixels within one are free."""
+    loss = PerceptualLoss(None, (), (), 0, 0, color_weight=2, balanced=True)
+    style = loss.style_targets(painting)
+    mean, root = style["color"][0, 0], style["color"][0, 1:]
+    colors = painting[0].flatten(1)
+    torch.testing.assert_close(mean, colors.mean(1))
+    torch.testing.assert_close(root @ root, colors.cov(correction=0), atol=1e-5, rtol=1e-3)
+    normalizers = loss.calibrate([painting.expand(2, -1, -1, -1)], style)
+    assert normalizers == {"color": pytest.approx(2 * colors.var(1).mean().item(), rel=1e-2)}
+
+    photograph = painting.flip(-1)  # 48 × 64: blocks fit
+    wanted = loss.content_targets(photograph, style)
+    assert wanted["color"].shape == (1, 3, 3, 4)
+    assert loss(photograph, wanted).total.item() < 0.01
+    shuffled = photograph.unflatten(3, (4, 16)).flip(4).flatten(3)
+    assert not torch.equal(shuffled, photograph)
+    torch.testing.assert_close(loss(shuffled, wanted).total, loss(photograph, wanted).total)
+    darker = loss(photograph - 0.1, wanted).scalars()
+    assert darker["color"].item() == pytest.approx(0.01 / normalizers["color"], rel=0.2)
+    assert darker["total"].item() == pytest.approx(2 * darker["color"].item())
+
+
+def test_colors_of_each_photograph_of_a_batch_and_of_any_size(images: Tensor, painting: Tensor) -> None:
+    loss = PerceptualLoss(None, (), (), 0, 0, color_weight=1)
+    style = loss.style_targets(painting)
+    batch = images[:, :, :33, :45]
+    wanted = loss.content_targets(batch, style)["color"]
+    assert wanted.shape == (len(batch), 3, 3, 3)
+    for image, own in zip(batch, wanted, strict=True):
+        torch.testing.assert_close(loss.content_targets(image[None], style)["color"][0], own, atol=1e-5, rtol=0)
+    assert loss.content_targets(images[:1, :, :5, :7], style)["color"].shape == (1, 3, 1, 1)
+
+
+def test_without_a_style_there_is_no_color_term(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+    """As for a texture or a reconstruction, or model files of before."""
+    loss = PerceptualLoss(encoder, color_weight=1)
+    style = loss.style_targets(painting)
+    assert "color" not in loss.content_targets(images)
+    assert loss(images, style=style).color is None
+    del style["color"]
+    assert loss(images, loss.content_targets(images, style), style).color is None
+    assert "color" not in PerceptualLoss(encoder).style_targets(painting)
+
+
 def test_a_balanced_loss_wants_to_be_calibrated_first(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder, balanced=True)
     with pytest.raises(ValueError, match=r"no normalizer for content/relu2_2; call calibrate\(\) on photographs first"):
@@ -724,6 +769,7 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         "style_layers": {"pool1": 0.3, "relu2_1": 1.2},
         "content_weight": 0.7,
         "style_weight": 30.0,
+        "color_weight": 3.0,
         "tv_weight": 0.01,
         "pixel_weight": 0.2,
         "content": "half_sum",

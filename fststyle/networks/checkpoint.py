@@ -2,7 +2,7 @@
 
 A checkpoint is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
 for a style, what it was trained against under ``style_targets.`` (the upper triangle of Gram matrices in
-float32, or quantiles in float16), so that loss, comparison and continued training need no painting; for
+float32, or quantiles and colours in float16), so that loss, comparison and continued training need no painting; for
 style swap, which runs an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON
 text, the record, under ``fststyle``. Nothing in it is ever unpickled or executed.
 """
@@ -45,7 +45,8 @@ class Checkpoint:
     """A loaded checkpoint.
 
     ``network`` is in evaluation mode, float32, on the CPU; ``record`` tells how it came to be;
-    ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``;
+    ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``, and
+    ``color`` to the painting's colours (1, 4, 3), where the loss asks for them;
     ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
     """
 
@@ -69,7 +70,7 @@ def save_checkpoint(
         path: the ``.safetensors`` file.
         network: one of ``NETWORKS``, with its constructor's arguments in ``network.config``.
         record: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
-        style_targets: layer to Gram matrix (1, C, C), or to quantiles (1, 2 C, Q).
+        style_targets: from ``PerceptualLoss.style_targets``.
         dtype: of the network's weights, ``float16`` or ``float32``.
         encoder: weights that the network needs to run (``networks.styleswap.carried``); they get the same
             dtype, but for ``preprocess``, which stays float32.

@@ -25,8 +25,8 @@ def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str,
         content: (1, 3, H, W).
         style: a picture of any size, or style targets, such as a checkpoint's.
     """
-    features = loss.content_targets(content)
     targets = style if isinstance(style, Mapping) else loss.style_targets(style)
+    features = loss.content_targets(content, targets)
     return lambda image: loss(image, content=features, style=targets)
 
 

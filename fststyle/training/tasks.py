@@ -287,7 +287,7 @@ class StyleTask(Task):
 
     def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs = inputs.contiguous(memory_format=torch.channels_last)
-        content = self.loss.content_targets(photographs)
+        content = self.loss.content_targets(photographs, self.style_targets)
         output = (network or self.network)(photographs)
         samples = self.style_samples if regularized else None
         terms: LossTerms = self.loss(output, content=content, style=self.style_targets, samples=samples)
