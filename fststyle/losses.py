@@ -32,8 +32,9 @@ A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and p
 
 ``color_weight`` (no paper's) holds colours in their places: the photograph is given the mean and covariance of the
 painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 16 × 16 pixels, and
-their squared difference is averaged. Style terms ask which colours a picture has, content terms hardly see an even
-area's colour: without this one, networks turn dark objects light and put the painting's strongest colours anywhere.
+their squared difference is averaged, that of hue and saturation counting a quarter (``color_loss``). Style terms ask
+which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn dark
+objects light and put the painting's strongest colours anywhere.
 
 Total variation is the sum over the image of squared differences between neighbours (``squared``;
 Johnson's code), or of absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W.
@@ -250,6 +251,22 @@ def block_colors(image: Tensor) -> Tensor:
     return F.avg_pool2d(_precise(image), COLOR_BLOCK, ceil_mode=True)
 
 
+def color_loss(image: Tensor, target: Tensor) -> Tensor:
+    """Difference of an image's blocks from the colours that they should have.
+
+    Args:
+        image: (B, 3, H, W).
+        target: (B or 1, 3, ⌈H / 16⌉, ⌈W / 16⌉), from ``block_colors``.
+
+    Returns:
+        (B,): mean over blocks of the squared difference of the channels' mean, and a quarter of the mean square of
+        what the channels differ by beyond that.
+    """
+    difference = block_colors(image) - target
+    grey = difference.mean(1).square()
+    return (0.75 * grey + 0.25 * difference.square().mean(1)).mean((1, 2))
+
+
 def _precise(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -449,7 +466,7 @@ class PerceptualLoss(nn.Module):
             terms.style[layer] = self._normalized(f"style/{layer}", value)
             terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * terms.style[layer]
         if color is not None:
-            terms.color = self._normalized("color", (block_colors(output) - color).square().mean())
+            terms.color = self._normalized("color", color_loss(output, color).mean())
             terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:
             terms.tv = self._normalized("tv", total_variation(output, self.tv, self.tv_reduction))

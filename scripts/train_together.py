@@ -41,8 +41,8 @@ from fststyle.images import (
 )
 from fststyle.losses import (
     PerceptualLoss,
-    block_colors,
     checkerboard_loss,
+    color_loss,
     content_loss,
     sliced_wasserstein,
     total_variation,
@@ -148,7 +148,7 @@ class Objective(nn.Module):
         for layer, weight in first.style_layers.items():
             distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
             style = style + weight * distance / self.units[f"style/{layer}"][styles]
-        color = ((block_colors(output) - wanted["color"]).square().mean((1, 2, 3)) / self.units["color"][styles]).mean()
+        color = (color_loss(output, wanted["color"]) / self.units["color"][styles]).mean()
         tv = total_variation(output, first.tv, first.tv_reduction) / self.units["tv"][0]
         total = first.weights["content"] * content + (self.factors[styles] * style).mean()
         total = total + first.weights["color"] * color + first.weights["tv"] * tv

@@ -696,6 +696,10 @@ def test_colors_are_to_be_the_paintings_where_the_photographs_are(painting: Tens
     darker = loss(photograph - 0.1, wanted).scalars()
     assert darker["color"].item() == pytest.approx(0.01 / normalizers["color"], rel=0.2)
     assert darker["total"].item() == pytest.approx(2 * darker["color"].item())
+    tinted = photograph - 0.1 * torch.tensor([1.0, 0, -1])[:, None, None]  # the mean of channels is as it was
+    assert loss(tinted, wanted).scalars()["color"].item() == pytest.approx(
+        0.25 * 0.02 / 3 / normalizers["color"], rel=0.2
+    )
 
 
 def test_colors_of_each_photograph_of_a_batch_and_of_any_size(images: Tensor, painting: Tensor) -> None:
