@@ -31,7 +31,7 @@ A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and p
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
 
 ``color_weight`` (no paper's) holds colours in their places: the photograph is given the mean and covariance of the
-painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 16 × 16 pixels, and
+painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 32 × 32 pixels, and
 their squared difference is averaged, that of hue and saturation counting a quarter (``color_loss``). Style terms ask
 which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn dark
 objects light and put the painting's strongest colours anywhere.
@@ -73,7 +73,7 @@ Layers = Sequence[str] | Mapping[str, float]
 #: Values that a sorted list of a style target is shortened to.
 QUANTILES = 128
 #: Side of the blocks, in pixels, over which the colour term averages.
-COLOR_BLOCK = 16
+COLOR_BLOCK = 32
 
 
 # --- pure functions -------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def block_colors(image: Tensor) -> Tensor:
         image: (B, 3, H, W).
 
     Returns:
-        (B, 3, ⌈H / 16⌉, ⌈W / 16⌉).
+        (B, 3, ⌈H / 32⌉, ⌈W / 32⌉).
     """
     return F.avg_pool2d(_precise(image), COLOR_BLOCK, ceil_mode=True)
 
@@ -256,7 +256,7 @@ def color_loss(image: Tensor, target: Tensor) -> Tensor:
 
     Args:
         image: (B, 3, H, W).
-        target: (B or 1, 3, ⌈H / 16⌉, ⌈W / 16⌉), from ``block_colors``.
+        target: (B or 1, 3, ⌈H / 32⌉, ⌈W / 32⌉), from ``block_colors``.
 
     Returns:
         (B,): mean over blocks of the squared difference of the channels' mean, and a quarter of the mean square of
@@ -408,7 +408,7 @@ class PerceptualLoss(nn.Module):
 
         Returns:
             Layer to features (B, C, H', W'); with ``color_weight`` and a style also ``color``, the colours that
-            blocks of the picture should have, (B, 3, ⌈H / 16⌉, ⌈W / 16⌉).
+            blocks of the picture should have, (B, 3, ⌈H / 32⌉, ⌈W / 32⌉).
         """
         targets = self.features(image, self.content_layers if self.weights["content"] else ())
         if self.weights["color"] and style and "color" in style:

@@ -117,10 +117,9 @@ def train_small(out: Path, minutes: float) -> list[str]:
     shutil.rmtree(run, ignore_errors=True)
     command = [
         *("fststyle", "train", f"style.image={out / 'painting.png'}", "style.name=small", "style.size=256"),
-        *("encoder=slim", "data=generated", "data.size=128", "data.source.size=160"),
-        *("network=resnet_half", "init_from=starry_night", "calibration_photographs=64"),
+        *("experiment=quick", "data=generated", "data.size=128", "data.source.size=160"),
         "task.compile=false",  # it takes most of two minutes, and is worth it in long runs only
-        *(f"trainer.max_time={{seconds: {round(minutes * 60)}}}", "trainer.log_every_n_steps=5", "average=0.99"),
+        *(f"trainer.max_time={{seconds: {round(minutes * 60)}}}", "trainer.log_every_n_steps=5"),
         *(f"output={run}", "previews.every=100"),
     ]
     print("  " + " ".join(command), flush=True)

@@ -18,6 +18,7 @@ from PIL import Image
 
 import fststyle.cli.compose  # noqa: F401  (registers the resolver that names a style after its picture)
 from fststyle.losses import PerceptualLoss
+from fststyle.networks.checkpoint import load_checkpoint, shipped
 from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -338,6 +339,14 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
         *("batch", "zeros", "transposed", 40, "tanh"),
     )
     assert config.average is None
+
+
+def test_the_quick_experiment_needs_no_download_and_starts_from_a_bundled_style() -> None:
+    config = compose("experiment/quick")
+    assert (config.encoder.architecture, config.encoder.weights) == ("vgg19", "slim")
+    start = load_checkpoint(shipped("style")[config.init_from]).network
+    assert {**start.config, "width": config.network.width} == start.config
+    assert config.loss == compose("loss/balanced").loss
 
 
 # --- the slow mode ----------------------------------------------------------------------------------
