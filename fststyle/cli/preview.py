@@ -66,7 +66,7 @@ def preview(cfg: DictConfig) -> None:
     found: list[Cell] = []
     total = len(cfg.factors) * len(paintings)
     with tqdm(total=total * cfg.iterations, unit="it", disable=not sys.stderr.isatty()) as bar:
-        made = cells(content, paintings, cfg.factors, loss, cfg.iterations, lambda _: bar.update() and None, cfg.seed)
+        made = cells(content, paintings, cfg.factors, loss, cfg.iterations, lambda _: bar.update() and None)
         for cell in made:
             if cell.stopped == "interrupted":
                 raise KeyboardInterrupt(f"interrupted after {len(found)} of {total} cells; nothing was written")

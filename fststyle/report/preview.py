@@ -40,13 +40,12 @@ def cells(
     loss: Callable[[float, Tensor], PerceptualLoss],
     iterations: int = 50,
     callback: Callable[[Progress], object] | None = None,
-    seed: int = 0,
 ) -> Iterator[Cell]:
     """Transfer by every factor and style size: rows of one factor each.
 
-    From noise, and for as long as one pass of a trained network is worth (Johnson, Alahi, Fei-Fei 2016,
-    Figure 5): so both terms come out as training makes them. From the photograph, pixels would keep more of
-    it, its colours above all, than a network does.
+    From the photograph in the painting's colours, which the colour term asks for and networks give as well; from
+    noise, the photograph comes out worn. As many iterations as one pass of a trained network is worth (Johnson, Alahi,
+    Fei-Fei 2016, Figure 5).
 
     Args:
         content: the photograph, (1, 3, H, W).
@@ -55,13 +54,12 @@ def cells(
         loss: (factor, painting) to the loss, calibrated for the painting.
         iterations: of L-BFGS.
         callback: as that of ``optimize``.
-        seed: of the noise.
     """
-    start = starting_image("noise", size_of(content), seed=seed).to(content)
     for factor in factors:
         for style_size, painting in paintings.items():
             judge = loss(factor, painting)
             objective = transfer(judge, content, painting)
+            start = starting_image("recolored", size_of(content), content, painting)
             run: Optimization = optimize(start, objective, iterations, callback=callback)
             with torch.no_grad():
                 terms = {name: float(value) for name, value in objective(run.image).scalars().items()}
