@@ -161,6 +161,13 @@ def without_folders(word: str) -> str:
     return f"{name}{equals}{Path(path).name if '/' in path else path}"
 
 
+def earlier(record: dict[str, Any]) -> list[Any]:
+    """The trainings that a model file has had, oldest first: for the record of one that goes on from it."""
+    told = record.get("history", [])
+    last = {key: record[key] for key in ("command", "steps", "images", "seconds", "created") if key in record}
+    return [*(told if isinstance(told, list) else [told]), last]
+
+
 class Trained:
     """A conditional network in training, for all styles or for one, with its optimizer and moving average."""
 
@@ -175,7 +182,7 @@ class Trained:
             )
         self.optimizer = Muon(self.network.parameters(), lr=rate)
         self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
 
     def state(self) -> dict[str, Any]:
         return {
@@ -183,12 +190,13 @@ class Trained:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
+            "seconds": self.seconds,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.step = state["average"], state["step"]
+        self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
 
     def advance(self, rate: float, decay: float) -> None:
         """One step of the optimizer with the gradients that there are, unless they are not finite."""
@@ -211,6 +219,7 @@ def main() -> None:
     options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
     options.add_argument("--separate", action="store_true", help="a network of its own for each style")
     options.add_argument("--init", type=Path, metavar="FOLDER", help="of the model files to go on from")
+    options.add_argument("--share", action="append", default=[], metavar="NAME=N", help="steps for one of others")
     options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
     options.add_argument("--size", type=int, default=192, help="of the crops, pixels")
     options.add_argument("--scale", type=float, nargs=2, default=(0.3, 1.0), help="sides of crops, as data.scale")
@@ -242,9 +251,15 @@ def main() -> None:
     given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
     changes = {name: weight for name, weight in given.items() if weight is not None}
     objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, **changes)
-    states = []
+    states, before = [], {name: [] for name in names}
     if chosen.init:
-        states = [load_checkpoint(chosen.init / f"{name}.safetensors").network.state_dict() for name in names]
+        starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
+        states = [start.network.state_dict() for start in starts]
+        before = {name: earlier(start.record) for name, start in zip(names, starts, strict=True)}
+    shares = dict(entry.split("=") for entry in chosen.share)
+    if unknown := sorted(set(shares) - set(names)):
+        options.error(f"--share names {', '.join(unknown)}; expected one of {', '.join(names)}")
+    turns = [index for index, name in enumerate(names) for _ in range(int(shares.get(name, 1)))]
     if chosen.separate:
         trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate) for at in range(len(names))]
     else:
@@ -287,9 +302,10 @@ def main() -> None:
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 "steps": own.step,
                 "images": own.step * chosen.batch,
-                "seconds": round(elapsed),
+                "seconds": round(own.seconds),
                 "seed": chosen.seed,
                 "command": shlex.join(["python", "scripts/train_together.py", *map(without_folders, sys.argv[1:])]),
+                "history": before[name],
                 "created": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "licence": "Apache-2.0",
             }
@@ -308,7 +324,7 @@ def main() -> None:
             break
         needed = 1 if chosen.separate else chosen.batch
         while len(queue) < needed:
-            queue += torch.randperm(len(names), generator=order).tolist()
+            queue += [turns[at] for at in torch.randperm(len(turns), generator=order).tolist()]
         styles, queue = torch.tensor(queue[:needed]).expand(chosen.batch), queue[needed:]
         own = trained[int(styles[0]) if chosen.separate else 0]
         norms = torch.zeros_like(styles) if chosen.separate else styles
@@ -320,6 +336,7 @@ def main() -> None:
         rise = min(1, (own.step + 1) / 50)
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
         own.advance(chosen.rate * rise * fall, chosen.average)
+        own.seconds += time.perf_counter() - began - elapsed
         step += 1
         sums += torch.stack([content, style])
         if step % 50 == 0:

@@ -171,11 +171,12 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     words += ["--width", "4", "--batch", "2", "--every", "2", "-o", str(tmp_path / "out")]
     together = script("train_together")
     steps: list[int] = []
-    monkeypatch.setattr(together.time, "perf_counter", lambda: steps.append(0) or float(len(steps)))  # a second a step
+    monkeypatch.setattr(together.time, "perf_counter", lambda: steps.append(0) or len(steps) / 2)  # a second a step
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.1"])
     together.main()
     made = {name: load_checkpoint(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
     assert made["rain"].record["steps"] == 6
+    assert made["rain"].record["history"] == []
     assert "rain=rain.png@64 'snow=snow.png@64*0.5' --photographs" in made["rain"].record["command"]
     weights = [made[name].record["loss"]["style_weight"] for name in paintings]
     assert weights[1] == weights[0] / 2
@@ -187,12 +188,19 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     together.main()
     assert load_checkpoint(tmp_path / "out" / "rain.safetensors").record["steps"] > 6
     words += ["-o", str(tmp_path / "own"), "--separate", "--init", str(tmp_path / "out"), "--minutes", "0.1"]
+    words += ["--share", "rain=2"]
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words])
     together.main()
     made = {name: load_checkpoint(tmp_path / "own" / f"{name}.safetensors") for name in paintings}
     rain, snow = (made[name].network.state_dict() for name in paintings)
     assert not any(torch.equal(rain[key], snow[key]) for key in rain if key.endswith("conv.weight"))
-    assert {made[name].record["steps"] for name in paintings} <= {2, 3, 4}  # in turn
+    assert [made[name].record["steps"] for name in paintings] == [4, 2]
+    (first,) = made["snow"].record["history"]
+    assert first["command"].endswith("--minutes 0.2")
+    assert first["steps"] > 6
+    monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--share", "hail=2"])
+    with pytest.raises(SystemExit):
+        together.main()
 
 
 def test_the_demo_shows_every_photograph_once_beside_every_style(
