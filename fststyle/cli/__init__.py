@@ -1,7 +1,7 @@
 """The ``fststyle`` command.
 
 Exit codes: 0 all done; 1 failed or partly failed during the work; 2 refused before it began; 75 told to stop
-(SIGTERM, SIGUSR1) with everything saved, the same command with resume=auto goes on.
+(SIGTERM, SIGUSR1) with everything saved, the same command with resume=auto goes on; 141 the reader of a pipe left.
 Every command is a function of the parsed options that returns its exit code; what a command needs
 is imported when it runs.
 """
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return compose.run(words[0], words[1:], train.train if words[0] == "train" else optimize.optimize)
         options = parser().parse_args(words)
         return int(options.run(options))
+    except BrokenPipeError:  # who read our words has enough of them, as head and less
+        return 141
     except (ValueError, OSError) as error:
         if debug:
             raise
@@ -54,8 +56,11 @@ def entry() -> None:
     """The console script."""
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # nobody listens any more
+        try:
             stream.flush()
+        except (OSError, ValueError, AttributeError):  # nobody listens any more; Python tries once more at its end
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
 

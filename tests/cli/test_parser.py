@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import pytest
@@ -29,3 +32,12 @@ def test_choices_are_those_that_there_are(command: str, option: str, known: Iter
     found = next(action for action in commands.choices[command]._actions if action.dest == option)
     assert found.choices is not None
     assert set(found.choices) == set(known)
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    """As ``fststyle styles | head -1`` does."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    run = subprocess.run([sys.executable, "-m", "fststyle", "info", "wave"], stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    assert (run.returncode, run.stderr) == (141, b"")
