@@ -51,8 +51,9 @@ def match_color(image: Tensor, target: Tensor) -> Tensor:
 
 def color_statistics(image: Tensor) -> Tensor:
     """Of each image (B, 3, H, W) the mean of its colours and the symmetric root of their covariance: (B, 4, 3)."""
-    mean, covariance = _moments(image)
-    return torch.cat([mean.transpose(1, 2), _roots(covariance, 1e-6)[0]], 1)
+    with torch.autocast(image.device.type, enabled=False):
+        mean, covariance = _moments(image)
+        return torch.cat([mean.transpose(1, 2), _roots(covariance, 1e-6)[0]], 1)
 
 
 def match_statistics(images: Tensor, statistics: Tensor, least: float = 1e-6) -> Tensor:

@@ -30,7 +30,7 @@ it away.
 A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
 
-``color_weight`` (no paper's) holds colours in their places: the photograph is given the mean and covariance of the
+``color_weight`` (from no paper) holds colours in their places: the photograph is given the mean and covariance of the
 painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 32 × 32 pixels, and
 their squared difference is averaged, that of hue and saturation counting a quarter (``color_loss``). Style terms ask
 which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn dark
@@ -248,7 +248,12 @@ def block_colors(image: Tensor) -> Tensor:
     Returns:
         (B, 3, ⌈H / 32⌉, ⌈W / 32⌉).
     """
-    return F.avg_pool2d(_precise(image), COLOR_BLOCK, ceil_mode=True)
+    return _block_sums(_precise(image)) / _block_sums(torch.ones_like(image[:1, :1]))
+
+
+def _block_sums(image: Tensor) -> Tensor:
+    # A sum, since the compiled gradient of a mean divides by whole blocks at the edges, too (torch 2.14).
+    return F.avg_pool2d(image, COLOR_BLOCK, ceil_mode=True, divisor_override=1)
 
 
 def color_loss(image: Tensor, target: Tensor) -> Tensor:
@@ -259,12 +264,13 @@ def color_loss(image: Tensor, target: Tensor) -> Tensor:
         target: (B or 1, 3, ⌈H / 32⌉, ⌈W / 32⌉), from ``block_colors``.
 
     Returns:
-        (B,): mean over blocks of the squared difference of the channels' mean, and a quarter of the mean square of
-        what the channels differ by beyond that.
+        (B,): mean over the image of its block's squared difference of the channels' mean, and a quarter of the mean
+        square of what the channels differ by beyond that.
     """
     difference = block_colors(image) - target
     grey = difference.mean(1).square()
-    return (0.75 * grey + 0.25 * difference.square().mean(1)).mean((1, 2))
+    share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:])) / image[0, 0].numel()
+    return ((0.75 * grey + 0.25 * difference.square().mean(1)) * share[0]).sum((1, 2))
 
 
 def _precise(x: Tensor) -> Tensor:
@@ -367,7 +373,9 @@ class PerceptualLoss(nn.Module):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
         judged = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
         if not any(weight and judged.get(name, True) for name, weight in self.weights.items()):
-            raise ValueError("every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0")
+            raise ValueError(
+                "every loss weight is 0; give at least one of content, style, color, tv, pixel a weight above 0"
+            )
 
     @classmethod
     def from_record(cls, encoder: VGGEncoder, record: Mapping[str, Any]) -> PerceptualLoss:
@@ -508,7 +516,8 @@ class PerceptualLoss(nn.Module):
         """Measure what every term is worth when nothing was done, and divide by it from now on.
 
         A style layer's normaliser is its term for unstylised photographs, a content layer's its term
-        between two different photographs, that of total variation and of pixels likewise.
+        between two different photographs, that of total variation and of pixels likewise. The colour term's is the
+        mean squared difference of two pixels of the painting, which colours in the wrong places do not quite reach.
 
         Args:
             photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
@@ -525,7 +534,7 @@ class PerceptualLoss(nn.Module):
         if not self.balanced:
             return {}
         color = {}
-        if "color" in style:  # mean square between two pictures that share nothing but the painting's colours
+        if "color" in style:
             color["color"] = max(1e-3, 2 / 3 * float(style["color"][:, 1:].square().sum((1, 2)).mean()))
         if photographs is None:
             self.normalizers = self._known_normalizers(_layers_of(style)) | color
@@ -600,7 +609,8 @@ class PerceptualLoss(nn.Module):
     def term_names(self) -> list[str]:
         """Every term that can be balanced, as ``LossTerms.scalars`` names it."""
         names = [f"content/{layer}" for layer in self.content_layers]
-        return [*names, *(f"style/{layer}" for layer in self.style_layers), "tv", "pixel"]
+        names += [f"style/{layer}" for layer in self.style_layers]
+        return [*names, *(["color"] if self.weights["color"] else []), "tv", "pixel"]
 
 
 def _layers_of(targets: Mapping[str, Tensor] | None) -> dict[str, Tensor]:

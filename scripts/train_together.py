@@ -6,8 +6,8 @@
 At first every style has norms of its own (conditional instance norm: Dumoulin, Shlens, Kudlur 2017) and all share the
 convolutions, so that each step teaches all of them what a brush stroke is; each photograph of a batch gets a style of
 its own from the seeded sequence. With ``--separate`` each style goes on with convolutions of its own, a step for one
-style after the other. The objective is ``loss=balanced`` over ``encoder=slim``. A style's file is an ordinary
-network; ``fststyle train style=NAME init_from=FILE`` goes on from it.
+style after the other (``--share`` gives some more). The objective is ``loss=balanced`` over ``encoder=slim``. A
+style's file is an ordinary network; ``fststyle train style=NAME init_from=FILE`` goes on from it.
 
 The run keeps its training checkpoint in the output folder and goes on from it when it is started again.
 """
@@ -126,6 +126,7 @@ class Objective(nn.Module):
         self.checkerboard_weight = checkerboard_weight
         self.bfloat16 = bfloat16
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
+        self.colors = self.styles.pop("color", None)
         self.units = {
             name: torch.tensor([loss.normalizers[name] for loss in self.losses]) for name in self.first.normalizers
         }
@@ -138,9 +139,10 @@ class Objective(nn.Module):
         first = self.first
         ConditionalNorm.styles = norms
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            wanted = first.content_targets(photographs, {"color": self.styles["color"][styles]})
+            colors = None if self.colors is None else {"color": self.colors[styles]}
+            wanted = first.content_targets(photographs, colors)
             output = functional_call(network, weights, (photographs,)).float()
-            features = first.features(output, {*first.content_layers, *first.style_layers})
+            features = first.features(output, {*first.content_layers, *self.styles})
         content, style = torch.zeros(()), torch.zeros(len(styles))
         for layer, weight in first.content_layers.items():
             term = content_loss(features[layer], wanted[layer], first.content)
@@ -148,10 +150,12 @@ class Objective(nn.Module):
         for layer, weight in first.style_layers.items():
             distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
             style = style + weight * distance / self.units[f"style/{layer}"][styles]
-        color = (color_loss(output, wanted["color"]) / self.units["color"][styles]).mean()
         tv = total_variation(output, first.tv, first.tv_reduction) / self.units["tv"][0]
         total = first.weights["content"] * content + (self.factors[styles] * style).mean()
-        total = total + first.weights["color"] * color + first.weights["tv"] * tv
+        total = total + first.weights["tv"] * tv
+        if "color" in wanted:
+            color = color_loss(output, wanted["color"]) / self.units["color"][styles]
+            total = total + first.weights["color"] * color.mean()
         return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.mean().detach()
 
 
@@ -164,7 +168,8 @@ def without_folders(word: str) -> str:
 def earlier(record: dict[str, Any]) -> list[Any]:
     """The trainings that a model file has had, oldest first: for the record of one that goes on from it."""
     told = record.get("history", [])
-    last = {key: record[key] for key in ("command", "steps", "images", "seconds", "created") if key in record}
+    kept = ("name", "command", "steps", "images", "seconds", "loss", "init_from", "created")
+    last = {key: record[key] for key in kept if key in record}
     return [*(told if isinstance(told, list) else [told]), last]
 
 
@@ -219,7 +224,9 @@ def main() -> None:
     options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
     options.add_argument("--separate", action="store_true", help="a network of its own for each style")
     options.add_argument("--init", type=Path, metavar="FOLDER", help="of the model files to go on from")
-    options.add_argument("--share", action="append", default=[], metavar="NAME=N", help="steps for one of others")
+    options.add_argument(
+        "--share", action="append", default=[], metavar="NAME=N", help="N steps of this style for one of each other"
+    )
     options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
     options.add_argument("--size", type=int, default=192, help="of the crops, pixels")
     options.add_argument("--scale", type=float, nargs=2, default=(0.3, 1.0), help="sides of crops, as data.scale")
@@ -256,10 +263,13 @@ def main() -> None:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
         states = [start.network.state_dict() for start in starts]
         before = {name: earlier(start.record) for name, start in zip(names, starts, strict=True)}
-    shares = dict(entry.split("=") for entry in chosen.share)
-    if unknown := sorted(set(shares) - set(names)):
-        options.error(f"--share names {', '.join(unknown)}; expected one of {', '.join(names)}")
-    turns = [index for index, name in enumerate(names) for _ in range(int(shares.get(name, 1)))]
+    shares = dict.fromkeys(names, 1)
+    for entry in chosen.share:
+        name, _, count = entry.partition("=")
+        if name not in names or not (count.isdecimal() and int(count)):
+            options.error(f"--share is {entry!r}; expected NAME=N, N from 1, for one of {', '.join(names)}")
+        shares[name] = int(count)
+    turns = [index for index, name in enumerate(names) for _ in range(shares[name])]
     if chosen.separate:
         trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate) for at in range(len(names))]
     else:

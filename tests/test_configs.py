@@ -341,7 +341,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
     assert config.average is None
 
 
-def test_the_quick_experiment_needs_no_download_and_starts_from_a_bundled_style() -> None:
+def test_the_quick_experiment_needs_no_encoder_from_elsewhere_and_starts_from_a_bundled_style() -> None:
     config = compose("experiment/quick")
     assert (config.encoder.architecture, config.encoder.weights) == ("vgg19", "slim")
     start = load_checkpoint(shipped("style")[config.init_from]).network

@@ -21,6 +21,7 @@ from fststyle.losses import (
     QUANTILES,
     PerceptualLoss,
     checkerboard_loss,
+    color_loss,
     content_loss,
     feature_quantiles,
     gram_matrix,
@@ -711,6 +712,19 @@ def test_colors_of_each_photograph_of_a_batch_and_of_any_size(images: Tensor, pa
     for image, own in zip(batch, wanted, strict=True):
         torch.testing.assert_close(loss.content_targets(image[None], style)["color"][0], own, atol=1e-5, rtol=0)
     assert loss.content_targets(images[:1, :, :5, :7], style)["color"].shape == (1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("function", [color_loss, pytest.param(torch.compile(color_loss), marks=pytest.mark.slow)])
+def test_blocks_at_the_edges_count_as_much_as_they_cover(function: Any) -> None:
+    """48 rows: a block of 32 and one of 16; compiled as well, whose gradient of such means was wrong."""
+    zero = torch.zeros(1, 3, 2, 2)
+    image = torch.ones(1, 3, 48, 64)
+    image[:, :, 32:] = 2
+    pixels = image.clone().requires_grad_()
+    loss = function(pixels, zero)
+    assert loss.item() == pytest.approx((32 + 16 * 4) / 48)
+    loss.sum().backward()
+    torch.testing.assert_close(pixels.grad, 2 * image / 3 / (48 * 64))
 
 
 def test_without_a_style_there_is_no_color_term(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:

@@ -113,7 +113,7 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
         photographs = torch.cat([image[:, :, :256, :256] for image in images])
 
     def loss(**changes: Any) -> PerceptualLoss:
-        made: PerceptualLoss = preset_loss(encoder, **changes)
+        made: PerceptualLoss = preset_loss(encoder, **{"color_weight": 0, **changes})  # the paper has no such term
         made.calibrate(None if photographs is None else [photographs], made.style_targets(style))
         return made
 

@@ -229,7 +229,11 @@ def _check_state(state: str, task: Any) -> int:
         raise ConfigError(
             f"{state}: is not the state of such a run ({reason}); resume takes a state and the settings it had"
         ) from None
-    if targets != {layer: target.shape for layer, target in task.style_targets.items()}:
+    wanted = {layer: target.shape for layer, target in task.style_targets.items()}
+    if ("color" in targets) != ("color" in wanted):
+        begun, weight = ("with", "2") if "color" in targets else ("without", "0")
+        raise ConfigError(f"{state}: was begun {begun} the colour term; add loss.color_weight={weight}, or what it had")
+    if targets != wanted:
         raise ConfigError(
             f"{state}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
             "style= that it was begun with"
@@ -319,7 +323,8 @@ def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str
         "task": plain["task"],
         "seed": cfg.seed,
         "average": cfg.average,
-        "init_from": start and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from")},
+        "init_from": start
+        and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from", "history")},
         "precision": str(cfg.trainer.precision),
         "command": command_line(),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -44,8 +44,7 @@ def cells(
     """Transfer by every factor and style size: rows of one factor each.
 
     From the photograph in the painting's colours, which the colour term asks for and networks give as well; from
-    noise, the photograph comes out worn. As many iterations as one pass of a trained network is worth (Johnson, Alahi,
-    Fei-Fei 2016, Figure 5).
+    noise, as many iterations leave less of the photograph than a network does.
 
     Args:
         content: the photograph, (1, 3, H, W).

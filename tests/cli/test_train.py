@@ -236,6 +236,7 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(
     [
         ("task.optimizer=adam", "was begun with another optimizer; give task.optimizer=adam or muon as it was begun"),
         ("loss.style=mean", "was begun with another style term, at relu1_1"),
+        ("loss.color_weight=0", "was begun with the colour term; add loss.color_weight=2"),
     ],
 )
 def test_a_state_of_another_optimizer_or_style_term_is_refused(
