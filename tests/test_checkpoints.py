@@ -23,10 +23,6 @@ from fststyle.training.data import centre_crop
 
 MANIFEST = json.loads((resource("checkpoints") / "manifest.json").read_text(encoding="utf-8"))
 STYLES = sorted(shipped("style"))
-#: How far from the photograph a style may be, where it is not 0.95: black lines across it leave less of it.
-CONTENT = {"mosaic": 1.4, "hatching": 1.4}
-#: How far light and dark of the photograph are kept, where it is not 0.5: cells of one colour each leave less of it.
-KEPT = {"mosaic": 0.2}
 RECORDS = {name: read_record(path) for name, path in shipped("style").items()}
 
 
@@ -53,7 +49,7 @@ def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, as
     assert (output - photograph).abs().mean() > 0.05
     # What is light and what is dark stays, at the size of strokes: the photograph's subject is still there.
     grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
-    assert torch.corrcoef(torch.stack(grey))[0, 1] > KEPT.get(style, 0.5)
+    assert torch.corrcoef(torch.stack(grey))[0, 1] > 0.8
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
     assert (output.amax(1) - output.amin(1)).mean() > 0.05
@@ -79,7 +75,7 @@ def test_a_shipped_style_measures_in_its_own_loss_what_the_manifest_promises(sty
             style_terms.append(torch.stack(list(terms.style.values())).mean())
             content_terms.append(torch.stack(list(terms.content.values())).mean())
     assert torch.stack(style_terms).median() < 0.15
-    assert torch.stack(content_terms).mean() < CONTENT.get(style, 0.95)
+    assert torch.stack(content_terms).mean() < 0.85
 
 
 # --- super-resolution and style swap ----------------------------------------------------------------
