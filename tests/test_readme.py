@@ -135,7 +135,7 @@ def test_a_documented_optimisation_runs(line: str, workplace: Path) -> None:
 
 @pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle preview")])
 def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
-    assert main(["preview", *shlex.split(line)[2:], "size=40", "iterations=1"]) == 0
+    assert main(["preview", *shlex.split(line)[2:], "size=40", "iterations=1", "style_sizes=[48,64]"]) == 0
     assert list(workplace.glob("*/sheet.png"))
 
 

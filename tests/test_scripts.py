@@ -88,6 +88,7 @@ def test_the_benchmark_measures_in_turn(tmp_path: Path, words: tuple[str, ...], 
     assert "Benchmark" in (tmp_path / "benchmark.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_ablation_judges_every_variant_by_one_loss(
     tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

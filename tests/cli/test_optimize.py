@@ -235,8 +235,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         ((*TRANSFER, "loss.style_layers.relu1_1=null"), "the weight of relu1_1 is None; expected a number ≥ 0"),
         ((*TRANSFER, "loss.content_weight=-1"), "the weight of content is -1; expected a number ≥ 0"),
         (
-            (*TRANSFER, "loss.content_weight=0", "loss.style_weight=0", "loss.tv_weight=0"),
-            "every loss weight is 0; give at least one of content, style, tv, pixel a weight above 0",
+            (*TRANSFER, "loss.content_weight=0", "loss.style_weight=0", "loss.color_weight=0", "loss.tv_weight=0"),
+            "every loss weight is 0; give at least one of content, style, color, tv, pixel a weight above 0",
         ),
         ((*TRANSFER, "loss=pixel"), "this loss judges pixels alone, for super-resolution"),
         (("mode=content", "content=photo.png", "layers=[relu9_9]"), "has no layer 'relu9_9'; expected one of conv1_1"),

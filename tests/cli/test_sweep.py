@@ -35,7 +35,7 @@ def sweep(desk: Path, photographs: Path) -> Callable[..., int]:
     return lambda *words: train(desk, *data, *SMALL, "steps=2", *words)
 
 
-@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=local",)])
+@pytest.mark.parametrize("launcher", [(), pytest.param(("hydra/launcher=local",), marks=pytest.mark.slow)])
 def test_a_run_that_fails_does_not_stop_the_others_and_the_table_tells(
     launcher: tuple[str, ...], desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,7 @@ def y(pixels: np.ndarray) -> np.ndarray:
     return 16 + pixels.astype(float) @ np.array([65.481, 128.553, 24.966]) / 255
 
 
+@pytest.mark.slow
 def test_bicubic_on_bsd100_is_the_published_figure(data: Path) -> None:
     """25.96 dB at ×4 (Johnson 2016, Table 3, and many others)."""
     files = sorted((data / "bsd100").glob("*.jpg"))
