@@ -146,11 +146,11 @@ class Objective(nn.Module):
         content, style = torch.zeros(()), torch.zeros(len(styles))
         for layer, weight in first.content_layers.items():
             term = content_loss(features[layer], wanted[layer], first.content)
-            content = content + weight * term / self.units[f"content/{layer}"][0]
+            content = content + weight * term / first.normalizers[f"content/{layer}"]
         for layer, weight in first.style_layers.items():
             distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
             style = style + weight * distance / self.units[f"style/{layer}"][styles]
-        tv = total_variation(output, first.tv, first.tv_reduction) / self.units["tv"][0]
+        tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
         total = first.weights["content"] * content + (self.factors[styles] * style).mean()
         total = total + first.weights["tv"] * tv
         if "color" in wanted:
