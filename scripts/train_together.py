@@ -1,7 +1,9 @@
 """Train the bundled styles: many styles at once, and a model file for each.
 
-    python scripts/train_together.py --photographs FOLDER -o FOLDER 'NAME=PAINTING[@SIZE[*WEIGHT]]' …
-    python scripts/train_together.py --separate --init FOLDER --photographs FOLDER -o FOLDER 'NAME=PAINTING…' …
+    python scripts/train_together.py --photographs FOLDER -o FOLDER NAME=PAINTING …
+    python scripts/train_together.py --separate --init FOLDER --photographs FOLDER -o FOLDER NAME=PAINTING …
+
+Size, region and weight of each painting are those of ``style=NAME``.
 
 At first every style has norms of its own (conditional instance norm: Dumoulin, Shlens, Kudlur 2017) and all share the
 convolutions, so that each step teaches all of them what a brush stroke is; each photograph of a batch gets a style of
@@ -29,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.cli.parts import preset_loss
+from fststyle.cli.parts import preset_loss, preset_style
 from fststyle.images import (
     contact_sheet,
     load_image,
@@ -217,9 +219,7 @@ class Trained:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument(
-        "styles", nargs="+", metavar="NAME=PAINTING[@SIZE[*WEIGHT]]", help="as style.size, style.weight"
-    )
+    options.add_argument("styles", nargs="+", metavar="NAME=PAINTING")
     options.add_argument("--photographs", required=True, metavar="FOLDER")
     options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
     options.add_argument("--separate", action="store_true", help="a network of its own for each style")
@@ -248,16 +248,12 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
 
-    names, files, sizes, factors = [], [], [], []
-    for entry in chosen.styles:
-        name, _, rest = entry.partition("=")
-        file, _, rest = rest.partition("@")
-        size, _, factor = rest.partition("*")
-        names.append(name), files.append(file), sizes.append(int(size or 640)), factors.append(float(factor or 1))
-    paintings = [load_image(file, size) for file, size in zip(files, sizes, strict=True)]
+    names, files = zip(*(entry.split("=", 1) for entry in chosen.styles), strict=True)
+    settings = [preset_style(name, file) for name, file in zip(names, files, strict=True)]
+    paintings = [load_image(style.image, style.size, style.region) for style in settings]
     given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
     changes = {name: weight for name, weight in given.items() if weight is not None}
-    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, **changes)
+    objective = Objective(paintings, [style.weight for style in settings], chosen.checkerboard, chosen.bfloat16, **changes)
     states, before = [], {name: [] for name in names}
     if chosen.init:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
@@ -304,7 +300,8 @@ def main() -> None:
                 "style": {
                     "image": Path(files[index]).name,
                     "sha256": file_sha256(files[index]),
-                    "size": sizes[index],
+                    "size": settings[index].size,
+                    "region": list(settings[index].region),
                     "together_with": [] if chosen.separate else [other for other in names if other != name],
                 },
                 "encoder": objective.encoder.record,

@@ -168,12 +168,15 @@ def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
 
 
 @pytest.mark.parametrize("option", named("style"))
-def test_a_style_is_a_picture_a_size_and_a_weight(option: str) -> None:
+def test_a_style_is_a_picture_a_size_a_region_and_a_weight(option: str) -> None:
     style = compose(option).style
-    assert set(style) == {"name", "image", "size", "weight"}
+    assert set(style) == {"name", "image", "size", "region", "weight"}
     assert style.image == "some/where/rain.png"
     assert style.name == ("rain" if option == "style/custom" else option.removeprefix("style/"))
     assert 256 <= style.size <= 1024
+    left, top, right, bottom = style.region
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
     assert compose(option).output == f"runs/{style.name}"
 
 

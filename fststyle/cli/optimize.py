@@ -134,7 +134,7 @@ def _read(cfg: DictConfig) -> Sources:
     style = None
     if wants_style:
         size = cfg.style.size if cfg.style.size is not None else round(longest[-1] * cfg.style.scale)
-        style = load_image(Path(cfg.style.image).expanduser(), size)
+        style = load_image(Path(cfg.style.image).expanduser(), size, cfg.style.region)
     if cfg.preserve_color == "match" and content is not None and style is not None:
         from fststyle.color import match_color
 

@@ -77,6 +77,17 @@ def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
         return _loss(hydra.compose(overrides=[f"+loss={preset}"]).loss, encoder, changes)
 
 
+def preset_style(name: str, image: str) -> DictConfig:
+    """What ``style=NAME style.image=IMAGE`` stands for: size, region and weight of the painting."""
+    import hydra
+
+    group = name if (resource("conf") / "style" / f"{name}.yaml").is_file() else "custom"
+    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        style = hydra.compose(overrides=[f"+style={group}"]).style
+    style.image = image
+    return style
+
+
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     from hydra.utils import instantiate
 

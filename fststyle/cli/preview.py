@@ -53,7 +53,7 @@ def preview(cfg: DictConfig) -> None:
     folder = _folder(cfg)
     content = load_image(Path(cfg.content).expanduser(), cfg.size).to(device)
     painting = Path(cfg.style.image).expanduser()
-    paintings = {size: load_image(painting, size).to(device) for size in cfg.style_sizes}
+    paintings = {size: load_image(painting, size, cfg.style.region).to(device) for size in cfg.style_sizes}
     data = instantiate(cfg.data)
     encoder = build_encoder(cfg, data).to(device)
 

@@ -79,7 +79,9 @@ def _run(cfg: DictConfig, stopper: Any) -> str:
 
     pl.seed_everything(cfg.seed, verbose=False)
     kind = get_class(cfg.task._target_).kind  # type: ignore[attr-defined]
-    style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size) if cfg.get("style") else None
+    style = None
+    if cfg.get("style"):
+        style = load_image(Path(cfg.style.image).expanduser(), cfg.style.size, cfg.style.region)
     start = load_checkpoint(find_checkpoint(cfg.init_from, kind), kind) if cfg.init_from else None
     folder = _run_folder(cfg)
     state = _check_folder(folder, cfg)
@@ -305,6 +307,7 @@ def record(cfg: DictConfig, kind: str, loss: Any, start: Any = None) -> dict[str
     if cfg.get("style"):
         image = Path(cfg.style.image).expanduser()
         about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": cfg.style.size}
+        about["style"]["region"] = list(cfg.style.region)
     if loss.encoder is not None:
         about["encoder"] = loss.encoder.record
     plain = OmegaConf.to_container(cfg, resolve=True)

@@ -7,7 +7,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -350,17 +350,29 @@ def check_longest(path: str | os.PathLike[str], kind: str, height: int, width: i
         )
 
 
-def load_image(path: str | os.PathLike[str], size: int | None = None) -> Tensor:
+def load_image(
+    path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1)
+) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 
     Args:
         path: the file; transparency is ignored.
-        size: if given, the longer side is brought to this many pixels.
+        size: if given, the longer side of the whole picture is brought to this many pixels.
+        region: the part to take: left, top, right and bottom as fractions of width and height.
 
     Raises:
         ImageError: what was found and what was expected.
     """
-    return to_image(read_picture(path, size).rgb)
+    rgb = read_picture(path, size).rgb
+    numbers = [side for side in region if isinstance(side, (int, float)) and 0 <= side <= 1]
+    if len(region) != 4 or len(numbers) != 4 or not (region[0] < region[2] and region[1] < region[3]):
+        raise ImageError(
+            f"{path}: the region is {list(region)}; expected [left, top, right, bottom] as fractions from 0 to 1"
+        )
+    height, width = rgb.shape[:2]
+    left, top, right, bottom = (round(side * length) for side, length in zip(region, (width, height) * 2, strict=True))
+    check_sides(path, bottom - top, right - left, at_size=True)
+    return to_image(rgb[top:bottom, left:right])
 
 
 def find_pictures(path: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:

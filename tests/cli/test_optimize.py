@@ -53,6 +53,7 @@ TRANSFER = ("content=photo.png", "style.image=painting.png")
         ((*TRANSFER, "start=painting.png"), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "sizes=[36,48]", "iterations=[2,3]"), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "style.size=null", "style.scale=0.8"), "photo_painting.png", (48, 48)),
+        (("mode=texture", "style.image=painting.png", "style.region=[0,0,1,0.5]"), "painting_texture.png", (24, 48)),
         ((*TRANSFER, "preserve_color=luminance"), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "preserve_color=match"), "photo_painting.png", (48, 48)),
         ((*TRANSFER, "match_histogram=true", "output=a.jpg"), "a.jpg", (48, 48)),

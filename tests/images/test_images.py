@@ -141,6 +141,22 @@ def test_the_longer_side_is_brought_to_size(tmp_path: Path) -> None:
         assert resize_shorter_side(picture, 20).size == (40, 20)
 
 
+def test_a_region_is_cut_after_the_picture_was_brought_to_size(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:20, 40:] = 200
+    save_image(pixels, tmp_path / "a.png")
+    part = load_image(tmp_path / "a.png", 160, (0.5, 0, 1, 0.5))
+    assert part.shape == (1, 3, 40, 80)
+    assert float((part[..., :36, 4:] * 255).mean()) == pytest.approx(200, abs=1)
+    whole = load_image(tmp_path / "a.png", 60)
+    assert torch.equal(load_image(tmp_path / "a.png", 60, [0, 0, 1, 1]), whole)
+    for region in ((0, 0, 1), (0.5, 0, 0.5, 1), (-0.1, 0, 1, 1), (0, 0, 1, 2), (0, 0, "a", 1)):
+        with pytest.raises(ImageError, match=r"the region is \[.*expected \[left, top, right, bottom\] as fractions"):
+            load_image(tmp_path / "a.png", 60, region)
+    with pytest.raises(ImageError, match=r"is 8×30 pixels at this size"):
+        load_image(tmp_path / "a.png", 60, (0.2, 0, 0.33, 1))
+
+
 # --- what a photograph comes in ------------------------------------------------------------------
 
 # How a camera stores an upright picture, by orientation: the inverse of what must be done to show it (EXIF 2.3, 4.6.4).
