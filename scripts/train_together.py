@@ -253,7 +253,8 @@ def main() -> None:
     paintings = [load_image(style.image, style.size, style.region) for style in settings]
     given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
     changes = {name: weight for name, weight in given.items() if weight is not None}
-    objective = Objective(paintings, [style.weight for style in settings], chosen.checkerboard, chosen.bfloat16, **changes)
+    factors = [style.weight for style in settings]
+    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, **changes)
     states, before = [], {name: [] for name in names}
     if chosen.init:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]

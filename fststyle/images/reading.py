@@ -350,9 +350,7 @@ def check_longest(path: str | os.PathLike[str], kind: str, height: int, width: i
         )
 
 
-def load_image(
-    path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1)
-) -> Tensor:
+def load_image(path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1)) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 
     Args:
