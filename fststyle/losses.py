@@ -27,6 +27,9 @@ then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUAN
 leaves a network much freedom at equal Gram matrices, which shows as two-toned, embossed pictures; this takes most of
 it away.
 
+The layer ``pixels`` is the picture itself: as a style layer it asks for the painting's palette, and for nothing
+beside it. Features of an encoder alone leave room for neon fringes along edges.
+
 A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
 
@@ -60,7 +63,7 @@ from torch import Tensor, nn
 
 from fststyle.color import color_statistics, match_statistics
 from fststyle.health import WINDOW, folded
-from fststyle.networks.vgg import PhotographStatistics, VGGEncoder
+from fststyle.networks.vgg import PIXELS, PhotographStatistics, VGGEncoder
 
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
@@ -367,7 +370,8 @@ class PerceptualLoss(nn.Module):
         if encoder is None and (self.content_layers or self.style_layers):
             raise ValueError("a loss over layers takes an encoder; found none")
         if encoder is not None:
-            encoder.check_layers(split_layer(name)[0] for name in (*self.content_layers, *self.style_layers))
+            layers = {split_layer(name)[0] for name in (*self.content_layers, *self.style_layers)}
+            encoder.check_layers(sorted(layers - {PIXELS}))
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
@@ -626,8 +630,8 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
         encoder: any.
         photographs: batches (B, 3, S, S) of different photographs, B ≥ 2.
     """
-    layers = [layer for layer in encoder.layers if layer.startswith("relu")]
-    firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer.endswith("_1")]
+    layers = [PIXELS, *(layer for layer in encoder.layers if layer.startswith("relu"))]
+    firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer == PIXELS or layer.endswith("_1")]
     view = PerceptualLoss(encoder, (), firsts, style="sliced")
     sums: dict[str, Tensor | float] = {}
     count, size = 0, 0

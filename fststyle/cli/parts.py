@@ -92,10 +92,11 @@ def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     from hydra.utils import instantiate
 
     from fststyle.losses import split_layer
+    from fststyle.networks.vgg import PIXELS
 
     kept = {key: value for key, value in settings.items() if key not in changes}
     layers = [split_layer(name)[0] for name in kept.get("style_layers") or ()]
-    missing = [layer for layer in layers if encoder is not None and layer not in encoder.layers]
+    missing = [layer for layer in layers if encoder is not None and layer not in (PIXELS, *encoder.layers)]
     if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
         raise ConfigError(
             f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks {missing[0]}, which this loss needs; "

@@ -17,6 +17,8 @@ from fststyle.networks.blocks import reflection_pad
 ARCHITECTURES: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 #: Channels per block of the published networks.
 WIDTHS = (64, 128, 256, 512, 512)
+#: The layer before all others, which every encoder has: the picture itself.
+PIXELS = "pixels"
 
 
 @cache
@@ -45,8 +47,8 @@ class PhotographStatistics:
         content: layer to the mean squared feature difference of two photographs, Σ(F-P)² / (C H W).
         grams: layer to the mean Gram matrix F Fᵀ / (H W), (1, C, C).
         gram_energies: layer to the mean of the Gram matrices' squared Frobenius norm.
-        quantiles: layer to the mean of ``losses.feature_quantiles``, (1, 2 C, Q); of the first layers of every
-            block, also for the photograph at half its size (``relu1_1/2``).
+        quantiles: layer to the mean of ``losses.feature_quantiles``, (1, 2 C, Q); of the pixels and the first layers
+            of every block, also for the photograph at half its size (``relu1_1/2``).
         quantile_energies: the same names to the mean square of the quantiles.
         tv: ``squared`` and ``l1`` to the total variation per value, Σ / (C H W).
         pixel: the mean squared difference of two photographs.
@@ -156,7 +158,7 @@ class VGGEncoder(nn.Module):
 
     def stride(self, layer: str) -> int:
         """Pixels from one position of a layer to the next: 4 for ``relu3_1``."""
-        before = self.layers[: self.layers.index(layer) + 1]
+        before = self.layers[: self.layers.index(layer) + 1] if layer != PIXELS else ()
         return int(2 ** sum(name.startswith("pool") for name in before))
 
     def forward(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
@@ -164,7 +166,7 @@ class VGGEncoder(nn.Module):
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1].
-            layers: published names such as ``conv4_2``, ``relu2_2``, ``pool1``.
+            layers: published names such as ``conv4_2``, ``relu2_2``, ``pool1``; ``pixels`` is the image itself.
 
         Returns:
             Layer to features (B, C, H', W') with H' = H / 2^(pools before it), rounded down.
@@ -173,8 +175,9 @@ class VGGEncoder(nn.Module):
             ValueError: unknown layer, or a picture that is too small for the deepest one.
         """
         wanted = set(layers)
+        features = {PIXELS: image} if PIXELS in wanted else {}
+        wanted.discard(PIXELS)
         self.check_layers(wanted)
-        features: dict[str, Tensor] = {}
         if not wanted:
             return features
         x = self._convolve("preprocess", image)

@@ -181,6 +181,14 @@ def test_an_unknown_layer_is_refused_with_the_known_ones(encoder: VGGEncoder, im
     assert known[-3:] == ["conv5_3", "relu5_3", "pool5"]
 
 
+def test_pixels_are_a_layer_of_every_encoder(encoder: VGGEncoder, image: Tensor) -> None:
+    with Convolutions() as ran:
+        assert torch.equal(encoder(image, ["pixels"])["pixels"], image)
+    assert ran.count == 0
+    assert encoder(image, ["relu1_1", "pixels"]).keys() == {"relu1_1", "pixels"}
+    assert encoder.stride("pixels") == encoder.stride("relu1_1") == 1
+
+
 def test_weights_that_end_early_have_the_layers_up_to_there() -> None:
     weights = {k: v for k, v in random_weights("vgg19", widths=WIDTHS).items() if k[:5] not in ("conv4", "conv5")}
     encoder = VGGEncoder(weights, "vgg19")
