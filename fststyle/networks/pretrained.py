@@ -138,7 +138,7 @@ def load_encoder(
     return encoder if normalize is None else _normalize(encoder, normalize, cached=path is not None)
 
 
-#: The bundled VGG-19, and earlier versions of its file, by SHA-256: the same weights with fewer measurements beside them.
+#: The bundled VGG-19, and earlier files of it by SHA-256: the same weights with fewer measurements beside them.
 _SLIM = "a35b5451f949009c938d85e18b9cc9e4354e5b98fdb7d8db9072315413f738cc"
 SAME_WEIGHTS = {
     "2eaa5dc69dce42d8748c1cb1b0543764fac39d8d3cf657ce13d753db71d00867": _SLIM,
