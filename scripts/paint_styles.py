@@ -1,6 +1,6 @@
 """Paint the project's own style pictures: checkpoints/paintings/{mosaic,brushwork,hatching}.jpg.
 
-    python scripts/paint_styles.py [-o FOLDER] [--size 512]
+    python scripts/paint_styles.py [NAME …] [-o FOLDER] [--size 512]
 
 Everything is drawn from sums of waves and random numbers of a fixed seed, so the same pictures come
 out on every machine, and nobody's rights are in them.
@@ -36,7 +36,7 @@ def waves(size: int, rng: np.random.Generator, longest: float = 1.5, count: int 
     return (total - total.min()) / np.ptp(total)
 
 
-def mixed(palette: list[tuple[int, int, int]], share: Field) -> Field:
+def mixed(palette: list[tuple[int, int, int]], share: Field | float) -> Field:
     """Colours (…, 3) along a palette, by a share in [0, 1]."""
     position = np.clip(share, 0, 1) * (len(palette) - 1)
     return np.stack([np.interp(position, range(len(palette)), channel) for channel in np.array(palette).T], -1)
@@ -152,6 +152,41 @@ def hatching(size: int, rng: np.random.Generator) -> Image.Image:
     return paper
 
 
+def dabs(size: int, rng: np.random.Generator) -> Image.Image:
+    """Short dabs of pure colour, one in ten of the complement: an evening sky over hills and water."""
+    full = size * SCALE
+    x = np.arange(full) / full
+    hills, shore = 0.52 - 0.1 * np.sin(6 * x + 0.6) - 0.04 * np.sin(17 * x), 0.7 + 0.03 * np.sin(9 * x)
+    tone = waves(full, rng, 0.8)
+    sky = [(250, 206, 120), (244, 150, 110), (196, 120, 170), (96, 110, 190)]
+    land = [(20, 60, 60), (34, 110, 70), (120, 160, 50), (226, 190, 60)]
+    water = [(30, 60, 130), (60, 120, 170), (150, 190, 200), (250, 190, 120)]
+    image = Image.new("RGB", (full, full), (228, 214, 190))
+    draw = ImageDraw.Draw(image)
+    around = np.linspace(0, 2 * np.pi, 14)
+    for radius, count in ((11, 9000), (8, 16000), (5, 14000)):
+        radius *= full / 1024
+        for _ in range(count):
+            centre = rng.uniform(0, full, 2)
+            column, row = centre.astype(int)
+            share, height = tone[row, column], row / full
+            if height < hills[column]:
+                colour = mixed(sky, 1 - height / 0.6 + 0.35 * (share - 0.5) + rng.normal(0, 0.06))
+                angle, long = rng.normal(0.1, 0.3), 1.5
+            elif height < shore[column]:
+                colour = mixed(land, share * 1.1 - 0.05 + rng.normal(0, 0.12))
+                angle, long = rng.normal(1.4, 0.4), 1.2
+            else:
+                colour = mixed(water, share + rng.normal(0, 0.12))
+                angle, long = rng.normal(0, 0.12), 2.6
+            if rng.random() < 0.1:
+                colour = 255 - 0.8 * colour
+            along = np.array([np.cos(angle), np.sin(angle)]) * radius
+            edge = long * np.cos(around)[:, None] * along + 0.75 * np.sin(around)[:, None] * along[::-1] * (-1, 1)
+            draw.polygon([tuple(point) for point in centre + edge], fill=jittered(colour, rng, 12))
+    return image
+
+
 def stroke(draw: ImageDraw.ImageDraw, points: list[tuple[float, ...]], width: float, rng: np.random.Generator) -> None:
     """One line of ink, if there are points enough for one."""
     if len(points) > 2:
@@ -171,17 +206,23 @@ STYLES: dict[str, Callable[[int, np.random.Generator], Image.Image]] = {
     "mosaic": mosaic,
     "brushwork": brushwork,
     "hatching": hatching,
+    "dabs": dabs,
 }
+#: Those of bundled styles; the others are for trials.
+BUNDLED = ("mosaic", "brushwork", "hatching")
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(STYLES)}; default: the bundled ones")
     options.add_argument("-o", "--output", type=Path, default=PAINTINGS)
     options.add_argument("--size", type=int, default=512, help="pixels each way")
     chosen = options.parse_args()
     chosen.output.mkdir(parents=True, exist_ok=True)
-    for number, (name, paint) in enumerate(STYLES.items()):
-        picture = paint(chosen.size, np.random.default_rng(number))
+    for name in chosen.names or BUNDLED:
+        if name not in STYLES:
+            options.error(f"there is no painting {name!r}; expected one of {', '.join(STYLES)}")
+        picture = STYLES[name](chosen.size, np.random.default_rng(list(STYLES).index(name)))
         target = chosen.output / f"{name}.jpg"
         save_image(np.asarray(picture.resize((chosen.size, chosen.size), Image.Resampling.LANCZOS)), target)
         print(f"{target}: {target.stat().st_size:,} bytes")

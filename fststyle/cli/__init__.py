@@ -93,7 +93,10 @@ def parser() -> argparse.ArgumentParser:
         "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
     )
     stylize.add_argument(
-        "--style-scale", type=float, default=1.0, metavar="X", help="strokes so many times larger; default: 1"
+        "--style-scale",
+        type=_style_scale,
+        metavar="X",
+        help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
     )
     stylize.add_argument(
         "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
@@ -252,6 +255,13 @@ def _size(text: str) -> int:
             f"found {text!r}; expected a whole number of at least 16 pixels, at most 999999"
         )
     return int(text)
+
+
+def _style_scale(text: str) -> float | None:
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number, or auto") from None
 
 
 def _pixels(text: str) -> int:

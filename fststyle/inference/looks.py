@@ -17,6 +17,8 @@ from fststyle.images.sizes import Rows
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8
+#: Longer side, in pixels, of a picture that a screen shows at its full size.
+SCREEN = 1024
 #: What the contrast of a blend is raised by at most.
 MOST_GAIN = 1.5
 #: Rows that are worked on at once.
@@ -33,7 +35,8 @@ class Looks:
         strength: from 0, the photograph itself, to 1, the network's result; see ``blend``.
         preserve_color: the photograph's colours under the result's luminance.
         style_scale: the network sees the picture so many times smaller, and the result is brought back to its size:
-            strokes are so many times larger.
+            strokes are so many times larger. None: 1 up to ``SCREEN`` pixels of the longer side, and from there the
+            square root of how many times longer it is, so that strokes are seen when the whole picture is.
 
     Raises:
         ValueError: a strength outside [0, 1], a scale that is not positive.
@@ -42,12 +45,12 @@ class Looks:
     median: bool = False
     strength: float = 1.0
     preserve_color: bool = False
-    style_scale: float = 1.0
+    style_scale: float | None = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength is {self.strength:g}; expected a number from 0 (the photograph) to 1")
-        if not 1 / 8 <= self.style_scale <= 16:
+        if self.style_scale is not None and not 1 / 8 <= self.style_scale <= 16:
             raise ValueError(f"style scale is {self.style_scale:g}; expected a number from 0.125 to 16")
 
     @property
@@ -77,7 +80,10 @@ class Looks:
 
     def seen(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the picture that the network sees; no side is brought below the smallest."""
-        scale = min(self.style_scale, max(1.0, min(height, width) / MIN_SIDE))
+        scale = self.style_scale
+        if scale is None:
+            scale = max(1.0, max(height, width) / SCREEN) ** 0.5
+        scale = min(scale, max(1.0, min(height, width) / MIN_SIDE))
         return max(1, round(height / scale)), max(1, round(width / scale))
 
 

@@ -151,7 +151,7 @@ class Stylizer:
             output = np.concatenate(list(rows))
         else:
             output = self._whole(seen, looks.median)
-        if looks.style_scale != 1:
+        if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return looks.finish(rgb, output) if looks.changes else output
 

@@ -321,6 +321,20 @@ def test_strength_lies_between_photograph_and_result(here: Path, refused: Any) -
     assert "style scale is 99" in refused("stylize", "a.png", "--style", "wave.safetensors", "--style-scale", "99")
 
 
+def test_strokes_of_large_pictures_are_larger_unless_told(here: Path) -> None:
+    Image.fromarray(read_picture("a.png").rgb).resize((2048, 32)).save("long.png")
+    for scale in ("1", "auto", str(2**0.5)):
+        assert stylize("long.png", "-o", f"long_{scale[:4]}.png", "--style-scale", scale) == 0
+    assert stylize("long.png", "-o", "long.out.png") == 0
+    names = ("_1", "_auto", "_1.41", ".out")
+    same, auto, chosen, default = (read_picture(f"long{name}.png").rgb for name in names)
+    assert np.array_equal(auto, chosen)
+    assert np.array_equal(auto, default)
+    assert not np.array_equal(auto, same)
+    with pytest.raises(SystemExit, match="2"):
+        stylize("a.png", "--style-scale", "large")
+
+
 def test_exif_is_carried_over_unless_it_is_to_be_stripped(here: Path) -> None:
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "Maker", 6

@@ -86,6 +86,9 @@ def test_strokes_grow_with_the_style_scale(astronaut: np.ndarray, stylizer: Styl
     assert Looks(style_scale=0.5).seen(100, 300) == (200, 600)
     assert Looks(style_scale=16).seen(32, 64) == (16, 32)
     assert Looks(style_scale=16).seen(16, 20) == (16, 20)
+    assert Looks(style_scale=None).seen(700, 1024) == (700, 1024)
+    assert Looks(style_scale=None).seen(2048, 1000) == (round(2048 / 2**0.5), round(1000 / 2**0.5))
+    assert Looks(style_scale=None).seen(1000, 4096) == (500, 2048)
     photo = astronaut[:90, :70]
     large = stylizer.pixels(photo, Looks(style_scale=2))
     assert large.shape == photo.shape

@@ -1,0 +1,123 @@
+"""What different ways to train give in the same time: pictures, the windowed figure and the loss, over minutes.
+
+    python scripts/compare_recipes.py PAINTING --photographs FOLDER --photo FILE … -o FOLDER
+
+Every recipe is an ``fststyle train`` command with a limit of time. Each state that it saves on the way is judged: the
+windowed figure of ``fststyle evaluate style`` on the photographs given, and the content term. Minutes count from the
+start of the command. ``recipes.json`` and ``recipes.svg`` have the figures, PICTURE_RECIPE_MINUTES.png the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fststyle.images import load_image, save_image, to_pixels
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.pretrained import load_encoder
+from fststyle.networks.transform import TransformNet
+from fststyle.report import page as html
+from fststyle.report.style import StyleDistance
+from fststyle.training.state import states
+
+log = logging.getLogger("compare_recipes")
+
+#: By name: overrides, and steps that the time is about enough for, per minute.
+RECIPES: dict[str, tuple[list[str], float]] = {
+    "default": ([], 95),
+    "from random weights": (["init_from=null"], 95),
+    "Adam": (["task.optimizer=adam", "task.learning_rate=1e-3"], 95),
+    "4 crops of 256 pixels": (["data.size=256", "data.batch_size=4"], 45),
+    "Gram matrices": (
+        [
+            *("loss=balanced_relu4_3", "encoder=slim_vgg16", "task.optimizer=adam", "task.learning_rate=1e-3"),
+            *("data.size=256", "data.batch_size=4"),
+        ],
+        95,
+    ),
+}
+
+
+def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
+    """Run one recipe; returns when it began."""
+    overrides, pace = RECIPES[name]
+    command = [
+        *(sys.executable, "-m", "fststyle", "train", "experiment=quick", f"style.image={chosen.painting}"),
+        *("style.name=new", "data=folder", f"data.source.path={chosen.photographs}", "trainer.precision=bf16-mixed"),
+        *(*overrides, f"steps={round(pace * chosen.minutes)}", f"output={folder}", "previews.every=100000"),
+        *(f"trainer.max_time={{seconds: {round(chosen.minutes * 60)}}}", f"save_minutes={chosen.every}"),
+        *("save_every=100000", "keep_states=1000", "health=null", "data.workers=1"),
+        "trainer.val_check_interval=100000",
+    ]
+    log.info("%s: %s", name, " ".join(command[1:]))
+    began = time.time()
+    subprocess.run(command, check=True)
+    return began
+
+
+@torch.no_grad()
+def judged(state: Path, name: str, minutes: float, chosen: argparse.Namespace, judge: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a saved state, as means over the photographs; its pictures are written."""
+    content = torch.load(state, weights_only=True)
+    average = next(each["average"] for each in content["callbacks"].values() if "average" in each)
+    weights = {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
+    network = TransformNet(width=weights["encode.0.norm.weight"].numel())
+    network.load_state_dict(weights)
+    figures: dict[str, Any] = {"recipe": name, "minutes": round(minutes, 1), "steps": content["global_step"]}
+    found = []
+    for photo, distance in judge["distances"].items():
+        image = load_image(photo, 512)
+        output = network.eval()(image)
+        term = judge["loss"](output, content=judge["loss"].content_targets(image))
+        found.append([*vars(distance(output)).values(), float(sum(term.content.values()))])
+        save_image(to_pixels(output), chosen.output / f"{photo.stem}_{name.replace(' ', '-')}_{minutes:04.1f}.png")
+    means = torch.tensor(found).mean(0).tolist()
+    return figures | dict(zip(("everywhere", "all_of_it", "content"), (round(mean, 3) for mean in means), strict=True))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("painting", type=Path)
+    options.add_argument("--photographs", type=Path, required=True, metavar="FOLDER", help="to train on")
+    options.add_argument("--photo", type=Path, action="append", required=True, metavar="FILE", help="to judge on")
+    options.add_argument("--recipe", action="append", choices=RECIPES, help="default: all")
+    options.add_argument("--minutes", type=float, default=10)
+    options.add_argument("--every", type=float, default=2, help="minutes between two states")
+    options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    chosen = options.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    encoder = load_encoder("vgg19", "slim")
+    loss = PerceptualLoss(encoder, ["relu3_3"], (), style_weight=0, balanced=True, tv_reduction="mean")
+    loss.calibrate(None, {})
+    painting = load_image(chosen.painting, 640)
+    judge = {"distances": {photo: StyleDistance(load_image(photo), painting, encoder) for photo in chosen.photo}}
+    judge["loss"] = loss
+    table = chosen.output / "recipes.json"
+    rows: list[dict[str, Any]] = json.loads(table.read_text()) if table.is_file() else []
+    for name in chosen.recipe or RECIPES:
+        folder = chosen.output / name.replace(" ", "-")
+        began = trained(name, chosen, folder)
+        rows = [row for row in rows if row["recipe"] != name]
+        for state in reversed(states(folder)):
+            rows.append(judged(state, name, (state.stat().st_mtime - began) / 60, chosen, judge))
+            log.info("%s", rows[-1])
+        table.write_text(json.dumps(rows, indent=1))
+    names = list(dict.fromkeys(row["recipe"] for row in rows))
+    by_name = {name: [row for row in rows if row["recipe"] == name] for name in names}
+    series = {
+        name: ([row["minutes"] for row in own], [row["everywhere"] for row in own]) for name, own in by_name.items()
+    }
+    (chosen.output / "recipes.svg").write_text(html.curves(series, "minutes", "windowed figure, everywhere"))
+
+
+if __name__ == "__main__":
+    main()
