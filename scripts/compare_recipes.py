@@ -4,7 +4,7 @@
 
 Every recipe is an ``fststyle train`` command with a limit of time. Each state that it saves on the way is judged: the
 windowed figure of ``fststyle evaluate style`` on the photographs given, and the content term. Minutes count from the
-start of the command. ``recipes.json`` and ``recipes.svg`` have the figures, PICTURE_RECIPE_MINUTES.png the pictures.
+start of the command. ``recipes.json`` and ``recipes.svg`` have the figures, PHOTO_RECIPE_STEPS.png the pictures.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def judged(state: Path, name: str, minutes: float, chosen: argparse.Namespace, j
         output = network.eval()(image)
         term = judge["loss"](output, content=judge["loss"].content_targets(image))
         found.append([*vars(distance(output)).values(), float(sum(term.content.values()))])
-        save_image(to_pixels(output), chosen.output / f"{photo.stem}_{name.replace(' ', '-')}_{minutes:04.1f}.png")
+        save_image(to_pixels(output), chosen.output / f"{photo.stem}_{name.replace(' ', '-')}_{figures['steps']}.png")
     means = torch.tensor(found).mean(0).tolist()
     return figures | dict(zip(("everywhere", "all_of_it", "content"), (round(mean, 3) for mean in means), strict=True))
 

@@ -89,22 +89,28 @@ def test_the_benchmark_measures_in_turn(tmp_path: Path, words: tuple[str, ...], 
 
 
 @pytest.mark.slow
-def test_the_ablation_judges_every_variant_by_one_loss(
+def test_recipes_are_judged_at_every_state_they_save(
     tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_image(astronaut[200:296, 200:296].copy(), tmp_path / "rain.png")
-    small = ["network.width=4", "network.residual_blocks=1", "data.size=32", "data.workers=0", "encoder=slim"]
-    small += ["calibration_photographs=4", "previews.count=0", "data=folder", f"data.source.path={photographs}"]
-    words = ["choices", "--style", "custom", "--painting", str(tmp_path / "rain.png"), "--only", "default", "tanh"]
-    words += ["--steps", "2", "-o", str(tmp_path / "runs"), "--size", "48", "--shown", "48", "--json"]
-    words += [str(tmp_path / "found.json"), "--picture", str(tmp_path / "sheet.jpg")]
-    words += ["--photo", str(sorted(photographs.iterdir())[0]), f"style.image={tmp_path / 'rain.png'}", *small]
-    monkeypatch.setattr(sys, "argv", ["ablation.py", *words])
-    script("ablation").main()
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found) == {"default", "tanh"}
-    assert all(figures["style"] > 0 and figures["content/relu3_3"] > 0 for figures in found.values())
-    assert read_picture(tmp_path / "sheet.jpg").rgb.shape[1] == 2 * 48
+    save_image(astronaut[:200, 100:300].copy(), tmp_path / "face.png")
+    recipes = script("compare_recipes")
+    small = ["data.size=64", "data.batch_size=2", "data.workers=0", "task.compile=false", "calibration_photographs=4"]
+    monkeypatch.setattr(
+        recipes, "RECIPES", {"default": (small, 1000), "from nothing": ([*small, "init_from=null"], 60)}
+    )
+    words = [str(tmp_path / "rain.png"), "--photographs", str(photographs), "--photo", str(tmp_path / "face.png")]
+    words += ["--minutes", "0.1", "--every", "0.04", "-o", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["compare_recipes.py", *words])
+    recipes.main()
+    found = json.loads((tmp_path / "out" / "recipes.json").read_text())
+    assert {row["recipe"] for row in found} == {"default", "from nothing"}
+    assert [row["steps"] for row in found if row["recipe"] == "from nothing"][-1] == 6
+    assert all(row["everywhere"] > 0 and row["content"] > 0 and row["minutes"] > 0 for row in found)
+    pictures = list((tmp_path / "out").glob("face_*.png"))
+    assert len(pictures) == len(found)
+    assert read_picture(pictures[0]).rgb.shape == (512, 512, 3)
+    assert (tmp_path / "out" / "recipes.svg").read_text().startswith("<svg")
 
 
 def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
