@@ -27,7 +27,7 @@ from fststyle.cli.parts import (
     has_layers,
     set_threads,
 )
-from fststyle.cli.sweep import FAILED, is_one
+from fststyle.cli.sweep import COMMAND, FAILED, is_one
 
 log = logging.getLogger(__name__)
 
@@ -170,10 +170,11 @@ def _begin(cfg: DictConfig, folder: Path, trainer: Any, table: Any, steps_done: 
     if rank():
         logging.getLogger().setLevel(logging.WARNING)
         return
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)  # first: it marks the folder as a run's
     _make_folder(folder, fresh=steps_done is None)
     if steps_done is not None:
         _continue_table(table, steps_done)
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     batch, accumulated, ranks = cfg.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size
     log.info("training %s in %s%s", cfg.name, folder, f", from step {steps_done} on" if steps_done else "")
     if ranks > 1:
@@ -213,7 +214,21 @@ def _check_folder(folder: Path, cfg: DictConfig) -> str | None:
             "or write elsewhere with output=FOLDER"
         )
     check_folder(folder)
+    if not rank() and folder.is_dir() and not _is_of_a_run(folder):
+        raise ConfigError(
+            f"{folder}: holds files that no training run wrote; expected an empty folder, a new one, or that of a run"
+        )
     return None
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a multirun writes there, or has a run's configuration."""
+    if all(entry.name in (COMMAND, FAILED) for entry in folder.iterdir()):
+        return True
+    try:
+        return "_target_: fststyle." in (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _check_state(state: str, task: Any) -> int:
@@ -262,13 +277,19 @@ def _continue_table(table: Any, steps_done: int) -> None:
             writer.writerows(rows)
 
 
+#: What a run writes beside its configuration and the exported file.
+_WRITTEN = (
+    *("train.log", "states/step_*.ckpt", "states/step_*.part", "previews/step_*.png"),
+    *("csv/metrics.csv", "csv/hparams.yaml", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
+)
+
+
 def _make_folder(folder: Path, *, fresh: bool) -> None:
-    """Make the run's folder, rid a fresh run's of what another left, and keep a log there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Rid a fresh run's folder of what another run wrote there, and keep a log in it."""
     if fresh:
-        made = [file for name in ("states", "csv", "tensorboard", "previews") for file in (folder / name).glob("*")]
-        for leftover in (folder / "train.log", *made):
-            leftover.unlink(missing_ok=True)
+        for pattern in _WRITTEN:
+            for leftover in folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
     (folder / FAILED).unlink(missing_ok=True)
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if handler.get_name() == "fststyle-run"]:

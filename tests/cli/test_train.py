@@ -85,7 +85,8 @@ def test_the_config_beside_the_run_is_resolved(run: Path, painting: Path) -> Non
     text = (run / "config.yaml").read_text()
     assert "${" not in text
     config = yaml.safe_load(text)
-    assert config["style"] == {"name": "flowers", "image": str(painting), "size": 96, "weight": 1.0}
+    style = {"name": "flowers", "image": str(painting), "size": 96, "region": [0, 0, 1, 1], "weight": 1.0}
+    assert config["style"] == style
     assert config["trainer"]["max_steps"] == config["task"]["steps"] == config["steps"] == 4
     assert config["network"]["width"] == 4
 
@@ -216,8 +217,27 @@ def test_a_run_is_not_overwritten_unless_asked_for(
     assert train(stopped, *words, "steps=1") == 2
     assert "holds a run already; go on with resume=last, start anew with overwrite=true" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
+    own = [stopped / "runs" / "flowers" / name for name in ("notes.txt", "csv/mine.csv", "previews/mine.png")]
+    for file in own:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("mine")
     assert train(stopped, *words, "steps=1", "overwrite=true") == 0
     assert read_record(stopped / "runs" / "flowers" / "flowers.safetensors")["steps"] == 1
+    assert all(file.read_text() == "mine" for file in own)
+    assert not (stopped / "runs" / "flowers" / "csv" / "metrics.csv").exists()  # one step logs none
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "train.log", "csv/table.csv", "previews/holiday.png"])
+def test_a_folder_of_other_files_is_refused(
+    name: str, tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runs" / "flowers" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    for more in ((), ("overwrite=true",)):
+        assert train(tmp_path, *words, "steps=1", *more) == 2
+        assert "holds files that no training run wrote; expected an empty folder" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 
 
 @pytest.mark.parametrize("change", ["data.source.path=none", "overwrite=true data.source.path=none", "resume=last"])
@@ -235,7 +255,7 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(
     ("change", "message"),
     [
         ("task.optimizer=adam", "was begun with another optimizer; give task.optimizer=adam or muon as it was begun"),
-        ("loss.style=mean", "was begun with another style term, at relu1_1"),
+        ("loss.style=mean", "was begun with another style term, at pixels, "),
         ("loss.color_weight=0", "was begun with the colour term; add loss.color_weight=2"),
     ],
 )
