@@ -97,7 +97,7 @@ def test_recipes_are_judged_at_every_state_they_save(
     recipes = script("compare_recipes")
     small = ["data.size=64", "data.batch_size=2", "data.workers=0", "task.compile=false", "calibration_photographs=4"]
     monkeypatch.setattr(
-        recipes, "RECIPES", {"default": (small, 1000), "from nothing": ([*small, "init_from=null"], 60)}
+        recipes, "RECIPES", {"default": (small, 0.006), "from nothing": ([*small, "init_from=null"], 1)}
     )
     words = [str(tmp_path / "rain.png"), "--photographs", str(photographs), "--photo", str(tmp_path / "face.png")]
     words += ["--minutes", "0.1", "--every", "0.04", "-o", str(tmp_path / "out")]
