@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+#: Bytes of memory where the system does not say how much there is, as on Windows.
+_UNKNOWN_MEMORY = 8 * 2**30
 
 
 def resource(name: str) -> Path:
@@ -25,3 +28,33 @@ def cache_folder(name: str) -> Path:
     own = os.environ.get("FSTSTYLE_CACHE")
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return (Path(own).expanduser() if own else user / "fststyle") / name
+
+
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes of memory that this process may take: the machine's, or its container's (control group) if that is less.
+
+    Args:
+        root: of the file system that ``/proc`` and ``/sys`` are looked up in.
+    """
+    names = getattr(os, "sysconf_names", {})
+    known = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names)
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else _UNKNOWN_MEMORY]
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        groups = []
+    for line in groups:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":  # version 2: one hierarchy
+            base, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):  # a group's limit holds for all below it
+            with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                limits.append(int((folder / name).read_text()))
+            if folder == base:
+                break
+    return min(limits)

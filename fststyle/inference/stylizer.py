@@ -15,6 +15,7 @@ from fststyle.images import check_size, resize_pixels, to_image, to_levels, to_p
 from fststyle.inference.backends import DeviceError, OpenVINOBackend, TorchBackend, choose_device, openvino_installed
 from fststyle.inference.looks import PLAIN, Looks
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
+from fststyle.resources import memory_limit
 
 if TYPE_CHECKING:
     import torch
@@ -189,12 +190,12 @@ class Stylizer:
 
     @property
     def memory(self) -> int:
-        """Half of what the device has, in bytes."""
+        """Half of what the device, or the container that this runs in, has, in bytes."""
         if self.backend.name == "torch" and self.device.type == "cuda":
             import torch
 
             return int(torch.cuda.get_device_properties(self.device).total_memory) // 2
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        return memory_limit() // 2
 
     @property
     def scale(self) -> int:
