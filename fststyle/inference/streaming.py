@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import to_image, to_pixels
-from fststyle.inference.strips import Norm, Stored, Strips, beside, bicubic, convolved, enlarged, filtered, gathered
+from fststyle.inference.strips import Norm, Stored, Strips, beside, convolved, enlarged, filtered, gathered, upsampled
 from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, UpBlock, reflection_pad
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -105,13 +105,14 @@ def _size(backend: TorchBackend) -> int:
     return 4 if backend.precision == "float32" else 3  # norms take float32 beside the half
 
 
+def _multiplications(module: nn.Module) -> int:
+    """For each position of what a layer, or some of one size, give."""
+    return sum(p.numel() for p in module.parameters() if p.dim() == 4)
+
+
 def work(network: TransformNet | SuperResNet, height: int, width: int) -> int:
     """How many multiplications ``stream`` makes, roughly."""
-
-    def each(module: nn.Module) -> int:
-        return sum(p.numel() for p in module.parameters() if p.dim() == 4)
-
-    pixels = height * width
+    each, pixels = _multiplications, height * width
     if isinstance(network, SuperResNet):
         ups, last = network.decode[:-1], network.decode[-1]
         small = each(network.encode) + each(network.transform)
@@ -173,9 +174,8 @@ class _Run:
         return self.counted(enlarged(strips, block), block)
 
     def counted(self, strips: Strips, layer: nn.Module) -> Strips:
-        weights = sum(p.numel() for p in layer.parameters() if p.dim() == 4)
         for strip in strips:
-            self.tick(strip.shape[2] * strip.shape[3] * weights)
+            self.tick(strip.shape[2] * strip.shape[3] * _multiplications(layer))
             yield strip
 
 
@@ -301,7 +301,7 @@ class _SuperRes(_Run):
         result = self.conv(x, network.decode[-1])
         if not network.skip:
             return (network.finished(strip) for strip in result)
-        large = bicubic(self.picture(), network.scale)
+        large = upsampled(self.picture(), network.scale, "bicubic")
         return beside(large, lambda strips: _led_by(result, strips))
 
     def picture(self) -> Strips:

@@ -87,9 +87,9 @@ def windows(strips: Strips, height: int, stride: int = 1) -> Strips:
 
 def enlarged(strips: Strips, block: UpBlock) -> Strips:
     """What an upsampling convolution makes of the picture, before its norm."""
-    if block.nearest:
+    if block.upsampling != "transposed":
         assert isinstance(block.conv, Conv)
-        yield from convolved((F.interpolate(strip, scale_factor=2.0, mode="nearest") for strip in strips), block.conv)
+        yield from convolved(upsampled(strips, 2, block.upsampling), block.conv)
         return
     # Row 2 i + 1 of a transposed convolution is made of rows i and i + 1: each strip waits for the next one's first.
     held: Tensor | None = None
@@ -101,10 +101,12 @@ def enlarged(strips: Strips, block: UpBlock) -> Strips:
         yield block.conv(held)
 
 
-def bicubic(strips: Strips, scale: int) -> Strips:
-    """A bicubic enlargement of the picture, as ``torch.nn.functional.interpolate`` makes it."""
-    for part in windows(with_rows_around(strips, 2, "edge"), 5):
-        yield F.interpolate(part, scale_factor=float(scale), mode="bicubic")[:, :, 2 * scale : -2 * scale]
+def upsampled(strips: Strips, scale: int, mode: str) -> Strips:
+    """An enlargement of the picture, as ``torch.nn.functional.interpolate`` makes it: nearest, bilinear or bicubic."""
+    reach = {"nearest": 0, "bilinear": 1, "bicubic": 2}[mode]
+    for part in windows(with_rows_around(strips, reach, "edge"), 2 * reach + 1):
+        large = F.interpolate(part, scale_factor=float(scale), mode=mode)
+        yield large[:, :, reach * scale : large.shape[2] - reach * scale]
 
 
 def beside(strips: Strips, change: Callable[[Strips], Strips]) -> Strips:

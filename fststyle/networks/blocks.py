@@ -171,23 +171,24 @@ class ResidualBlock(nn.Module):
 class UpBlock(nn.Module):
     """Double the size, then norm and ReLU.
 
-    ``nearest``: nearest-neighbour upsampling and a 3×3 convolution, which spreads every input evenly
-    (Odena, Dumoulin, Olah 2016). ``transposed``: the paper's convolution of stride ½, whose kernel
-    covers output pixels unevenly and tends to checkerboards.
+    ``bilinear``, ``nearest``: upsampling of that kind and a 3×3 convolution, which spreads every input evenly (Odena,
+    Dumoulin, Olah 2016); after nearest-neighbour upsampling, small networks leave blocks of 2 × 2 and 4 × 4 pixels.
+    ``transposed``: the paper's convolution of stride ½, whose kernel covers output pixels unevenly and tends to
+    checkerboards.
     """
 
     def __init__(self, inputs: int, outputs: int, *, upsampling: str, norm: Norm, padding: Padding) -> None:
         super().__init__()
-        self.nearest = upsampling == "nearest"
-        if upsampling == "nearest":
+        self.upsampling = upsampling
+        if upsampling in ("bilinear", "nearest"):
             self.conv: nn.Module = Conv(inputs, outputs, 3, padding=padding)
         elif upsampling == "transposed":
             self.conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
         else:
-            raise ValueError(f"upsampling is {upsampling!r}; expected nearest or transposed")
+            raise ValueError(f"upsampling is {upsampling!r}; expected bilinear, nearest or transposed")
         self.norm = make_norm(norm, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.nearest:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        if self.upsampling != "transposed":
+            x = F.interpolate(x, scale_factor=2.0, mode=self.upsampling)
         return F.relu(self.norm(self.conv(x)))

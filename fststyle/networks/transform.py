@@ -26,7 +26,7 @@ class TransformNet(nn.Module):
         residual_blocks: number of residual blocks.
         norm: ``instance``, ``batch`` or ``none``.
         padding: of the convolutions, ``reflect`` or ``zeros``.
-        upsampling: ``nearest`` (upsampling and convolution) or ``transposed``.
+        upsampling: ``bilinear``, ``nearest`` (upsampling and convolution) or ``transposed``; see ``UpBlock``.
         border: reflection padding of the picture in pixels, for residual blocks without padding
             that eat it up again; 8 · residual_blocks (the paper's 40), or 0 for padded blocks.
         output: ``sigmoid`` gives [0, 1]; ``tanh`` gives the paper's 150 · tanh around ImageNet's
@@ -42,7 +42,7 @@ class TransformNet(nn.Module):
         residual_blocks: int = 5,
         norm: Norm = "instance",
         padding: Padding = "reflect",
-        upsampling: str = "nearest",
+        upsampling: str = "bilinear",
         border: int = 0,
         output: str = "sigmoid",
     ) -> None:

@@ -27,7 +27,10 @@ def small(**options: object) -> TransformNet:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("options", [{}, {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"upsampling": "bilinear"}, {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"}],
+)
 def test_a_file_gives_the_pictures_of_the_network(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     network = small(**options)
     files = export(network, tmp_path / f"small{FORMATS[kind][0]}", kind)

@@ -25,6 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "border": 16, "output": "tanh"},
     {"norm": "none", "upsampling": "transposed", "output": "linear"},
     {"padding": "zeros", "border": 16},
+    {"upsampling": "nearest"},
     {"residual_blocks": 0},
 ]
 
@@ -104,7 +105,7 @@ def test_what_is_stored_leaves_nothing_behind(
 SUPERRES: list[dict[str, Any]] = [
     {},
     {"scale": 8, "skip": False},
-    {"norm": "instance"},
+    {"norm": "instance", "upsampling": "bilinear"},
     {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "output": "tanh", "skip": False},
 ]
 

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, ResidualBlock, UpBlock, make_norm, reflection_pad
+from fststyle.networks.blocks import (
+    Conv,
+    ConvBlock,
+    InstanceNorm,
+    ResidualBlock,
+    UpBlock,
+    make_norm,
+    reflection_pad,
+)
 
 PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 3), (4, 5, 6, 7), (40, 41, 40, 43), (0, 25, 13, 0)]
 
@@ -211,7 +218,7 @@ def test_an_unpadded_residual_block_is_the_padded_one_away_from_the_border() -> 
 # --- upsampling ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest", "transposed"])
 @pytest.mark.parametrize("padding", ["reflect", "zeros"])
 @pytest.mark.parametrize("size", [(4, 4), (7, 9), (1, 5)])
 def test_an_up_block_doubles_the_size(upsampling: str, padding: str, size: tuple[int, int]) -> None:
@@ -238,6 +245,15 @@ def test_transposed_upsampling_is_a_convolution_of_stride_one_half() -> None:
     assert block(x)[0, 0].tolist() == [[1, 0, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
 
 
+def test_bilinear_upsampling_interpolates_before_the_convolution() -> None:
+    block = UpBlock(1, 1, upsampling="bilinear", norm="none", padding="reflect")
+    zero(block)
+    with torch.no_grad():
+        block.conv.conv.weight[0, 0, 1, 1] = 1  # type: ignore[union-attr,index]
+    x = torch.tensor([[[[0.0, 4.0], [8.0, 12.0]]]])
+    assert block(x)[0, 0].tolist() == [[0, 1, 3, 4], [2, 3, 5, 6], [6, 7, 9, 10], [8, 9, 11, 12]]
+
+
 def test_an_unknown_upsampling_is_refused() -> None:
-    with pytest.raises(ValueError, match="'bilinear'; expected nearest or transposed"):
-        UpBlock(1, 1, upsampling="bilinear", norm="none", padding="reflect")
+    with pytest.raises(ValueError, match="'bicubic'; expected bilinear, nearest or transposed"):
+        UpBlock(1, 1, upsampling="bicubic", norm="none", padding="reflect")
