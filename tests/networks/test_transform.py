@@ -240,7 +240,7 @@ def test_the_picture_given_is_not_changed(network: TransformNet) -> None:
         ({"norm": "layer"}, "norm is 'layer'"),
         ({"padding": "none"}, "padding is 'none'"),
         ({"padding": "circular"}, "padding is 'circular'"),
-        ({"upsampling": "bilinear"}, "upsampling is 'bilinear'"),
+        ({"upsampling": "bicubic"}, "upsampling is 'bicubic'"),
         ({"border": 24}, "border is 24; expected 0 .* or 40"),
         ({"border": 40, "residual_blocks": 4}, "border is 40; expected 0 .* or 32"),
         ({"output": "relu"}, "output is 'relu'"),
