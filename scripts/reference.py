@@ -40,7 +40,7 @@ class Residual(nn.Module):
 
 
 class Reference(nn.Module):
-    """Johnson's network with instance norm and nearest upsampling; sides that are multiples of 4."""
+    """Johnson's network with instance norm and bilinear upsampling; sides that are multiples of 4."""
 
     def __init__(self, width: int = 32, residual_blocks: int = 5) -> None:
         super().__init__()
@@ -53,8 +53,8 @@ class Reference(nn.Module):
         self.layers = nn.Sequential(
             *(*layer(3, w, 9), *layer(w, 2 * w, 3, 2), *layer(2 * w, 4 * w, 3, 2)),
             *[Residual(4 * w) for _ in range(residual_blocks)],
-            *(nn.Upsample(scale_factor=2), *layer(4 * w, 2 * w, 3)),
-            *(nn.Upsample(scale_factor=2), *layer(2 * w, w, 3)),
+            *(nn.Upsample(scale_factor=2, mode="bilinear"), *layer(4 * w, 2 * w, 3)),
+            *(nn.Upsample(scale_factor=2, mode="bilinear"), *layer(2 * w, w, 3)),
             PaddedConv(w, 3, 9),
         )
         self.register_buffer("mean", torch.tensor((123.68, 116.779, 103.939)).view(1, 3, 1, 1) / 255)
