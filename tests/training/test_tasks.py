@@ -42,7 +42,7 @@ def pictures(count: int, phase: float) -> Tensor:
 
 def make(loss: str = "johnson", **options: Any) -> StyleTask:
     torch.manual_seed(0)
-    network = TransformNet(width=4, residual_blocks=1)
+    network = TransformNet(width=4, residual_blocks=1, upsampling="nearest")  # as when GOLDEN was taken
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
     judge = PerceptualLoss(encoder, **LOSSES[loss])
     targets = judge.style_targets(pictures(1, 2.0))
