@@ -2,7 +2,7 @@
 
     python scripts/compare_recipes.py PAINTING --photographs FOLDER --photo FILE … -o FOLDER
 
-Every recipe is an ``fststyle train`` command with a limit of time. Each state that it saves on the way is judged: the
+Every recipe is an ``fststyle train`` command with a limit of time. Each training checkpoint on the way is measured: the
 windowed figure of ``fststyle evaluate style`` on the photographs given, and the content term. Minutes count from the
 start of the command. ``recipes.json`` and ``recipes.svg`` have the figures, PHOTO_RECIPE_STEPS.png the pictures.
 """
@@ -67,21 +67,28 @@ def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
 
 
 @torch.no_grad()
-def judged(state: Path, name: str, minutes: float, chosen: argparse.Namespace, judge: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a saved state, as means over the photographs; its pictures are written."""
-    content = torch.load(state, weights_only=True)
+def measured(
+    checkpoint: Path,
+    name: str,
+    minutes: float,
+    output: Path,
+    loss: PerceptualLoss,
+    distances: dict[Path, StyleDistance],
+) -> dict[str, Any]:
+    """The figures of a training checkpoint, as means over the photographs; its pictures are written."""
+    content = torch.load(checkpoint, weights_only=True)
     average = next(each["average"] for each in content["callbacks"].values() if "average" in each)
     weights = {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
     network = TransformNet(width=weights["encode.0.norm.weight"].numel())
     network.load_state_dict(weights)
     figures: dict[str, Any] = {"recipe": name, "minutes": round(minutes, 1), "steps": content["global_step"]}
     found = []
-    for photo, distance in judge["distances"].items():
+    for photo, distance in distances.items():
         image = load_image(photo, 512)
-        output = network.eval()(image)
-        term = judge["loss"](output, content=judge["loss"].content_targets(image))
-        found.append([*vars(distance(output)).values(), float(sum(term.content.values()))])
-        save_image(to_pixels(output), chosen.output / f"{photo.stem}_{name.replace(' ', '-')}_{figures['steps']}.png")
+        result = network.eval()(image)
+        terms = loss(result, content=loss.content_targets(image))
+        found.append([*vars(distance(result)).values(), float(sum(terms.content.values()))])
+        save_image(to_pixels(result), output / f"{photo.stem}_{name.replace(' ', '-')}_{figures['steps']}.png")
     means = torch.tensor(found).mean(0).tolist()
     return figures | dict(zip(("everywhere", "all_of_it", "content"), (round(mean, 3) for mean in means), strict=True))
 
@@ -90,10 +97,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("painting", type=Path)
     options.add_argument("--photographs", type=Path, required=True, metavar="FOLDER", help="to train on")
-    options.add_argument("--photo", type=Path, action="append", required=True, metavar="FILE", help="to judge on")
+    options.add_argument("--photo", type=Path, action="append", required=True, metavar="FILE", help="to measure on")
     options.add_argument("--recipe", action="append", choices=RECIPES, help="default: all")
     options.add_argument("--minutes", type=float, default=10)
-    options.add_argument("--every", type=float, default=2, help="minutes between two states")
+    options.add_argument("--every", type=float, default=2, help="minutes between two training checkpoints")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     chosen = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -102,16 +109,16 @@ def main() -> None:
     loss = PerceptualLoss(encoder, ["relu3_3"], (), style_weight=0, balanced=True, tv_reduction="mean")
     loss.calibrate(None, {})
     painting = load_image(chosen.painting, 640)
-    judge = {"distances": {photo: StyleDistance(load_image(photo), painting, encoder) for photo in chosen.photo}}
-    judge["loss"] = loss
+    distances = {photo: StyleDistance(load_image(photo), painting, encoder) for photo in chosen.photo}
     table = chosen.output / "recipes.json"
     rows: list[dict[str, Any]] = json.loads(table.read_text()) if table.is_file() else []
     for name in chosen.recipe or RECIPES:
         folder = chosen.output / name.replace(" ", "-")
         began = trained(name, chosen, folder)
         rows = [row for row in rows if row["recipe"] != name]
-        for state in reversed(states(folder)):
-            rows.append(judged(state, name, (state.stat().st_mtime - began) / 60, chosen, judge))
+        for checkpoint in reversed(states(folder)):
+            minutes = (checkpoint.stat().st_mtime - began) / 60
+            rows.append(measured(checkpoint, name, minutes, chosen.output, loss, distances))
             log.info("%s", rows[-1])
         table.write_text(json.dumps(rows, indent=1))
     names = list(dict.fromkeys(row["recipe"] for row in rows))

@@ -99,6 +99,7 @@ def test_recipes_are_judged_at_every_state_they_save(
     monkeypatch.setattr(
         recipes, "RECIPES", {"default": (small, 0.006), "from nothing": ([*small, "init_from=null"], 1)}
     )
+    monkeypatch.setattr(recipes, "COMPILING", 0)
     words = [str(tmp_path / "rain.png"), "--photographs", str(photographs), "--photo", str(tmp_path / "face.png")]
     words += ["--minutes", "0.1", "--every", "0.04", "-o", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["compare_recipes.py", *words])

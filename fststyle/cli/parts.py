@@ -71,21 +71,23 @@ def build_loss(cfg: DictConfig, encoder: Any, **changes: Any) -> Any:
 
 def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
     """The loss that ``loss=PRESET`` stands for, where there is no composed configuration."""
-    import hydra
-
-    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
-        return _loss(hydra.compose(overrides=[f"+loss={preset}"]).loss, encoder, changes)
+    return _loss(_composed(f"+loss={preset}").loss, encoder, changes)
 
 
 def preset_style(name: str, image: str) -> DictConfig:
     """What ``style=NAME style.image=IMAGE`` stands for: size, region and weight of the painting."""
-    import hydra
-
     group = name if (resource("conf") / "style" / f"{name}.yaml").is_file() else "custom"
-    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
-        style = hydra.compose(overrides=[f"+style={group}"]).style
+    style = _composed(f"+style={group}").style
     style.image = image
     return style
+
+
+def _composed(override: str) -> DictConfig:
+    """The part of ``conf/`` that one override names."""
+    import hydra
+
+    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        return hydra.compose(overrides=[override])
 
 
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:

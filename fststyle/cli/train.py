@@ -172,7 +172,7 @@ def _begin(cfg: DictConfig, folder: Path, trainer: Any, table: Any, steps_done: 
         return
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)  # first: it marks the folder as a run's
-    _make_folder(folder, fresh=steps_done is None)
+    _prepare_folder(folder, fresh=steps_done is None)
     if steps_done is not None:
         _continue_table(table, steps_done)
     batch, accumulated, ranks = cfg.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size
@@ -284,7 +284,7 @@ _WRITTEN = (
 )
 
 
-def _make_folder(folder: Path, *, fresh: bool) -> None:
+def _prepare_folder(folder: Path, *, fresh: bool) -> None:
     """Rid a fresh run's folder of what another run wrote there, and keep a log in it."""
     if fresh:
         for pattern in _WRITTEN:

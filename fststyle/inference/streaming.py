@@ -105,26 +105,26 @@ def _size(backend: TorchBackend) -> int:
     return 4 if backend.precision == "float32" else 3  # norms take float32 beside the half
 
 
-def _multiplications(module: nn.Module) -> int:
-    """For each position of what a layer, or some of one size, give."""
+def _weights_of(module: nn.Module) -> int:
+    """Weights of all convolutions in a module: multiplications for each position of its output."""
     return sum(p.numel() for p in module.parameters() if p.dim() == 4)
 
 
 def work(network: TransformNet | SuperResNet, height: int, width: int) -> int:
     """How many multiplications ``stream`` makes, roughly."""
-    each, pixels = _multiplications, height * width
+    pixels = height * width
     if isinstance(network, SuperResNet):
         ups, last = network.decode[:-1], network.decode[-1]
-        small = each(network.encode) + each(network.transform)
+        small = _weights_of(network.encode) + _weights_of(network.transform)
         passes = 1 + sum(isinstance(module, InstanceNorm) for module in network.modules())
-        large = sum(each(up) * 4 ** (n + 1) for n, up in enumerate(ups)) + each(last) * network.scale**2
+        large = sum(_weights_of(up) * 4 ** (n + 1) for n, up in enumerate(ups)) + _weights_of(last) * network.scale**2
         return passes * pixels * (small + large)
     first, second, third = network.encode
     up, again, last = network.decode
     one, two, three, four = (isinstance(block.norm, InstanceNorm) for block in (first, second, up, again))
-    full = each(first) * (one + two + 1) + each(again) * (four + 1) + each(last)
-    half = each(second) * (two + 1) + each(up) * (three + four + 1)
-    return pixels * (16 * full + 4 * half + each(third) + each(network.transform)) // 16
+    full = _weights_of(first) * (one + two + 1) + _weights_of(again) * (four + 1) + _weights_of(last)
+    half = _weights_of(second) * (two + 1) + _weights_of(up) * (three + four + 1)
+    return pixels * (16 * full + 4 * half + _weights_of(third) + _weights_of(network.transform)) // 16
 
 
 # --- networks -----------------------------------------------------------------------------------------
@@ -174,8 +174,9 @@ class _Run:
         return self.counted(enlarged(strips, block), block)
 
     def counted(self, strips: Strips, layer: nn.Module) -> Strips:
+        weights = _weights_of(layer)
         for strip in strips:
-            self.tick(strip.shape[2] * strip.shape[3] * _multiplications(layer))
+            self.tick(strip.shape[2] * strip.shape[3] * weights)
             yield strip
 
 

@@ -21,7 +21,7 @@ SIZES = [(16, 16), (48, 64), (47, 66), (65, 33)]
 VARIANTS = [
     {},
     {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"},
-    {"padding": "zeros", "norm": "none", "output": "linear", "upsampling": "bilinear"},
+    {"padding": "zeros", "norm": "none", "output": "linear", "upsampling": "nearest"},
     {"norm": "batch", "residual_blocks": 5, "border": 40},  # the paper's pad, more than small pictures hold
 ]
 
