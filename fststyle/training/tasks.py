@@ -183,7 +183,8 @@ class Task(pl.LightningModule):
             return  # only the fused one can
         gradients = [weight.grad for weight in self.network.parameters() if weight.grad is not None]
         bad = (~torch.isfinite(torch.nn.utils.get_total_norm(gradients))).float()
-        optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:  # a gradient scaler does this itself
+            optimizer.found_inf, optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
         self.skipped += bad
         self.skipped[1] *= bad
 
@@ -265,7 +266,7 @@ class StyleTask(Task):
         network: nn.Module,
         loss: PerceptualLoss,
         style_targets: Mapping[str, Tensor],
-        style_samples: int | None = 2048,
+        style_samples: int | None = 8192,
         checkerboard_weight: float = 1000.0,
         optimizer: str = "muon",
         learning_rate: float = 3e-3,

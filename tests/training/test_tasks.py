@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers.logger import DummyLogger
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils.data import DataLoader
@@ -346,9 +347,11 @@ class Spoiled(pl.Callback):
         self.weights[trainer.global_step] = weights
 
 
-def spoil(*steps: int, length: int = 5, **options: Any) -> tuple[StyleTask, Spoiled]:
+def spoil(*steps: int, length: int = 5, scaled: bool = False, **options: Any) -> tuple[StyleTask, Spoiled]:
     task, spoiled = make(**options), Spoiled(*steps)
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
     trainer = pl.Trainer(
+        plugins=[MixedPrecision("16-mixed", "cpu", scaler)] if scaled else None,
         max_steps=length,
         accelerator="cpu",
         logger=False,
@@ -364,10 +367,12 @@ def spoil(*steps: int, length: int = 5, **options: Any) -> tuple[StyleTask, Spoi
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
+@pytest.mark.parametrize("scaled", [False, True], ids=["32-true", "16-mixed"])
 def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(
-    optimizer: str, caplog: pytest.LogCaptureFixture
+    optimizer: str, scaled: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task, spoiled = spoil(2, optimizer=optimizer)
+    """With and without a gradient scaler, which CPUs have as well."""
+    task, spoiled = spoil(2, optimizer=optimizer, scaled=scaled)
     same = [
         all(torch.equal(a, b) for a, b in zip(spoiled.weights[n], spoiled.weights[n + 1], strict=True))
         for n in range(1, 5)
