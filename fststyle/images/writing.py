@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,7 +25,6 @@ WITH_16_BITS = frozenset({"PNG", "TIFF"})
 _WITH_EXIF = frozenset({"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"})
 #: Those that are written.
 _FORMATS = frozenset({"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "BMP", "GIF", "PPM", "JPEG2000", "TGA"})
-_MASK = threading.Lock()
 #: How Pillow writes: what loses something, loses little; and nothing takes long for the last percent of a file's size.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
@@ -95,24 +94,17 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     target = Path(os.path.realpath(path))  # a link stays one
     check_writable(target.parent)
     start = target.name.encode()[:200].decode(errors="ignore")  # of a name as long as names may be
-    handle, temporary = tempfile.mkstemp(prefix=f".{start}.", suffix=".part", dir=target.parent)
+    temporary = target.parent / f".{start}.{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(handle, "w+b") as file:
+        # Created with the permissions that any new file gets, which tempfile's are not.
+        with open(temporary, "x+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    with _MASK:  # it can only be read by being set, for all threads
-        mask = os.umask(0)
-        os.umask(mask)
-    return mask
 
 
 def existing_part(path: Path) -> Path:

@@ -477,8 +477,12 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_written_file_has_the_rights_of_any_new_file(tmp_path: Path, pattern: np.ndarray) -> None:
+def test_a_written_file_has_the_permissions_of_any_new_file(
+    tmp_path: Path, pattern: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without setting the umask meanwhile, which is the whole process's."""
     (tmp_path / "plain").touch()
+    monkeypatch.delattr(os, "umask")
     save_image(pattern, tmp_path / "a.png")
     assert os.stat(tmp_path / "a.png").st_mode == os.stat(tmp_path / "plain").st_mode
 
