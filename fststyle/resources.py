@@ -58,3 +58,9 @@ def memory_limit(root: Path = Path("/")) -> int:
             if folder == base:
                 break
     return min(limits)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had: Python's own, or torch's on a GPU or a CPU."""
+    of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)

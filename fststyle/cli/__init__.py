@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 
 from fststyle import __version__
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # hints on odd metadata
     try:
         if words[:1] in (["train"], ["optimize"], ["preview"]):  # their words are Hydra's
             from fststyle.cli import compose, optimize, preview, train

@@ -30,6 +30,7 @@ from fststyle.images import (
     resize_pixels,
     save_image,
 )
+from fststyle.resources import out_of_memory
 
 #: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
 _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif"}
@@ -226,12 +227,19 @@ class _Process:
             yield
         except (ImageError, OSError) as error:
             unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
-            self.failures.append((job.source, str(error) if isinstance(error, ImageError) else unwritten))
-            if self.several:
-                tqdm.write(f"fststyle: skipped: {self.failures[-1][1]}", file=sys.stderr)
-            self.bar.update()
+            self.skip(job, str(error) if isinstance(error, ImageError) else unwritten)
+        except (MemoryError, RuntimeError) as error:
+            if not self.several or not out_of_memory(error):
+                raise
+            self.skip(job, f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size")
         if len(self.failures) > count:
             gc.collect()  # an error that went through a thread holds itself, and with it scratch files
+
+    def skip(self, job: Job, reason: str) -> None:
+        self.failures.append((job.source, reason))
+        if self.several:
+            tqdm.write(f"fststyle: skipped: {reason}", file=sys.stderr)
+        self.bar.update()
 
 
 # --- names ---------------------------------------------------------------------------------------

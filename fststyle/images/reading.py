@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +106,7 @@ def open_picture(
     Raises:
         ImageError: no such file, no picture, damaged, or beyond ``max_pixels``.
     """
-    with _opened(source, max_pixels) as picture:
+    with _opened(source, max_pixels) as picture, _decoding(source):
         if draft is not None:
             scale = draft / min(picture.size)
             picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
@@ -123,17 +122,20 @@ def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> 
     Raises:
         ImageError: as ``open_picture``, but for damage beyond the header.
     """
-    with _opened(path, max_pixels) as picture:
+    with _opened(path, max_pixels) as picture, _decoding(path):
         bits, orientation = _bits(picture), _orientation(picture)
         # Pillow turns TIFF by itself, and tells its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]
         return Header(picture.format or "", height, width, bits, picture.mode, orientation, _kept_exif(picture))
 
 
-@contextlib.contextmanager
-def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> Iterator[Image.Image]:
-    """A picture file, its header read; whatever goes wrong with it is an ``ImageError``."""
-    name = "the picture" if isinstance(source, bytes) else str(source)
+def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> Image.Image:
+    """A picture file, its header read; to be closed.
+
+    Raises:
+        ImageError: as ``open_picture``, but for damage beyond the header.
+    """
+    name = _name(source)
     most = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(source, bytes):
         if not os.path.exists(source):
@@ -145,24 +147,35 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
         if os.path.getsize(source) == 0:
             raise ImageError(f"{name}: is empty (0 bytes)")
         with_heif(Path(source).suffix)
+    with _decoding(source):
+        picture = _pillow(io.BytesIO(source) if isinstance(source, bytes) else source, most)
+    if picture.width * picture.height > most:
+        picture.close()
+        raise ImageError(
+            f"{name}: has {picture.width}×{picture.height} pixels; "
+            f"at most {most / 1e6:.4g} million are read (--max-pixels)"
+        )
+    return picture
+
+
+def _name(source: str | os.PathLike[str] | bytes) -> str:
+    return "the picture" if isinstance(source, bytes) else str(source)
+
+
+@contextlib.contextmanager
+def _decoding(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """Whatever Pillow's decoders raise within, but for a lack of memory, is an ``ImageError``."""
+    name = _name(source)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's hints on odd metadata are none of the user's business
-            with _pillow(io.BytesIO(source) if isinstance(source, bytes) else source, most) as picture:
-                if picture.width * picture.height > most:
-                    raise ImageError(
-                        f"{name}: has {picture.width}×{picture.height} pixels; "
-                        f"at most {most / 1e6:.4g} million are read (--max-pixels)"
-                    )
-                yield picture
-    except ImageError:
+        yield
+    except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: has too many pixels ({error}); scale it down, or raise --max-pixels") from None
     except UnidentifiedImageError:
         wanted = "; pip install 'fststyle[heic]' to read HEIC" if name.lower().endswith((".heic", ".heif")) else ""
         raise ImageError(f"{name}: is not a picture in a known format (JPEG, PNG, WebP, TIFF, …){wanted}") from None
-    except Exception as error:  # Pillow's decoders raise whatever comes on damaged bytes: struct.error, RuntimeError, …
+    except Exception as error:  # they raise whatever comes on damaged bytes: struct.error, RuntimeError, …
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise ImageError(f"{name}: is damaged and cannot be read ({reason})") from None
 

@@ -568,6 +568,45 @@ def test_a_result_that_is_too_large_for_its_format_is_named_and_the_others_done(
     assert "at most 179 million are made (--max-pixels)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")],
+    ids=["Python's", "torch's"],
+)
+def test_a_picture_that_memory_is_too_small_for_is_skipped(
+    here: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One alone fails as before: there is nothing else to be done."""
+    before, calls = TransformNet.forward, []
+
+    def forward(self: TransformNet, image: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return before(self, image)
+
+    monkeypatch.setattr(TransformNet, "forward", forward)
+    assert stylize("more", "-o", "out", "--backend", "torch", "--tiles", "off") == 1
+    assert sorted(path.name for path in (here / "out").iterdir()) == ["c_wave.jpeg", "e_wave.webp"]
+    told = capsys.readouterr().err
+    assert f"skipped: more{os.sep}d.bmp: needs more memory than there is; bring it to fewer pixels with --size" in told
+    assert "2 done, 1 skipped" in told
+    calls[:] = [1]
+    assert stylize("a.png", "-o", "alone.png", "--backend", "torch", "--tiles", "off") == 1
+    assert "fststyle: failed" in capsys.readouterr().err
+
+
+def test_other_failures_of_the_work_end_the_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forward(*_: Any) -> torch.Tensor:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(TransformNet, "forward", forward)
+    assert stylize("more", "-o", "out", "--backend", "torch", "--tiles", "off") == 1
+    assert "fststyle: failed: a bug" in capsys.readouterr().err
+
+
 def test_a_repeated_run_tells_the_same(here: Path) -> None:
     broken("text", here / "more" / "bad.jpg")
     assert stylize("more", "-o", "out") == 1

@@ -456,6 +456,17 @@ def test_find_pictures_refuses_what_has_none(tmp_path: Path) -> None:
         find_pictures(tmp_path / "notes.txt")
 
 
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, pattern: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_image(pattern, tmp_path / "a.png")
+
+    def load(_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(MemoryError):
+        open_picture(tmp_path / "a.png")
+
+
 # --- writing -------------------------------------------------------------------------------------
 
 
