@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fststyle.cli.pictures import label_of
 from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
-from fststyle.networks.checkpoint import check_kind, find_checkpoint, read_record, shipped
+from fststyle.networks.checkpoint import check_kind, find_checkpoint, shipped
 
 if TYPE_CHECKING:
     from fststyle.networks.vgg import VGGEncoder
@@ -61,7 +61,7 @@ def superres(options: argparse.Namespace) -> int:
 
 
 def _scale(model: str) -> int:
-    arguments = read_record(find_checkpoint(model, "superres"))["network"]["arguments"]
+    arguments = check_kind(find_checkpoint(model, "superres"), "superres")["network"]["arguments"]
     return int(arguments.get("scale", 1))
 
 

@@ -125,7 +125,8 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, not a checkpoint, a newer format, or cut off.
     """
-    header, _ = _read_header(Path(path))
+    path = Path(path)
+    header, _ = _read_header(path)
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or _KEY not in metadata:
         raise CheckpointError(f"{path}: is a safetensors file, but not a checkpoint of fststyle (it has no record)")
@@ -139,6 +140,11 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: is a checkpoint of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
             f"kinds {', '.join(KINDS)}"
         )
+    record.setdefault("name", path.stem)
+    network = record.get("network") if kind != "encoder" else {"class": "", "arguments": {}}
+    described = isinstance(network, dict) and isinstance(network.get("class"), str)
+    if not isinstance(record["name"], str) or not described or not isinstance(network.get("arguments"), dict):
+        raise CheckpointError(f"{path}: its record is damaged; expected a name, and a network's class and arguments")
     return record
 
 

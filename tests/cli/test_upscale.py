@@ -14,10 +14,11 @@ from PIL import Image
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image, to_image, to_pixels
 from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.networks.checkpoint import save_checkpoint, shipped
 from fststyle.networks.superres import SuperResNet
 
 RECORD = {"kind": "superres", "name": "mine"}
+SLIM = shipped("encoder")["vgg19_slim"]
 
 
 @pytest.fixture
@@ -162,6 +163,7 @@ def test_blur_makes_it_harder(here: Path) -> None:
         ),
         (["large", "--model", "mine.safetensors", "--blur", "-1"], "--blur is -1.0"),
         (["."], "a.png: is 33×24 pixels; ×4 takes 64"),
+        (["large", "--model", str(SLIM)], "is a checkpoint of kind 'encoder'; expected kind 'superres'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
