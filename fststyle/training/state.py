@@ -6,6 +6,7 @@ import enum
 import hashlib
 import io
 import logging
+import multiprocessing
 import os
 import random
 import re
@@ -307,6 +308,9 @@ def leave_signals(_: int = 0) -> None:
 
 
 def _end_if_the_parent_says_so() -> None:
+    # Who made this process, which under forkserver is not its parent to the system.
+    maker = multiprocessing.parent_process()
+    parent = maker.pid if maker is not None else os.getppid()
     while True:
-        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == os.getppid():
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
             os._exit(0)

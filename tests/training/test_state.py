@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import random
 import resource
 import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from fststyle.training.state import (
     Stop,
     StopOnSignal,
     is_whole,
+    leave_signals,
     newest_state,
     states,
     step_of,
@@ -227,3 +231,26 @@ def test_other_signals_end_the_run_after_the_step_without_export(
     assert [step_of(state) for state in states(tmp_path)] == [2]
     assert not (tmp_path / "a.safetensors").exists()
     assert signal.getsignal(number) == before
+
+
+def work_until_told(ready: Any) -> None:
+    leave_signals()
+    ready.set()
+    time.sleep(60)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="workers end by SIGTERM's default action here")
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_a_worker_ends_when_its_maker_says_so_and_no_other(method: str) -> None:
+    """Under forkserver its parent is the server."""
+    context = multiprocessing.get_context(method)
+    ready = context.Event()
+    worker = context.Process(target=work_until_told, args=(ready,), daemon=True)
+    worker.start()
+    assert ready.wait(60)
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)  # as a job's end reaches every process of it
+    worker.join(0.5)
+    assert worker.exitcode is None
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
