@@ -8,6 +8,7 @@ and so does what OpenVINO compiles of that for this machine.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import logging
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 WORTH_COMPILING = 4
 #: To be raised when networks are converted in another way: what is cached is then converted anew.
 REVISION = 1
+#: Conversions that the cache keeps. One takes as much as the checkpoint in float32, and what is compiled of it again.
+KEPT = 64
 
 
 class DeviceError(ValueError):
@@ -176,10 +179,26 @@ class OpenVINOBackend:
         self.precision = precision
         try:
             self._run = core.compile_model(str(folder / "network.xml"), "CPU", hints)
-        except RuntimeError as error:  # cut off or from another version
-            log.warning("%s cannot be read, so it is made anew (%s)", folder, str(error).strip().splitlines()[-1])
-            shutil.rmtree(folder, ignore_errors=True)
-            self._run = core.compile_model(str(_converted(path) / "network.xml"), "CPU", hints)
+        except RuntimeError as error:
+            self._run = self._repaired(folder, core, hints, str(error).strip().splitlines()[-1])
+
+    def _repaired(self, folder: Path, core: Any, hints: dict[str, Any], reason: str) -> Any:
+        """Compiled from a new conversion, which takes the cached one's place if it is better than that."""
+        fresh = _convert(self.path, folder.parent)
+        try:
+            hints = {key: value for key, value in hints.items() if key != "CACHE_DIR"}
+            run = core.compile_model(str(fresh / "network.xml"), "CPU", hints)
+        except BaseException:  # then the cached one is not to blame
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        log.warning("%s cannot be read, so it was made anew (%s)", folder, reason)
+        damaged = fresh.with_name(f"{fresh.name}-old")
+        with contextlib.suppress(OSError):  # or another process does the same
+            folder.rename(damaged)  # whoever has it open keeps it
+            fresh.rename(folder)
+        for rest in (damaged, fresh):
+            shutil.rmtree(rest, ignore_errors=True)
+        return run
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Images, float32 (B, 3, H, W) in [0, 1], to their results in [0, 1]."""
@@ -211,26 +230,50 @@ def _converted(path: Path) -> Path:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
     folder = cache_folder("openvino") / f"{digest}-{version('openvino')}-{REVISION}"
     if (folder / "network.xml").is_file():
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # used now
         return folder
     log.info("converting %s for OpenVINO, once", path.name)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
+    except OSError:  # no cache on this machine: for this process alone
+        folder = _convert(path, None)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+    part = _convert(path, folder.parent)
+    try:
+        part.rename(folder)
+    except OSError:
+        shutil.rmtree(part, ignore_errors=True)
+        if not (folder / "network.xml").is_file():  # else another process was first
+            raise
+    _forget_the_oldest(folder.parent)
+    return folder
+
+
+def _convert(path: Path, beside: Path | None) -> Path:
+    """A checkpoint's conversion in a new folder, within ``beside`` or, for None, where temporary files are."""
+    import openvino as ov
+
     from fststyle.inference.export import to_openvino
     from fststyle.networks.checkpoint import load_checkpoint
 
+    part = Path(tempfile.mkdtemp(prefix=".part-" if beside else "fststyle-", dir=beside))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    except OSError:  # no cache on this machine: for this process alone
-        part = folder = Path(tempfile.mkdtemp(prefix="fststyle-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    import openvino as ov
-
-    try:
-        network = load_checkpoint(path).network
-        ov.save_model(to_openvino(network), part / "network.xml", compress_to_fp16=False)
-        if part != folder:
-            part.rename(folder)
-    except BaseException as error:
+        ov.save_model(to_openvino(load_checkpoint(path).network), part / "network.xml", compress_to_fp16=False)
+    except BaseException:
         shutil.rmtree(part, ignore_errors=True)
-        if not (isinstance(error, OSError) and (folder / "network.xml").is_file()):  # another process was first
-            raise
-    return folder
+        raise
+    return part
+
+
+def _forget_the_oldest(cache: Path) -> None:
+    """Leave the ``KEPT`` conversions that were used last; whoever has another one open keeps it."""
+    used = {}
+    for folder in cache.iterdir():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            used[folder] = folder.stat().st_mtime
+    for folder in sorted(used, key=used.__getitem__, reverse=True)[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

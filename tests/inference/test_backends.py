@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +102,42 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, empty_cache: Path) -> None
     for compiled in (folder / "compiled").glob("*"):
         compiled.unlink()
     np.testing.assert_array_equal(Stylizer.from_checkpoint(path, backend="openvino").pixels(picture(32, 32)), wanted)
+
+
+@openvino
+def test_a_failure_that_the_cache_is_not_to_blame_for_leaves_it(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def get_property(self, *_: str) -> list[str]:
+            return []
+
+        def compile_model(self, *_: Any) -> None:
+            raise RuntimeError("no memory for it")
+
+    path = saved(tmp_path)
+    Stylizer.from_checkpoint(path, backend="openvino")
+    before = {file: file.stat().st_mtime_ns for file in (empty_cache / "openvino").rglob("network.*")}
+    monkeypatch.setattr(backends, "openvino_core", Full)
+    with pytest.raises(RuntimeError, match="no memory for it"):
+        Stylizer.from_checkpoint(path, backend="openvino")
+    assert {file: file.stat().st_mtime_ns for file in (empty_cache / "openvino").rglob("network.*")} == before
+    assert len(list((empty_cache / "openvino").iterdir())) == 1
+
+
+@openvino
+def test_the_cache_keeps_what_was_used_last(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "KEPT", 2)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    paths = [saved(tmp_path / name, width=width) for name, width in zip("abc", (4, 6, 8), strict=True)]
+    for hours, path in enumerate((*paths[:2], paths[0], paths[2])):  # the second is the one used first
+        Stylizer.from_checkpoint(path, backend="openvino")
+        for folder in (empty_cache / "openvino").iterdir():
+            if folder.stat().st_mtime > time.time() - 1800:  # used now: let time go by
+                os.utime(folder, (0, 10**9 + 3600 * hours))
+    kept = {folder.name[:24] for folder in (empty_cache / "openvino").iterdir()}
+    assert kept == {hashlib.sha256(paths[n].read_bytes()).hexdigest()[:24] for n in (0, 2)}
 
 
 @openvino
