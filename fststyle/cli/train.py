@@ -302,10 +302,19 @@ def _prepare_folder(folder: Path, *, fresh: bool) -> None:
 
 
 def _callbacks(cfg: DictConfig, folder: Path, data: Any, run_record: dict[str, Any]) -> list[Any]:
-    from fststyle.training.callbacks import AverageWeights, CountUnreadable, Export, Health, Previews
+    from fststyle.training.callbacks import (
+        AverageWeights,
+        CountUnreadable,
+        Export,
+        Health,
+        Previews,
+        TimedProgressBar,
+    )
     from fststyle.training.state import SaveState
 
     callbacks: list[Any] = [CountUnreadable(cfg.data.max_unreadable)]
+    if cfg.trainer.max_time and cfg.trainer.get("enable_progress_bar", True):
+        callbacks.append(TimedProgressBar())
     if cfg.average:
         callbacks.append(AverageWeights(cfg.average))
     if cfg.previews.count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -27,6 +28,14 @@ from fststyle.training.sources import DataError
 from fststyle.training.state import Stop, stopped_by
 
 log = logging.getLogger(__name__)
+
+
+class TimedProgressBar(TQDMProgressBar):
+    """Lightning's progress bar without an estimate, for a run that a time ends before its steps do."""
+
+    @property
+    def total_train_batches(self) -> float:
+        return math.inf
 
 
 class AverageWeights(Callback):

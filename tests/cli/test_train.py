@@ -71,6 +71,19 @@ def same_weights(a: Path, b: Path) -> None:
         assert torch.equal(value, second[name]), name
 
 
+@pytest.mark.parametrize(("limit", "bounded"), [("{minutes: 9}", False), ("null", True)])
+def test_a_run_that_time_ends_shows_no_estimate_for_all_steps(
+    tmp_path: Path,
+    words: tuple[str, ...],
+    limit: str,
+    bounded: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert train(tmp_path, *words, "steps=2", f"trainer.max_time={limit}") == 0
+    told = "".join(capsys.readouterr())
+    assert ("2/2" in told, "2/?" in told) == (bounded, not bounded)
+
+
 # --- one run ----------------------------------------------------------------------------------------
 
 
