@@ -23,12 +23,11 @@ they do not. ``gram`` and ``style`` choose the divisors independently: ``gram`` 
 ``style="sliced"`` compares whole distributions of features instead of Gram matrices: the sliced Wasserstein distance
 (Heitz et al. 2021, eq. 3). Features of all positions are projected on 2 C directions, the channels and their cosine
 transform (DCT-II, orthonormal); along each, both sorted lists are subtracted, squared and averaged. A style target is
-then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUANTILES). An encoder of few channels
-leaves a network much freedom at equal Gram matrices, which shows as two-toned, embossed pictures; this takes most of
-it away.
+then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUANTILES).
 
 The layer ``pixels`` is the picture itself: as a style layer it asks for the painting's palette, and for nothing
-beside it. Features of an encoder alone leave room for neon fringes along edges.
+beside it. It is always compared as a distribution, whatever ``style`` says. Gram matrices of an encoder's few channels
+are soon matched with two colours and with neon fringes along edges; together with the palette they are not.
 
 A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
@@ -39,8 +38,11 @@ their squared difference is averaged, that of hue and saturation counting a quar
 which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn dark
 objects light and put the painting's strongest colours anywhere.
 
-Total variation is the sum over the image of squared differences between neighbours (``squared``;
-Johnson's code), or of absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W.
+Total variation is the sum over the image of squared differences between neighbours (``squared``; Johnson's code), or of
+absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W. ``opponent`` (from no paper) divides a difference
+into its mean over the channels and the rest, of which the absolute values count ``CHROMA`` times as much; for grey
+pictures it is ``l1``. Paintings change their colour less often than their light, and networks draw lines in
+complementary colours along edges.
 
 Variants met in lecture notes and posts that are misprints and therefore absent: 1/(4 C_in² C_out²)
 for 1/(4 N² M²), Σ(G·H)² for Σ(G-H)², M as the side length of a feature map. A style loss divided
@@ -69,12 +71,14 @@ ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
 StyleForm = Literal["sum", "mean", "quarter", "sliced"]
 StyleDivisor = Literal["none", "chw"]
-TVForm = Literal["squared", "l1"]
+TVForm = Literal["squared", "l1", "opponent"]
 Reduction = Literal["sum", "mean"]
 Layers = Sequence[str] | Mapping[str, float]
 
 #: Values that a sorted list of a style target is shortened to.
 QUANTILES = 128
+#: What a difference in colour counts beside one in light, in total variation of the form ``opponent``.
+CHROMA = 6.0
 #: Side of the blocks, in pixels, over which the colour term averages.
 COLOR_BLOCK = 32
 
@@ -132,13 +136,13 @@ def style_loss(gram: Tensor, target: Tensor, form: StyleForm = "sum") -> Tensor:
             eq. 4, for Gram matrices divided by H·W).
 
     Returns:
-        Scalar, mean over the batch.
+        (B,).
     """
     n = gram.shape[-1]
     divisors = {"sum": 1, "mean": n**2, "quarter": 4 * n**2}
     if form not in divisors:
         raise ValueError(f"style form is {form!r}; expected one of {', '.join(divisors)}")
-    return (_precise(gram) - _precise(target)).square().sum((1, 2)).mean() / divisors[form]
+    return (_precise(gram) - _precise(target)).square().sum((1, 2)) / divisors[form]
 
 
 def projected(features: Tensor, samples: int | None = None) -> Tensor:
@@ -200,7 +204,8 @@ def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reductio
 
     Args:
         image: (B, C, H, W).
-        form: ``squared`` Σ d² (Johnson, § 3.2, after Mahendran & Vedaldi) or ``l1`` Σ |d|.
+        form: ``squared`` Σ d² (Johnson, § 3.2, after Mahendran & Vedaldi), ``l1`` Σ |d|, or ``opponent``
+            Σ |m| + ``CHROMA`` |d - m|, where m is the mean of d over the channels.
         reduction: ``sum`` over the image, or ``mean``: that over C · H · W.
 
     Returns:
@@ -213,11 +218,18 @@ def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reductio
     across = image[:, :, :, 1:] - image[:, :, :, :-1]
     if form == "squared":
         per_image = (down.square().sum((1, 2, 3)) + across.square().sum((1, 2, 3))).mean()
-    elif form == "l1":
+    elif form in ("l1", "opponent"):
+        if form == "opponent":
+            down, across = _opponent(down), _opponent(across)
         per_image = (down.abs().sum((1, 2, 3)) + across.abs().sum((1, 2, 3))).mean()
     else:
-        raise ValueError(f"total variation form is {form!r}; expected squared or l1")
+        raise ValueError(f"total variation form is {form!r}; expected squared, l1 or opponent")
     return per_image / image[0].numel() if reduction == "mean" else per_image
+
+
+def _opponent(difference: Tensor) -> Tensor:
+    mean = difference.mean(1, keepdim=True).expand_as(difference)
+    return torch.cat([mean, CHROMA * (difference - mean)], 1)
 
 
 def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
@@ -430,13 +442,14 @@ class PerceptualLoss(nn.Module):
 
     @torch.no_grad()
     def style_targets(self, image: Tensor) -> dict[str, Tensor]:
-        """Gram matrices (B, C, C) to be matched, or quantiles (B, 2 C, QUANTILES) where ``style`` is ``sliced``,
-        by layer, without graph; with ``color_weight`` also ``color``, from ``color.color_statistics`` (B, 4, 3)."""
+        """Gram matrices (B, C, C) to be matched, or quantiles (B, 2 C, QUANTILES) where ``style`` is ``sliced`` and
+        of ``pixels``, by layer, without graph; with ``color_weight`` also ``color``, from ``color.color_statistics``
+        (B, 4, 3)."""
         features = self.features(image, self.style_layers if self.weights["style"] else ())
-        if self.style == "sliced":
-            targets = {layer: feature_quantiles(value) for layer, value in features.items()}
-        else:
-            targets = {layer: gram_matrix(value, self.gram) for layer, value in features.items()}
+        targets = {
+            layer: feature_quantiles(value) if self._sliced(layer) else gram_matrix(value, self.gram)
+            for layer, value in features.items()
+        }
         return targets | ({"color": color_statistics(_precise(image))} if self.weights["color"] else {})
 
     def forward(
@@ -469,12 +482,7 @@ class PerceptualLoss(nn.Module):
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
-            if self.style == "sliced":
-                value = sliced_wasserstein(features[layer], target, samples).mean()
-            else:
-                value = style_loss(gram_matrix(features[layer], self.gram), target, self.style)
-            if self.style_divisor == "chw":
-                value = value / features[layer][0].numel()
+            value = self.style_distance(layer, features[layer], target, samples).mean()
             terms.style[layer] = self._normalized(f"style/{layer}", value)
             terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * terms.style[layer]
         if color is not None:
@@ -487,6 +495,27 @@ class PerceptualLoss(nn.Module):
             terms.pixel = self._normalized("pixel", pixel_loss(output, pixels))
             terms.total = terms.total + self.weights["pixel"] * terms.pixel
         return terms
+
+    def style_distance(self, layer: str, features: Tensor, target: Tensor, samples: int | None = None) -> Tensor:
+        """A style layer's term before weight and normaliser.
+
+        Args:
+            layer: its name.
+            features: (B, C, H, W).
+            target: (B or 1, …), the layer's entry of ``style_targets``.
+            samples: positions that a sliced term takes, as in ``sliced_wasserstein``.
+
+        Returns:
+            (B,).
+        """
+        if self._sliced(layer):
+            value = sliced_wasserstein(features, target, samples)
+        else:
+            value = style_loss(gram_matrix(features, self.gram), target, self.style)
+        return value / features[0].numel() if self.style_divisor == "chw" else value
+
+    def _sliced(self, layer: str) -> bool:
+        return self.style == "sliced" or split_layer(layer)[0] == PIXELS
 
     def features(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Features by name: ``relu3_1/2`` is relu3_1 of the picture at half its size."""
@@ -572,9 +601,11 @@ class PerceptualLoss(nn.Module):
         known = self.encoder.photographs if self.encoder is not None else None
         if known is None:
             return self.term_names
-        style = known.quantiles if self.style == "sliced" else known.grams
         missing = [layer for layer in self.content_layers if layer not in known.content]
-        return missing + [layer for layer in self.style_layers if layer not in style]
+        for layer in self.style_layers:
+            if layer not in (known.quantiles if self._sliced(layer) else known.grams):
+                missing.append(layer)
+        return missing + ["tv"] * (self.tv not in known.tv)
 
     def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
         known = self.encoder.photographs if self.encoder is not None else None
@@ -596,7 +627,7 @@ class PerceptualLoss(nn.Module):
             )
         normalizers = {f"content/{layer}": known.content[layer] for layer in self.content_layers}
         for layer, target in style.items():
-            if self.style == "sliced":
+            if self._sliced(layer):
                 quantiles = known.quantiles[layer].to(target)
                 spread = known.quantile_energies[layer] - float(quantiles.square().mean())
                 normalizers[f"style/{layer}"] = float((quantiles - target).square().mean()) + spread
@@ -606,7 +637,7 @@ class PerceptualLoss(nn.Module):
             mean = known.grams[layer].to(target) / divisor
             spread = known.gram_energies[layer] / divisor**2 - float(mean.square().sum())
             share = spread / float((mean - target).square().sum())
-            normalizers[f"style/{layer}"] = float(style_loss(mean, target, self.style)) * (1 + share)
+            normalizers[f"style/{layer}"] = float(style_loss(mean, target, self.style).mean()) * (1 + share)
         return normalizers | {"tv": known.tv[self.tv], "pixel": known.pixel}
 
     @property
@@ -632,6 +663,7 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
     """
     layers = [PIXELS, *(layer for layer in encoder.layers if layer.startswith("relu"))]
     firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer == PIXELS or layer.endswith("_1")]
+    both = list(dict.fromkeys([*layers, *firsts]))
     view = PerceptualLoss(encoder, (), firsts, style="sliced")
     sums: dict[str, Tensor | float] = {}
     count, size = 0, 0
@@ -644,8 +676,9 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
             continue
         features, other = encoder(batch, layers), batch.roll(1, 0)
         for layer, value in features.items():
-            grams = gram_matrix(value, "hw")
             add(f"content/{layer}", content_loss(value, value.roll(1, 0)), len(batch))
+        for layer, value in (features | view.features(batch, [name for name in firsts if name not in layers])).items():
+            grams = gram_matrix(value, "hw")
             add(f"gram/{layer}", grams.mean(0, keepdim=True), len(batch))
             add(f"energy/{layer}", grams.square().sum((1, 2)).mean(), len(batch))
         for layer, value in view.style_targets(batch).items():
@@ -653,17 +686,18 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
             add(f"quantile energy/{layer}", value.square().mean(), len(batch))
         add("squared", total_variation(batch, "squared", "mean"), len(batch))
         add("l1", total_variation(batch, "l1", "mean"), len(batch))
+        add("opponent", total_variation(batch, "opponent", "mean"), len(batch))
         add("pixel", pixel_loss(batch, other), len(batch))
         count, size = count + len(batch), batch.shape[-1]
     if not count:
         raise ValueError("no photographs were given to measure; expected batches of at least two")
     return PhotographStatistics(
         content={layer: float(sums[f"content/{layer}"]) / count for layer in layers},
-        grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in layers},  # type: ignore[union-attr]
-        gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in layers},
+        grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in both},  # type: ignore[union-attr]
+        gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in both},
         quantiles={layer: (sums[f"quantiles/{layer}"] / count).float() for layer in firsts},  # type: ignore[union-attr]
         quantile_energies={layer: float(sums[f"quantile energy/{layer}"]) / count for layer in firsts},
-        tv={form: float(sums[form]) / count for form in ("squared", "l1")},
+        tv={form: float(sums[form]) / count for form in ("squared", "l1", "opponent")},
         pixel=float(sums["pixel"]) / count,
         size=size,
         count=count,

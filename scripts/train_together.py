@@ -46,7 +46,6 @@ from fststyle.losses import (
     checkerboard_loss,
     color_loss,
     content_loss,
-    sliced_wasserstein,
     total_variation,
 )
 from fststyle.networks.blocks import InstanceNorm
@@ -91,6 +90,19 @@ def of_style(weights: dict[str, Tensor], index: int, width: int) -> TransformNet
     network = TransformNet(width=width)
     network.load_state_dict({key: value[index] if ".norm." in key else value for key, value in weights.items()})
     return network.eval()
+
+
+def widened(network: TransformNet, width: int) -> TransformNet:
+    """A wider network that gives the same pictures: what is new starts random, and is at first not listened to."""
+    wider = TransformNet(**{**network.config, "width": width})
+    state = wider.state_dict()
+    for key, old in network.state_dict().items():
+        here = tuple(slice(0, side) for side in old.shape)
+        if old.dim() == 4:
+            state[key][: old.shape[0], old.shape[1] :] = 0
+        state[key][here] = old
+    wider.load_state_dict(state)
+    return wider
 
 
 def held_out(
@@ -150,7 +162,7 @@ class Objective(nn.Module):
             term = content_loss(features[layer], wanted[layer], first.content)
             content = content + weight * term / first.normalizers[f"content/{layer}"]
         for layer, weight in first.style_layers.items():
-            distance = sliced_wasserstein(features[layer], self.styles[layer][styles], samples=2048)
+            distance = first.style_distance(layer, features[layer], self.styles[layer][styles], samples=8192)
             style = style + weight * distance / self.units[f"style/{layer}"][styles]
         tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
         total = first.weights["content"] * content + (self.factors[styles] * style).mean()
@@ -258,7 +270,7 @@ def main() -> None:
     states, before = [], {name: [] for name in names}
     if chosen.init:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
-        states = [start.network.state_dict() for start in starts]
+        states = [widened(start.network, chosen.width).state_dict() for start in starts]
         before = {name: earlier(start.record) for name, start in zip(names, starts, strict=True)}
     shares = dict.fromkeys(names, 1)
     for entry in chosen.share:

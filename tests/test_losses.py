@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fststyle.images import to_image
 from fststyle.losses import (
+    CHROMA,
     QUANTILES,
     PerceptualLoss,
     checkerboard_loss,
@@ -126,7 +127,7 @@ GRAM_TARGET = torch.tensor([[[0.0, 2.0], [1.0, 1.0]]])
 @pytest.mark.parametrize(("form", "expected"), [("sum", 6.0), ("mean", 6 / 4), ("quarter", 6 / 16)])
 def test_style_loss_of_two_small_gram_matrices(form: Any, expected: float) -> None:
     assert style_loss(GRAM, GRAM_TARGET, form).item() == expected
-    assert style_loss(torch.cat([GRAM, GRAM_TARGET]), GRAM_TARGET, form).item() == expected / 2
+    assert style_loss(torch.cat([GRAM, GRAM_TARGET]), GRAM_TARGET, form).tolist() == [expected, 0]
 
 
 # Down: 2, 1, -3. Across: 1, 2 and 0, -2. Squares 14 + 9 = 23, absolute values 6 + 5 = 11.
@@ -142,6 +143,14 @@ def test_total_variation_of_a_small_picture(form: Any, reduction: Any, expected:
     assert total_variation(PICTURE, form, reduction).item() == pytest.approx(expected, rel=1e-6)
     with_a_flat_one = torch.cat([PICTURE, torch.ones_like(PICTURE)])
     assert total_variation(with_a_flat_one, form, reduction).item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_a_difference_in_color_counts_more_in_opponent_total_variation() -> None:
+    red = torch.zeros(1, 3, 1, 2)
+    red[0, 0, 0, 1] = 3.0  # a mean of 1; 2, -1, -1 beside it
+    assert total_variation(red, "opponent").item() == pytest.approx(3 * 1 + CHROMA * (2 + 1 + 1))
+    grey = PICTURE.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    assert total_variation(grey, "opponent").item() == pytest.approx(total_variation(grey, "l1").item())
 
 
 def test_pixel_loss_is_the_mean_squared_difference() -> None:
@@ -181,7 +190,7 @@ def test_the_style_gradient_behind_a_relu_is_the_papers() -> None:
     before, style = double(1, 3, 4, 5).requires_grad_(), double(1, 3, 4, 5, seed=1).relu()
     features = before.relu()
     n, m = 3, 20
-    style_loss(gram_matrix(features, "hw"), gram_matrix(style, "hw"), "quarter").backward()
+    style_loss(gram_matrix(features, "hw"), gram_matrix(style, "hw"), "quarter").sum().backward()
     f, s = features.detach().reshape(n, m), style.reshape(n, m)
     gradient = (f.T @ (f @ f.T - s @ s.T)).T / (n**2 * m**2)  # Gatys et al. 2016, eq. 6
     expected = torch.where(before > 0, gradient.reshape(1, n, 4, 5), 0)
@@ -413,7 +422,7 @@ def test_total_variation_alone_needs_no_encoder_pass(images: Tensor) -> None:
         ({"gram": "nhw"}, "gram is 'nhw'; expected none or hw or chw"),
         ({"style": "half"}, "style is 'half'; expected sum or mean or quarter"),
         ({"style_divisor": "hw"}, "style_divisor is 'hw'; expected none or chw"),
-        ({"tv": "l2"}, "tv is 'l2'; expected squared or l1"),
+        ({"tv": "l2"}, "tv is 'l2'; expected squared or l1 or opponent"),
         ({"tv_reduction": "average"}, "tv_reduction is 'average'; expected sum or mean"),
     ],
 )
@@ -617,7 +626,7 @@ def test_the_extra_divisor_of_the_lecture_notes_is_the_layers_size(
 
 def photographs(astronaut: np.ndarray, seed: int, count: int) -> Tensor:
     rng = np.random.default_rng(seed)
-    return torch.cat([crop(astronaut, *rng.integers(0, 512 - 192, 2), 48, 4) for _ in range(count)])
+    return torch.cat([crop(astronaut, *rng.integers(0, 512 - 192, 2), 96, 2) for _ in range(count)])
 
 
 def test_balanced_terms_of_other_photographs_average_about_one(
@@ -831,7 +840,11 @@ def check_known_normalizers(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"gram": "chw", "style": "mean"}, {"gram": "hw", "style": "quarter"}, {"gram": "chw", "style": "sum"}],
+    [
+        {"gram": "chw", "style": "mean"},
+        {"gram": "hw", "style": "quarter"},
+        {"gram": "chw", "style": "sum", "style_layers": ["relu1_1", "relu2_1/2", "relu4_3"]},
+    ],
     ids=str,
 )
 def test_what_the_encoder_knows_balances_as_the_photographs_do(
@@ -922,6 +935,19 @@ def test_two_distributions_of_one_gram_matrix_are_told_apart() -> None:
     assert sliced_wasserstein(even, feature_quantiles(spiked, 4)).item() > 0.9
 
 
+def test_pixels_are_compared_as_a_distribution_beside_gram_matrices(
+    encoder: VGGEncoder, images: Tensor, painting: Tensor
+) -> None:
+    loss = PerceptualLoss(encoder, (), ["pixels", "pixels/2", "relu2_1"], content_weight=0, style="mean")
+    target = loss.style_targets(painting)
+    torch.testing.assert_close(target["pixels"], feature_quantiles(painting))
+    torch.testing.assert_close(target["relu2_1"], gram_matrix(encoder(painting, ["relu2_1"])["relu2_1"]))
+    terms = loss(images, style=target).style
+    torch.testing.assert_close(terms["pixels"], sliced_wasserstein(images, target["pixels"]).mean())
+    found = gram_matrix(encoder(images, ["relu2_1"])["relu2_1"])
+    torch.testing.assert_close(terms["relu2_1"], style_loss(found, target["relu2_1"], "mean").mean())
+
+
 def test_a_layer_of_the_picture_at_half_its_size(encoder: VGGEncoder, images: Tensor) -> None:
     loss = PerceptualLoss(encoder, ["relu2_2/2"], ["relu1_2", "relu1_2/2"], style="sliced")
     half = torch.nn.functional.avg_pool2d(images, 2)
@@ -959,16 +985,17 @@ def test_what_the_encoder_knows_balances_distributions_too(encoder: VGGEncoder, 
 @pytest.mark.parametrize(
     ("settings", "layers"),
     [
-        ({"style": "mean", "style_layers": ["relu1_1", "relu1_1/2"]}, ["relu1_1/2"]),
+        ({"style": "mean", "style_layers": ["relu1_1", "relu1_1/2", "relu1_2/2"]}, ["relu1_2/2"]),
         ({"style": "mean", "content_layers": ["relu3_3/2"]}, ["relu3_3/2"]),
         ({"style": "sliced", "style_layers": ["relu1_1/2"]}, []),
+        ({"tv": "opponent", "style_layers": ["relu1_1"]}, []),
     ],
 )
 def test_what_the_encoder_does_not_know_is_named(
     settings: dict[str, Any], layers: list[str], encoder: VGGEncoder, painting: Tensor
 ) -> None:
     known = knowing(encoder, [torch.rand(2, 3, 40, 40)])
-    loss = PerceptualLoss(known, balanced=True, tv="l1", tv_reduction="mean", **settings)
+    loss = PerceptualLoss(known, **{"balanced": True, "tv": "l1", "tv_reduction": "mean", **settings})
     assert loss.unmeasured == layers
     if layers:
         with pytest.raises(ValueError, match=f"no measurements of photographs at {layers[0]}"):

@@ -188,7 +188,8 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     assert "rain=rain.png the_scream=the_scream.png --photographs" in made["rain"].record["command"]
     weights = [made[name].record["loss"]["style_weight"] for name in paintings]
     assert weights[1] == pytest.approx(0.6 * weights[0])
-    assert made["rain"].style_targets["relu5_1/2"].shape == (1, 256, 128)
+    assert made["rain"].style_targets["relu5_1/2"].shape == (1, 128, 128)  # Gram matrix
+    assert made["rain"].style_targets["pixels/2"].shape == (1, 6, 128)  # quantiles
     rain, snow = (made[name].network.state_dict() for name in paintings)
     assert all(torch.equal(rain[key], snow[key]) for key in rain if ".norm." not in key)
     assert not torch.equal(rain["encode.0.norm.bias"], snow["encode.0.norm.bias"])
@@ -209,6 +210,15 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--share", "hail=2"])
     with pytest.raises(SystemExit):
         together.main()
+
+
+def test_a_widened_network_gives_the_same_pictures_at_first(network: TransformNet) -> None:
+    wider = script("train_together").widened(network, network.config["width"] + 3)
+    assert wider.encode[0].conv.conv.weight.shape[0] == network.config["width"] + 3
+    image = torch.rand(2, 3, 24, 37, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(wider.eval()(image), network.eval()(image))
+    wider(image).sum().backward()
+    assert (wider.decode[2].conv.weight.grad.abs().sum((0, 2, 3)) > 0).all()  # new channels can be learned
 
 
 def test_the_demo_shows_every_photograph_once_beside_every_style(

@@ -139,10 +139,11 @@ def load_encoder(
 
 
 #: The bundled VGG-19, and earlier files of it by SHA-256: the same weights with fewer measurements beside them.
-_SLIM = "a35b5451f949009c938d85e18b9cc9e4354e5b98fdb7d8db9072315413f738cc"
+_SLIM = "7cd077bf19dd1d9ebac4f1ceba10d0e86de60fcca823984e5f85a1fd18e0d399"
 SAME_WEIGHTS = {
     "2eaa5dc69dce42d8748c1cb1b0543764fac39d8d3cf657ce13d753db71d00867": _SLIM,
     "5395536a642e3804feeaec1c6f23345b61cb49f0aeb724b8b37aabd06eb99423": _SLIM,
+    "a35b5451f949009c938d85e18b9cc9e4354e5b98fdb7d8db9072315413f738cc": _SLIM,
 }
 
 

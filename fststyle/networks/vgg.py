@@ -45,12 +45,12 @@ class PhotographStatistics:
 
     Args:
         content: layer to the mean squared feature difference of two photographs, Σ(F-P)² / (C H W).
-        grams: layer to the mean Gram matrix F Fᵀ / (H W), (1, C, C).
+        grams: layer to the mean Gram matrix F Fᵀ / (H W), (1, C, C); of the pixels and the first layers of every
+            block, also for the photograph at half its size (``relu1_1/2``).
         gram_energies: layer to the mean of the Gram matrices' squared Frobenius norm.
-        quantiles: layer to the mean of ``losses.feature_quantiles``, (1, 2 C, Q); of the pixels and the first layers
-            of every block, also for the photograph at half its size (``relu1_1/2``).
+        quantiles: the same for ``losses.feature_quantiles``, (1, 2 C, Q), of the pixels and first layers alone.
         quantile_energies: the same names to the mean square of the quantiles.
-        tv: ``squared`` and ``l1`` to the total variation per value, Σ / (C H W).
+        tv: ``squared``, ``l1`` and ``opponent`` to the total variation per value, Σ / (C H W).
         pixel: the mean squared difference of two photographs.
         size: of the photographs, pixels.
         count: of photographs.
