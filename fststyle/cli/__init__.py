@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
     compare.add_argument("--photographs", metavar="FOLDER", help="to balance the loss of a figure on")
     compare.add_argument("--seed", type=int, default=0, help="of the noise")
-    compare.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    compare.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     compare.set_defaults(run=_compare)
 
     export = commands.add_parser("export", help="write a style as ONNX, OpenVINO or PyTorch file for other programs")
@@ -242,7 +242,7 @@ def _add_backend(command: argparse.ArgumentParser) -> None:
 
 def _add_device(command: argparse.ArgumentParser) -> None:
     """Where it is computed, and how finely."""
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 #: A size that was met so many times is worth a compilation, on a GPU.
 WORTH_COMPILING = 4
 #: To be raised when networks are converted in another way: what is cached is then converted anew.
@@ -47,17 +49,19 @@ class DeviceError(ValueError):
 
 
 def choose_device(device: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a device.
+    """``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda`` or ``mps`` (Apple's) to a device.
 
     Raises:
         DeviceError: unknown, or not on this machine.
     """
     import torch
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device is {device!r}; expected one of auto, cpu, cuda")
+    if device not in DEVICES:
+        raise DeviceError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("no CUDA device was found on this machine; use --device cpu or auto")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("no Apple GPU (mps) was found on this machine; use --device cpu or auto")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
@@ -68,12 +72,12 @@ class TorchBackend:
 
     Args:
         network: image in, image out; put into evaluation mode.
-        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; see ``choose_device``.
         precision: ``float32``; ``bfloat16`` or ``float16``, by autocast, so that norms keep float32
-            moments; ``auto``: float16 on a GPU, float32 elsewhere.
+            moments; ``auto``: float16 with CUDA, float32 elsewhere.
 
     Raises:
-        DeviceError: ``cuda`` on a machine without; an unknown precision.
+        DeviceError: a device that the machine lacks; an unknown precision.
     """
 
     name = "torch"

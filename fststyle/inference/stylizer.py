@@ -30,7 +30,7 @@ class Stylizer:
     Args:
         network: image in, image out; put into evaluation mode and run by PyTorch.
         record: the checkpoint's, for those who ask.
-        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
@@ -63,7 +63,7 @@ class Stylizer:
 
         Args:
             name_or_path: ``fststyle styles`` lists the names.
-            device: ``auto``, ``cpu`` or ``cuda``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             backend: ``torch``, ``openvino`` (on the CPU; PyTorch is not even imported), or ``auto``:
                 OpenVINO where it is installed and there is no GPU to use.
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; see the backends.
@@ -74,8 +74,8 @@ class Stylizer:
         """
         if backend not in BACKENDS:
             raise DeviceError(f"backend is {backend!r}; expected one of {', '.join(BACKENDS)}")
-        if backend == "openvino" and device == "cuda":
-            raise DeviceError("openvino runs on the CPU; use --backend torch with --device cuda")
+        if backend == "openvino" and device in ("cuda", "mps"):
+            raise DeviceError(f"openvino runs on the CPU; use --backend torch with --device {device}")
         if device not in ("auto", "cpu"):
             choose_device(device)  # a device that is not there is told before any file is read
         path = find_checkpoint(name_or_path, cls.kind)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fststyle.inference.backends import TorchBackend, choose_device
+from fststyle.inference.backends import DeviceError, TorchBackend, choose_device
 from fststyle.networks.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, shipped
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Swapper:
     Args:
         model: put into evaluation mode.
         record: the checkpoint's, for those who ask.
-        device: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+        device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of encoder and network. Patches are
             compared in float32 or better.
 
@@ -43,7 +43,7 @@ class Swapper:
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        self.backend = TorchBackend(model, device, precision)
+        self.backend = TorchBackend(model, _with_float64(device), precision)
         self.record = record or {}
 
     @classmethod
@@ -60,7 +60,7 @@ class Swapper:
             DeviceError: what this machine does not have.
         """
         if device not in ("auto", "cpu"):
-            choose_device(device)  # a device that is not there is told before any file is read
+            choose_device(_with_float64(device))  # a device that is not there is told before any file is read
         if name_or_path == DEFAULT and DEFAULT not in shipped("swap") and not os.path.exists(DEFAULT):
             raise CheckpointError(
                 f"the network {DEFAULT!r} for style swap did not come with this installation; "
@@ -108,3 +108,9 @@ class Swapper:
         from fststyle.images import to_image, to_pixels
 
         return to_pixels(self(to_image(rgb), to_image(style), patch, stride))
+
+
+def _with_float64(device: str) -> str:
+    if device == "mps":
+        raise DeviceError("style swap computes in float64, which mps lacks; use --device cpu or auto")
+    return device

@@ -71,7 +71,7 @@ def compare(
         folder: made if it is not there.
         iterations: of the slow side.
         until_crossed: stop it once it is as good as the one pass.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: of the noise.
 
     Returns:

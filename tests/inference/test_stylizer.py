@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from fststyle.inference import DeviceError, Stylizer
+from fststyle.inference import DeviceError, Stylizer, Swapper
 from fststyle.inference.backends import choose_device
 from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
@@ -133,6 +133,18 @@ def test_with_a_gpu_auto_is_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
     assert choose_device("cpu").type == "cpu"
+
+
+def test_apples_gpu_is_taken_where_it_is_asked_for_and_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"no Apple GPU \(mps\)"):
+        choose_device("mps")
+    with pytest.raises(DeviceError, match="openvino runs on the CPU; use --backend torch with --device mps"):
+        Stylizer.from_checkpoint("starry_night", device="mps", backend="openvino")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps").type == "mps"
+    with pytest.raises(DeviceError, match="style swap computes in float64, which mps lacks"):
+        Swapper.from_checkpoint(device="mps")
 
 
 def test_an_unknown_device_is_refused() -> None:
