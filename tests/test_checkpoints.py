@@ -53,7 +53,7 @@ def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, as
     assert torch.corrcoef(torch.stack(grey))[0, 1] > 0.75
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
-    assert (output.amax(1) - output.amin(1)).mean() > 0.05
+    assert (output.amax(1) - output.amin(1)).mean() > (0.02 if style == "hatching" else 0.05)  # black on white
 
 
 def test_one_default_weight_serves_every_shipped_style_within_a_factor_of_two() -> None:
