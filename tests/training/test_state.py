@@ -239,6 +239,7 @@ def work_until_told(ready: Any) -> None:
     time.sleep(60)
 
 
+@pytest.mark.slow  # beside the threads of parallel tests it hangs
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="workers end by SIGTERM's default action here")
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_worker_ends_when_its_maker_says_so_and_no_other(method: str) -> None:
