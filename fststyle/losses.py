@@ -597,7 +597,7 @@ class PerceptualLoss(nn.Module):
 
     @property
     def unmeasured(self) -> list[str]:
-        """Layers, or all terms, of which the encoder knows too little to balance this loss without photographs."""
+        """Layers, ``tv`` or all terms that the encoder knows too little of to balance it without photographs."""
         known = self.encoder.photographs if self.encoder is not None else None
         if known is None:
             return self.term_names
@@ -605,7 +605,9 @@ class PerceptualLoss(nn.Module):
         for layer in self.style_layers:
             if layer not in (known.quantiles if self._sliced(layer) else known.grams):
                 missing.append(layer)
-        return missing + ["tv"] * (self.tv not in known.tv)
+        if self.tv not in known.tv:
+            missing.append("tv")
+        return missing
 
     def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
         known = self.encoder.photographs if self.encoder is not None else None
@@ -663,7 +665,7 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
     """
     layers = [PIXELS, *(layer for layer in encoder.layers if layer.startswith("relu"))]
     firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer == PIXELS or layer.endswith("_1")]
-    both = list(dict.fromkeys([*layers, *firsts]))
+    names = list(dict.fromkeys([*layers, *firsts]))
     view = PerceptualLoss(encoder, (), firsts, style="sliced")
     sums: dict[str, Tensor | float] = {}
     count, size = 0, 0
@@ -674,30 +676,29 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
     for batch in photographs:
         if len(batch) < 2:
             continue
-        features, other = encoder(batch, layers), batch.roll(1, 0)
-        for layer, value in features.items():
-            add(f"content/{layer}", content_loss(value, value.roll(1, 0)), len(batch))
-        for layer, value in (features | view.features(batch, [name for name in firsts if name not in layers])).items():
+        for name, value in view.features(batch, names).items():
+            if name in layers:
+                add(f"content/{name}", content_loss(value, value.roll(1, 0)), len(batch))
             grams = gram_matrix(value, "hw")
-            add(f"gram/{layer}", grams.mean(0, keepdim=True), len(batch))
-            add(f"energy/{layer}", grams.square().sum((1, 2)).mean(), len(batch))
-        for layer, value in view.style_targets(batch).items():
-            add(f"quantiles/{layer}", value.mean(0, keepdim=True), len(batch))
-            add(f"quantile energy/{layer}", value.square().mean(), len(batch))
-        add("squared", total_variation(batch, "squared", "mean"), len(batch))
-        add("l1", total_variation(batch, "l1", "mean"), len(batch))
-        add("opponent", total_variation(batch, "opponent", "mean"), len(batch))
-        add("pixel", pixel_loss(batch, other), len(batch))
+            add(f"gram/{name}", grams.mean(0, keepdim=True), len(batch))
+            add(f"energy/{name}", grams.square().sum((1, 2)).mean(), len(batch))
+            if name in firsts:
+                quantiles = feature_quantiles(value)
+                add(f"quantiles/{name}", quantiles.mean(0, keepdim=True), len(batch))
+                add(f"quantile energy/{name}", quantiles.square().mean(), len(batch))
+        for form in get_args(TVForm):
+            add(form, total_variation(batch, form, "mean"), len(batch))
+        add("pixel", pixel_loss(batch, batch.roll(1, 0)), len(batch))
         count, size = count + len(batch), batch.shape[-1]
     if not count:
         raise ValueError("no photographs were given to measure; expected batches of at least two")
     return PhotographStatistics(
         content={layer: float(sums[f"content/{layer}"]) / count for layer in layers},
-        grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in both},  # type: ignore[union-attr]
-        gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in both},
+        grams={layer: (sums[f"gram/{layer}"] / count).float() for layer in names},  # type: ignore[union-attr]
+        gram_energies={layer: float(sums[f"energy/{layer}"]) / count for layer in names},
         quantiles={layer: (sums[f"quantiles/{layer}"] / count).float() for layer in firsts},  # type: ignore[union-attr]
         quantile_energies={layer: float(sums[f"quantile energy/{layer}"]) / count for layer in firsts},
-        tv={form: float(sums[form]) / count for form in ("squared", "l1", "opponent")},
+        tv={form: float(sums[form]) / count for form in get_args(TVForm)},
         pixel=float(sums["pixel"]) / count,
         size=size,
         count=count,

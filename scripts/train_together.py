@@ -93,7 +93,14 @@ def of_style(weights: dict[str, Tensor], index: int, width: int) -> TransformNet
 
 
 def widened(network: TransformNet, width: int) -> TransformNet:
-    """A wider network that gives the same pictures: what is new starts random, and is at first not listened to."""
+    """A wider network that gives the same pictures: new channels start random, and at first nothing uses their output.
+
+    Raises:
+        ValueError: a width below the network's.
+    """
+    least = network.config["width"]
+    if width < least:
+        raise ValueError(f"width is {width}; expected at least that of the network to go on from, {least}")
     wider = TransformNet(**{**network.config, "width": width})
     state = wider.state_dict()
     for key, old in network.state_dict().items():
@@ -174,7 +181,7 @@ class Objective(nn.Module):
 
 
 def without_folders(word: str) -> str:
-    """``wave=pictures/wave.jpg@640`` as ``wave=wave.jpg@640``."""
+    """``wave=pictures/wave.jpg`` as ``wave=wave.jpg``."""
     name, equals, path = word.rpartition("=")
     return f"{name}{equals}{Path(path).name if '/' in path else path}"
 
@@ -244,7 +251,7 @@ def main() -> None:
     options.add_argument("--scale", type=float, nargs=2, default=(0.3, 1.0), help="sides of crops, as data.scale")
     options.add_argument("--batch", type=int, default=3)
     options.add_argument("--rate", type=float, default=3e-3, help="Muon's learning rate; cosine to 0")
-    options.add_argument("--width", type=int, default=16)
+    options.add_argument("--width", type=int, default=32)
     options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--color-weight", type=float, help="instead of the default of loss=balanced")
     options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")

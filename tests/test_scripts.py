@@ -217,6 +217,8 @@ def test_a_widened_network_gives_the_same_pictures_at_first(network: TransformNe
     assert wider.encode[0].conv.conv.weight.shape[0] == network.config["width"] + 3
     image = torch.rand(2, 3, 24, 37, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(wider.eval()(image), network.eval()(image))
+    with pytest.raises(ValueError, match="width is 3; expected at least that of the network to go on from, 4"):
+        script("train_together").widened(network, 3)
     wider(image).sum().backward()
     assert (wider.decode[2].conv.weight.grad.abs().sum((0, 2, 3)) > 0).all()  # new channels can be learned
 

@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     swap.add_argument("--patch", type=int, default=3, metavar="N", help="side in feature positions, each 4 pixels; 3")
     swap.add_argument("--stride", type=int, default=1, metavar="N", help="from one patch to the next; default: 1")
     swap.add_argument("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")
-    _add_device(swap)
+    _add_precision(swap)
     swap.set_defaults(run=_swap)
 
     compare = commands.add_parser("compare", help="hold one pass against the slow optimisation; the papers' figures")
@@ -182,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
     compare.add_argument("--photographs", metavar="FOLDER", help="to balance the loss of a figure on")
     compare.add_argument("--seed", type=int, default=0, help="of the noise")
-    compare.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    _add_device(compare)
     compare.set_defaults(run=_compare)
 
     export = commands.add_parser("export", help="write a style as ONNX, OpenVINO or PyTorch file for other programs")
@@ -237,12 +237,17 @@ def _add_backend(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="default: openvino on a CPU, if installed",
     )
-    _add_device(command)
+    _add_precision(command)
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
-    """Where it is computed, and how finely."""
+    """Where it is computed."""
     command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+def _add_precision(command: argparse.ArgumentParser) -> None:
+    """Where it is computed, and how finely."""
+    _add_device(command)
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),

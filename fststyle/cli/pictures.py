@@ -236,6 +236,7 @@ class _Process:
             gc.collect()  # an error that went through a thread holds itself, and with it scratch files
 
     def skip(self, job: Job, reason: str) -> None:
+        """Count a picture as failed and, among several, name it."""
         self.failures.append((job.source, reason))
         if self.several:
             tqdm.write(f"fststyle: skipped: {reason}", file=sys.stderr)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fststyle.images import MIN_SIDE
+from fststyle.images import MIN_SIDE, ImageError, check_writable
 from fststyle.networks.checkpoint import read_record
 from fststyle.resources import cache_folder
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What a device may be called.
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 #: A size that was met so many times is worth a compilation, on a GPU.
@@ -188,7 +189,7 @@ class OpenVINOBackend:
 
     def _repaired(self, folder: Path, core: Any, hints: dict[str, Any], reason: str) -> Any:
         """Compiled from a new conversion, which takes the cached one's place if it is better than that."""
-        fresh = _convert(self.path, folder.parent)
+        fresh = _convert(self.path, folder.parent if os.access(folder.parent, os.W_OK) else None)
         try:
             hints = {key: value for key, value in hints.items() if key != "CACHE_DIR"}
             run = core.compile_model(str(fresh / "network.xml"), "CPU", hints)
@@ -240,9 +241,8 @@ def _converted(path: Path) -> Path:
     log.info("converting %s for OpenVINO, once", path.name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder.parent):
-            pass
-    except OSError:  # no cache on this machine: for this process alone
+        check_writable(folder.parent)
+    except (OSError, ImageError):  # no cache on this machine: for this process alone
         folder = _convert(path, None)
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return folder

@@ -123,7 +123,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The record of a checkpoint, read from the file's head without loading any tensor (or torch).
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, a newer format, or cut off.
+        CheckpointError: no such file, not a checkpoint, a newer format, cut off, or without what every command reads.
     """
     path = Path(path)
     header, _ = _read_header(path)
@@ -141,9 +141,9 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"kinds {', '.join(KINDS)}"
         )
     record.setdefault("name", path.stem)
-    network = record.get("network") if kind != "encoder" else {"class": "", "arguments": {}}
-    described = isinstance(network, dict) and isinstance(network.get("class"), str)
-    if not isinstance(record["name"], str) or not described or not isinstance(network.get("arguments"), dict):
+    network = record.get("network") or {}
+    described = isinstance(network, dict) and [type(network.get(key)) for key in ("class", "arguments")] == [str, dict]
+    if not isinstance(record["name"], str) or not (described or kind == "encoder"):
         raise CheckpointError(f"{path}: its record is damaged; expected a name, and a network's class and arguments")
     return record
 

@@ -308,9 +308,9 @@ def leave_signals(_: int = 0) -> None:
 
 
 def _end_if_the_parent_says_so() -> None:
-    # Who made this process, which under forkserver is not its parent to the system.
-    maker = multiprocessing.parent_process()
-    parent = maker.pid if maker is not None else os.getppid()
+    # multiprocessing's parent: under forkserver the system's is the server.
+    parent = multiprocessing.parent_process()
+    number = parent.pid if parent is not None else os.getppid()
     while True:
-        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == number:
             os._exit(0)

@@ -239,11 +239,10 @@ def work_until_told(ready: Any) -> None:
     time.sleep(60)
 
 
-@pytest.mark.slow  # beside the threads of parallel tests it hangs
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="workers end by SIGTERM's default action here")
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_a_worker_ends_when_its_maker_says_so_and_no_other(method: str) -> None:
-    """Under forkserver its parent is the server."""
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])  # it imports torch anew
+def test_a_worker_ends_when_its_parent_says_so_and_no_other(method: str) -> None:
+    """Under forkserver the system takes the server for its parent."""
     context = multiprocessing.get_context(method)
     ready = context.Event()
     worker = context.Process(target=work_until_told, args=(ready,), daemon=True)
