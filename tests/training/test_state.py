@@ -240,7 +240,8 @@ def work_until_told(ready: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="workers end by SIGTERM's default action here")
-@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])  # it imports torch anew
+# (A worker under forkserver imports torch anew.)
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_a_worker_ends_when_its_parent_says_so_and_no_other(method: str) -> None:
     """Under forkserver the system takes the server for its parent."""
     context = multiprocessing.get_context(method)
