@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fststyle import TransformNet, save_image
 from fststyle.cli import main as fststyle
-from fststyle.cli.parts import preset_loss
+from fststyle.config import preset_loss
 from fststyle.images import find_pictures, read_picture
 from fststyle.inference import Stylizer
 from fststyle.networks.checkpoint import save_checkpoint, shipped
@@ -205,7 +205,7 @@ def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 
 def _bare(chosen: argparse.Namespace) -> list[str]:
     """The settings of a run that does nothing beside its steps."""
-    alone = ["task.compile=false", "trainer.log_every_n_steps=5", "previews.count=0", "health=null"]
+    alone = ["task.compile=false", "trainer.log_every_n_steps=5", "callbacks.previews.count=0", "callbacks.health=null"]
     return [*alone, f"encoder={chosen.encoder[-1]}", f"trainer.accelerator={chosen.device}"]
 
 
@@ -244,7 +244,7 @@ def saving(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     SaveState.save = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            more = ["save_every=10", "save_minutes=null", "data.workers=1"]
+            more = ["callbacks.checkpoints.every=10", "callbacks.checkpoints.minutes=null", "data.workers=1"]
             speed = float(np.median(_trained(chosen, folder, [*_bare(chosen), *more])[1:]))
             size = max(file.stat().st_size for file in Path(folder).glob("run/states/*"))
     finally:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fststyle.cli.parts import preset_loss
+from fststyle.config import preset_loss
 from fststyle.images import find_pictures, load_image
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet

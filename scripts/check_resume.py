@@ -53,10 +53,10 @@ SMALL = (
     "calibration_photographs=8",
     "data.held_out=4",
     "threads=1",
-    "export_dtype=float32",
-    "previews.count=0",
-    "health=null",
-    "save_every=7",
+    "callbacks.export.dtype=float32",
+    "callbacks.previews.count=0",
+    "callbacks.health=null",
+    "callbacks.checkpoints.every=7",
 )
 #: Case to the options that it is run with, and its ranks.
 CASES: dict[str, tuple[tuple[str, ...], int]] = {

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fststyle.cli.parts import preset_loss
+from fststyle.config import preset_loss
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
 from fststyle.losses import PerceptualLoss, style_loss

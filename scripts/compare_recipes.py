@@ -50,9 +50,17 @@ def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
     command = [
         *(sys.executable, "-m", "fststyle", "train", "experiment=quick", f"style.image={chosen.painting}"),
         *("style.name=new", "data=folder", f"data.source.path={chosen.photographs}", "trainer.precision=bf16-mixed"),
-        *(*overrides, f"steps={steps}", f"output={folder}", "previews.every=100000"),
-        *(f"trainer.max_time={{seconds: {round(chosen.minutes * 60)}}}", f"save_minutes={chosen.every}"),
-        *("save_every=100000", "keep_states=1000", "health=null", "data.workers=1"),
+        *(*overrides, f"steps={steps}", f"output={folder}", "callbacks.previews.every=100000"),
+        *(
+            f"trainer.max_time={{seconds: {round(chosen.minutes * 60)}}}",
+            f"callbacks.checkpoints.minutes={chosen.every}",
+        ),
+        *(
+            "callbacks.checkpoints.every=100000",
+            "callbacks.checkpoints.keep=1000",
+            "callbacks.health=null",
+            "data.workers=1",
+        ),
         "trainer.val_check_interval=100000",
     ]
     log.info("%s: %s", name, " ".join(command[1:]))

@@ -120,7 +120,7 @@ def train_small(out: Path, minutes: float) -> list[str]:
         *("experiment=quick", "data=generated", "data.size=128", "data.source.size=160"),
         "task.compile=false",  # it takes most of two minutes, and is worth it in long runs only
         *(f"trainer.max_time={{seconds: {round(minutes * 60)}}}", "trainer.log_every_n_steps=5"),
-        *(f"output={run}", "previews.every=100"),
+        *(f"output={run}", "callbacks.previews.every=100"),
     ]
     print("  " + " ".join(command), flush=True)
     subprocess.run([sys.executable, "-m", *command], check=True)

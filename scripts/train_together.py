@@ -31,10 +31,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.cli.parts import preset_loss, preset_style
+from fststyle.config import load_style, preset_loss, preset_style
 from fststyle.images import (
     contact_sheet,
-    load_image,
     open_picture,
     save_image,
     to_image,
@@ -269,7 +268,7 @@ def main() -> None:
 
     names, files = zip(*(entry.split("=", 1) for entry in chosen.styles), strict=True)
     settings = [preset_style(name, file) for name, file in zip(names, files, strict=True)]
-    paintings = [load_image(style.image, style.size, style.region) for style in settings]
+    paintings = [load_style(style) for style in settings]
     given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
     changes = {name: weight for name, weight in given.items() if weight is not None}
     factors = [style.weight for style in settings]
@@ -322,6 +321,7 @@ def main() -> None:
                     "sha256": file_sha256(files[index]),
                     "size": settings[index].size,
                     "region": list(settings[index].region),
+                    "blur": settings[index].blur,
                     "together_with": [] if chosen.separate else [other for other in names if other != name],
                 },
                 "encoder": objective.encoder.record,

@@ -16,7 +16,7 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-import fststyle.cli.compose  # noqa: F401  (registers the resolver that names a style after its picture)
+from fststyle.config import register_resolvers
 from fststyle.losses import PerceptualLoss
 from fststyle.networks.checkpoint import load_checkpoint, shipped
 from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
@@ -24,11 +24,10 @@ from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
-from fststyle.training.callbacks import AverageWeights, Export, Health, Previews
 from fststyle.training.data import Photographs
-from fststyle.training.state import SaveState
 from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
 
+register_resolvers()
 CONF = resource("conf")
 #: Every option but the bases, whose names begin with an underscore.
 OPTIONS = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.glob("*/[!_]*.yaml"))
@@ -58,10 +57,10 @@ def compose(option: str) -> DictConfig:
 
 
 @cache
-def defaults(command: str) -> dict[str, str | None]:
-    """Group to the option that it has when nothing is said."""
-    entries = OmegaConf.load(CONF / f"{command}.yaml").defaults
-    found = {str(k): v for entry in entries if OmegaConf.is_dict(entry) for k, v in entry.items()}
+def defaults(command: str) -> dict[str, str | list[str] | None]:
+    """Group to the option, or options, that it has when nothing is said."""
+    entries: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{command}.yaml").defaults)
+    found = {str(k): v for entry in entries if isinstance(entry, dict) for k, v in entry.items()}
     return {group: option for group, option in found.items() if not group.startswith("override ")}
 
 
@@ -98,7 +97,8 @@ def test_every_group_has_a_default_that_exists() -> None:
     assert {*defaults("train"), *defaults("optimize")} == set(GROUPS)
     for command in ("train", "optimize", "preview"):
         for group, option in defaults(command).items():
-            assert option is None or f"{group}/{option}" in OPTIONS
+            chosen = option if isinstance(option, list) else [option]
+            assert all(one is None or f"{group}/{one}" in OPTIONS for one in chosen)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -126,6 +126,7 @@ def test_every_key_is_a_parameter_of_what_its_config_builds(option: str) -> None
         "task/superres",
         "task/inverse",
         "loss/_perceptual",
+        "callbacks/default",
         *named("data"),
     ],
 )
@@ -146,22 +147,8 @@ def test_a_default_that_stands_twice_is_the_same_in_both_places(option: str) -> 
     assert compared >= 4
 
 
-def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
-    config = compose("style/custom")
-
-    def default(constructor: Any, name: str) -> Any:
-        return inspect.signature(constructor).parameters[name].default
-
-    assert config.save_every == default(SaveState, "every")
-    assert config.save_minutes == default(SaveState, "minutes")
-    assert config.keep_states == default(SaveState, "keep")
-    assert config.previews.every == default(Previews, "every")
-    assert config.average == default(AverageWeights, "decay")
-    assert config.export_dtype == default(Export, "dtype")
-    assert config.candidates == default(Export, "candidates")
-    assert config.save_every == default(Export, "every")
-    assert config.health == default(Health, "every")
-    assert config.steps == default(Task, "steps")
+def test_the_steps_of_a_run_are_those_of_its_task() -> None:
+    assert compose("style/custom").steps == inspect.signature(Task).parameters["steps"].default
 
 
 # --- group by group ---------------------------------------------------------------------------------
@@ -170,7 +157,7 @@ def test_the_defaults_of_the_run_are_those_of_its_callbacks() -> None:
 @pytest.mark.parametrize("option", named("style"))
 def test_a_style_is_a_picture_a_size_a_region_and_a_weight(option: str) -> None:
     style = compose(option).style
-    assert set(style) == {"name", "image", "size", "region", "weight"}
+    assert set(style) == {"name", "image", "size", "blur", "region", "weight"}
     assert style.image == "some/where/rain.png"
     assert style.name == ("rain" if option == "style/custom" else option.removeprefix("style/"))
     assert 256 <= style.size <= 1024
@@ -341,7 +328,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
     assert (network.norm, network.padding, network.upsampling, network.border, network.output) == (
         *("batch", "zeros", "transposed", 40, "tanh"),
     )
-    assert config.average is None
+    assert config.callbacks.average is None
 
 
 def test_the_quick_experiment_needs_no_encoder_from_elsewhere_and_starts_from_a_bundled_style() -> None:

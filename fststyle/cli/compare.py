@@ -67,7 +67,7 @@ def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
 
 
 def _figure(options: argparse.Namespace, photos: list[Path], folder: Path) -> int:
-    from fststyle.cli.parts import named_encoder
+    from fststyle.config import named_encoder
     from fststyle.report import page as html
     from fststyle.report.figures import FIGURES, Setting
 
@@ -98,7 +98,7 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
     """Balanced losses over one encoder, calibrated on what it knows of photographs, or on a folder of them."""
     import torch
 
-    from fststyle.cli.parts import preset_loss
+    from fststyle.config import preset_loss
 
     if encoder.photographs is None and options.photographs is None:
         raise ValueError(

@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,15 +15,11 @@ from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fststyle.cli import cluster, sweep
+from fststyle.cli import sweep
+from fststyle.config import ConfigError, compose, register_resolvers, without_folders, without_traceback
 from fststyle.resources import resource
 
-OmegaConf.register_new_resolver("stem", lambda path: Path(path).stem, replace=True)
-OmegaConf.register_new_resolver(
-    "painting", lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"), replace=True
-)
-OmegaConf.register_new_resolver("nodes", cluster.nodes, replace=True)
-OmegaConf.register_new_resolver("ranks_per_node", cluster.ranks_per_node, replace=True)
+register_resolvers()
 
 #: Hydra's flags whose next word belongs to them.
 _FLAGS_WITH_VALUE = (
@@ -39,10 +34,6 @@ _FLAGS_WITH_VALUE = (
     "--package",
     "-p",
 )
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be composed or used; the message suggests what was meant."""
 
 
 def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) -> int:
@@ -108,19 +99,6 @@ def command_line() -> str:
     return shlex.join(["fststyle", *(without_folders(argument) for argument in sys.argv[1:])])
 
 
-def without_folders(setting: Any) -> Any:
-    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
-    if isinstance(setting, list):
-        return [without_folders(value) for value in setting]
-    if not isinstance(setting, str):
-        return setting
-    key, equals, value = setting.rpartition("=")
-    if value.startswith("[") and value.endswith("]"):
-        return f"{key}{equals}[{','.join(without_folders(part.strip()) for part in value[1:-1].split(','))}]"
-    path = Path(value).expanduser()
-    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
-
-
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Hydra's flags with their values, and the overrides."""
     flags: list[str] = []
@@ -159,8 +137,7 @@ def explain(error: Exception, command: str = "train") -> str:
 
 def _keys(command: str) -> list[str]:
     """Every dotted key of the default configuration."""
-    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
-        cfg = hydra.compose(command)
+    cfg = compose(command)
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key in node:
@@ -184,14 +161,6 @@ def _missing(error: Exception) -> str:
 def _instantiation(error: Exception) -> str:
     key = re.search(r"full_key: (\S+)", str(error))
     return f"{key[1] if key else 'config'}: {_first_line(error.__cause__ or error)}"
-
-
-def without_traceback(error: Exception) -> Exception:
-    """The error; one that a loader's worker has sent carries a traceback in its message."""
-    lines = str(error).strip().splitlines()
-    if isinstance(error, ValueError) and lines and lines[0].startswith("Caught "):
-        return type(error)(lines[-1].partition(": ")[2])
-    return error
 
 
 def _first_line(error: BaseException) -> str:

@@ -118,7 +118,7 @@ def style(options: argparse.Namespace) -> int:
 
 def _encoder(options: argparse.Namespace) -> VGGEncoder:
     """The encoder by name, bundled or published, or from a file; with filters of mean activation 1."""
-    from fststyle.cli.parts import named_encoder
+    from fststyle.config import named_encoder
 
     encoder = named_encoder(options.encoder, options.architecture, options.normalize)
     if options.normalize is None and encoder.photographs is None:

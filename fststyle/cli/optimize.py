@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fststyle.cli.compose import ConfigError
-from fststyle.cli.parts import balance, build_encoder, build_loss, check_missing, set_threads
+from fststyle.cli.parts import balance
+from fststyle.config import ConfigError, build_encoder, build_loss, check_missing, load_style, set_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def _read(cfg: DictConfig) -> Sources:
     style = None
     if wants_style:
         size = cfg.style.size if cfg.style.size is not None else round(longest[-1] * cfg.style.scale)
-        style = load_image(Path(cfg.style.image).expanduser(), size, cfg.style.region)
+        style = load_style(cfg.style, size)
     if cfg.preserve_color == "match" and content is not None and style is not None:
         from fststyle.color import match_color
 

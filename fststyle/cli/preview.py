@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from fststyle.cli.compose import ConfigError, split
-from fststyle.cli.parts import balance, build_encoder, build_loss, check_folder, check_missing, set_threads, typed
+from fststyle.cli.compose import split
+from fststyle.cli.parts import balance, typed
+from fststyle.config import ConfigError, build_encoder, build_loss, check_folder, check_missing, load_style, set_threads
 
 if TYPE_CHECKING:
     from fststyle.report.preview import Cell
@@ -52,8 +53,7 @@ def preview(cfg: DictConfig) -> None:
     device = choose_device(cfg.device)
     folder = _folder(cfg)
     content = load_image(Path(cfg.content).expanduser(), cfg.size).to(device)
-    painting = Path(cfg.style.image).expanduser()
-    paintings = {size: load_image(painting, size, cfg.style.region).to(device) for size in cfg.style_sizes}
+    paintings = {size: load_style(cfg.style, size).to(device) for size in cfg.style_sizes}
     data = instantiate(cfg.data)
     encoder = build_encoder(cfg, data).to(device)
 
@@ -71,7 +71,7 @@ def preview(cfg: DictConfig) -> None:
             if cell.stopped == "interrupted":
                 raise KeyboardInterrupt(f"interrupted after {len(found)} of {total} cells; nothing was written")
             found.append(cell)
-    _write(cfg, folder, content, painting, found)
+    _write(cfg, folder, content, Path(cfg.style.image).expanduser(), found)
     print(folder / "index.html")
 
 

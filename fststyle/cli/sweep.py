@@ -16,10 +16,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-log = logging.getLogger(__name__)
+from fststyle.config import COMMAND, FAILED
 
-#: In a run's folder: the command that makes this run alone, and why it failed.
-COMMAND, FAILED = "command.txt", "failed.txt"
+log = logging.getLogger(__name__)
 
 
 class Sweep(Callback):

@@ -1,1 +1,25 @@
-"""Training with Lightning: data, tasks and callbacks."""
+"""Training with Lightning: tasks, data and callbacks; ``training.run`` builds a whole run from a configuration."""
+
+from fststyle.training.callbacks import AverageWeights, Export, Health, Previews
+from fststyle.training.data import Photographs
+from fststyle.training.sources import Generated, folder, hub, parquet, webdataset
+from fststyle.training.state import SaveState, StopOnSignal
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask
+
+__all__ = [
+    "AverageWeights",
+    "Export",
+    "Generated",
+    "Health",
+    "InverseTask",
+    "Photographs",
+    "Previews",
+    "SaveState",
+    "StopOnSignal",
+    "StyleTask",
+    "SuperResTask",
+    "folder",
+    "hub",
+    "parquet",
+    "webdataset",
+]

@@ -140,14 +140,25 @@ class Previews(Callback):
     """Show what becomes of fixed photographs now and then: a PNG each time, and in TensorBoard.
 
     Args:
-        images: (N, 3, H, W).
         folder: for ``step_00000500.png``: photographs above, results below.
         every: steps between two previews.
+        count: held-out photographs of the data module to show.
+        images: (N, 3, H, W), to show instead.
     """
 
-    def __init__(self, images: Tensor, folder: str | os.PathLike[str], every: int = 500) -> None:
-        self.images, self.folder, self.every = images, Path(folder), _steps(every, "previews")
+    def __init__(
+        self, folder: str | os.PathLike[str], every: int = 500, count: int = 4, images: Tensor | None = None
+    ) -> None:
+        if count < 0:
+            raise ValueError(f"previews are asked of {count} photographs; expected at least 0")
+        self.folder, self.every, self.count = Path(folder), _steps(every, "previews"), count
+        self._given = images
+        self.images = torch.zeros(0) if images is None else images
         self.shown = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if self._given is None:
+            self.images = trainer.datamodule.held_out_images[: self.count]  # type: ignore[attr-defined]
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -173,17 +184,22 @@ class Health(Callback):
     """Score the network on probe pictures now and then; the scores go to the loggers, a fault is told when it is new.
 
     Args:
-        photograph: (3, H, W), held out.
         every: steps between two examinations.
+        photograph: (3, H, W); the data module's first that is held out, unless one is given. Without any
+            nothing is examined.
     """
 
-    def __init__(self, photograph: Tensor, every: int = 500) -> None:
-        self.photograph, self.every = photograph, _steps(every, "examinations")
+    def __init__(self, every: int = 500, photograph: Tensor | None = None) -> None:
+        self.every, self.photograph = _steps(every, "examinations"), photograph
         self.known: set[str] = set()
+
+    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if self.photograph is None and len(held_out := trainer.datamodule.held_out_images):  # type: ignore[attr-defined]
+            self.photograph = held_out[0]
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *_: Any) -> None:
         step = trainer.global_step
-        if step % self.every or not trainer.is_global_zero:
+        if step % self.every or not trainer.is_global_zero or self.photograph is None:
             return
         found = self.examine(trained_network(trainer, task), task.device)
         task.log_dict({f"health/{name}": score for name, score in found.items()}, rank_zero_only=True)
@@ -194,7 +210,9 @@ class Health(Callback):
         self.known = set(faults)
 
     def examine(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The network's scores, in evaluation mode."""
+        """The network's scores, in evaluation mode; none without a photograph."""
+        if self.photograph is None:
+            return {}
         with evaluating(network):
             return health.scores(network, self.photograph[None].to(device))
 
@@ -206,7 +224,7 @@ class Export(Callback):
 
     Args:
         path: the ``.safetensors`` file.
-        record: what is known before the run; steps, pictures, seconds, held-out terms and health are added.
+        record: what is known before the run; kind, name, steps, pictures, seconds, held-out terms and health are added.
         dtype: ``float16`` or ``float32``.
         candidates: networks to choose from, the last one included.
         every: steps between two candidates.
@@ -215,7 +233,7 @@ class Export(Callback):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        record: Mapping[str, Any],
+        record: Mapping[str, Any] | None = None,
         dtype: str = "float16",
         candidates: int = 4,
         every: int = 500,
@@ -224,7 +242,7 @@ class Export(Callback):
             raise ValueError(f"dtype is {dtype!r}; expected float16 or float32")
         if candidates < 1:
             raise ValueError(f"candidates is {candidates}; expected at least 1")
-        self.path, self.record, self.dtype = Path(path), record, dtype
+        self.path, self.record, self.dtype = Path(path), dict(record or {}), dtype
         self.every = _steps(every, "candidates")
         self.written = False
         #: Seconds that the run took before it was resumed, and when it began or was.
@@ -264,6 +282,8 @@ class Export(Callback):
         network, judged = self.choose(trainer, task)
         encoder, more = task.exported()  # type: ignore[operator]
         record = {
+            "kind": task.kind,
+            "name": self.path.stem,
             **self.record,
             **more,
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed

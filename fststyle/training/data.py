@@ -420,8 +420,10 @@ class Photographs(pl.LightningDataModule):
             worker_init_fn=leave_signals,
         )
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """The held-out photographs, the same central crops every time."""
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """The held-out photographs, the same central crops every time; an empty list where there are none."""
+        if not self._held_images:
+            return []
         held_out = self._with_styles(HeldOut(self._held_images))
         return DataLoader(held_out, batch_size=self.batch_size, collate_fn=collate)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from fststyle.training.ranks import agreeing, gathered, largest
@@ -45,8 +45,11 @@ class StateFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
-        """To ``path`` with the hash before its ending; nothing is left there where that fails."""
+        """To ``path``, ``step_00000500.ckpt``, with the hash before its ending; nothing is left where that fails."""
         path = Path(path)
+        if not re.fullmatch(r"step_\d+\.ckpt", path.name):  # of another callback
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
@@ -114,7 +117,7 @@ def newest_state(folder: str | os.PathLike[str]) -> Path | None:
     return None
 
 
-class SaveState(Callback):
+class SaveState(Checkpoint):
     """Keep the newest states of a run in ``states/``: network, optimizer, schedule, random states, loss and position.
 
     Args:
@@ -140,7 +143,8 @@ class SaveState(Callback):
         self._random: list[dict[str, Any]] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        trainer.strategy.checkpoint_io = self.files
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the default, no plugin of the user's
+            trainer.strategy.checkpoint_io = self.files
         self._clock = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
@@ -232,7 +236,7 @@ SIGNALS = {
 class StopOnSignal(Callback):
     """Lets a signal end the run between two steps, on all ranks in the same one, with state saved.
 
-    A second Ctrl-C ends it at once.
+    A second Ctrl-C ends it at once. Outside of the main thread no signals can be heard.
     """
 
     def __init__(self) -> None:
@@ -242,6 +246,8 @@ class StopOnSignal(Callback):
 
     def listen(self, *signals: int) -> None:
         """Take over signals, all of ``SIGNALS`` if none is named, until ``on_fit_end`` or ``restore``."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may
         process = os.getpid()
 
         def hear(number: int, _: Any) -> None:

@@ -33,7 +33,7 @@ def desk(tmp_path: Path, astronaut: np.ndarray) -> Path:
 @pytest.fixture
 def words(photographs: Path) -> tuple[str, ...]:
     source = ("data=folder", f"data.source.path={photographs}")
-    return ("style.image=painting.png", "style.size=96", *SMALL, *source, "output=out", "save_every=5")
+    return ("style.image=painting.png", "style.size=96", *SMALL, *source, "output=out", "callbacks.checkpoints.every=5")
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def test_a_shard_that_cannot_be_read_ends_the_run_in_one_line(
     (desk / "1.tar").write_bytes(content[: len(content) // 2])
     streamed = ("data=webdataset", "data.source.files=[0.tar,1.tar]", "data.held_out=2", "data.buffer=2")
     other = [word for word in words if not word.startswith(("data=", "data.source"))]
-    assert train(desk, *other, *streamed, "data.batch_size=2", "steps=200", "save_every=2") == 1
+    assert train(desk, *other, *streamed, "data.batch_size=2", "steps=200", "callbacks.checkpoints.every=2") == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fststyle: ")]
     assert "the stream broke off" in line
     assert "resume=last goes on" in line

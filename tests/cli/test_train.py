@@ -29,7 +29,7 @@ from fststyle.training.state import newest_state
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
 
 #: With something to see in four steps.
-WATCHED = ("steps=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=2", "previews.every=2")
+WATCHED = ("steps=4", "trainer.log_every_n_steps=1", "trainer.val_check_interval=2", "callbacks.previews.every=2")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_config_beside_the_run_is_resolved(run: Path, painting: Path) -> Non
     text = (run / "config.yaml").read_text()
     assert "${" not in text
     config = yaml.safe_load(text)
-    style = {"name": "flowers", "image": str(painting), "size": 96, "region": [0, 0, 1, 1], "weight": 1.0}
+    style = {"name": "flowers", "image": str(painting), "size": 96, "blur": 0.8, "region": [0, 0, 1, 1], "weight": 1.0}
     assert config["style"] == style
     assert config["trainer"]["max_steps"] == config["task"]["steps"] == config["steps"] == 4
     assert config["network"]["width"] == 4
@@ -178,7 +178,9 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(
     run: Path, tmp_path: Path, words: tuple[str, ...], workers: int
 ) -> None:
     """The run before had no workers, but validation and previews, which change nothing either."""
-    assert train(tmp_path, *words, "steps=4", "previews.count=0", f"data.workers={workers}", "output=out") == 0
+    assert (
+        train(tmp_path, *words, "steps=4", "callbacks.previews.count=0", f"data.workers={workers}", "output=out") == 0
+    )
     same_weights(tmp_path / "out" / "flowers.safetensors", run / "flowers.safetensors")
 
 
@@ -321,7 +323,7 @@ def test_a_style_of_ones_own_is_found_in_a_config_folder(
 
 
 def test_the_whole_network_can_be_exported_in_float32(tmp_path: Path, words: tuple[str, ...]) -> None:
-    options = ("export_dtype=float32", "average=null", "steps=2", "output=out")
+    options = ("callbacks.export.dtype=float32", "callbacks.average=null", "steps=2", "output=out")
     assert train(tmp_path, *words, *options) == 0
     state = torch.load(newest_state(tmp_path / "out"), weights_only=True)
     exported = load_checkpoint(tmp_path / "out" / "flowers.safetensors").network.state_dict()
@@ -375,8 +377,8 @@ BAD_WORDS = [
     ("resume=last", "holds no whole state; resume=last needs a run"),
     ("resume=text.jpg", "text.jpg"),
     ("steps=0", "steps is 0"),
-    ("average=2", "moving average is 2"),
-    ("save_every=0", "every 0 steps"),
+    ("callbacks.average.decay=2", "moving average is 2"),
+    ("callbacks.checkpoints.every=0", "every 0 steps"),
     ("threads=0.5", "threads"),
     ("output=text.jpg/run", "text.jpg"),
     ("'", "'"),

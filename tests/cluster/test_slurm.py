@@ -45,7 +45,13 @@ def log_of(desk: Path, job: str) -> str:
 
 
 def test_a_job_on_two_nodes_is_stopped_queued_again_and_ends_with_the_same_weights(slurm: Slurm, desk: Path) -> None:
-    words = (*WORDS, "steps=300", "export_dtype=float32", "save_every=1000", "health=null")
+    words = (
+        *WORDS,
+        "steps=300",
+        "callbacks.export.dtype=float32",
+        "callbacks.checkpoints.every=1000",
+        "callbacks.health=null",
+    )
     whole = slurm.submit(*TWO, str(JOB), *words, "output=whole", cwd=desk)
     slurm.until(lambda: slurm.state(whole) not in ("PENDING", "RUNNING", "COMPLETING"), "the whole run")
     assert slurm.state(whole) == "COMPLETED", log_of(desk, whole)

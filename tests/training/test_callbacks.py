@@ -56,7 +56,7 @@ class Weights(Callback):
 @pytest.mark.parametrize("every", [0, -1])
 def test_less_than_one_step_between_two_previews_is_refused(every: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"every {every} steps; expected at least 1"):
-        Previews(torch.zeros(0), tmp_path, every=every)
+        Previews(tmp_path, every=every)
 
 
 # --- the moving average -----------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_run_over_a_damaged_folder_stops_and_says_why(photographs: Path, tmp_p
 def test_previews_show_photographs_above_what_the_network_makes_of_them(photographs: Path, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(2))
     task = make_task()
-    fit(photographs, [Previews(images, tmp_path / "previews", every=2)], 5, task)
+    fit(photographs, [Previews(tmp_path / "previews", every=2, images=images)], 5, task)
     assert sorted(file.name for file in (tmp_path / "previews").iterdir()) == [
         f"step_{step:08d}.png" for step in (1, 2, 4, 5)
     ]
@@ -172,7 +172,7 @@ def test_previews_show_photographs_above_what_the_network_makes_of_them(photogra
 
 
 def test_without_photographs_held_out_there_are_no_previews(photographs: Path, tmp_path: Path) -> None:
-    fit(photographs, [Previews(torch.zeros(0, 3, 32, 32), tmp_path / "previews")], 1)
+    fit(photographs, [Previews(tmp_path / "previews", images=torch.zeros(0, 3, 32, 32))], 1)
     assert not (tmp_path / "previews").exists()
 
 
@@ -291,7 +291,7 @@ def test_the_best_of_the_last_networks_is_exported_not_the_last(held_out: Tensor
 
 def test_a_sound_network_is_exported_rather_than_a_broken_one(held_out: Tensor) -> None:
     task = make_task()
-    step, about = choose(task, held_out, [0.0, math.nan], Health(held_out[0], 10))
+    step, about = choose(task, held_out, [0.0, math.nan], Health(10, held_out[0]))
     assert step == 10
     assert about["health"]["non_finite"] == 0
 
@@ -311,7 +311,7 @@ def test_candidates_travel_with_the_saved_state(held_out: Tensor) -> None:
 def test_faults_are_told_when_they_are_new(held_out: Tensor, caplog: pytest.LogCaptureFixture) -> None:
     task, told = make_task(), []
     task.log_dict = lambda scores, **_: told.append(scores)  # type: ignore[method-assign]
-    watch = Health(held_out[0], every=2)
+    watch = Health(every=2, photograph=held_out[0])
     with torch.no_grad():
         task.network.decode[-1].conv.bias.fill_(math.nan)
     for step in (1, 2, 3, 4):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fststyle.cli import cluster
+from fststyle import cluster
 
 KNOWN = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")
 

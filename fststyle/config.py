@@ -1,0 +1,208 @@
+"""From ``conf/`` to objects: composing a configuration, and building what training and optimisation share.
+
+Hydra and OmegaConf are known here, in ``training.run`` and in the command line, nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fststyle.resources import resource
+
+log = logging.getLogger(__name__)
+
+#: In the folder of a run of a multirun: the command that makes this run alone, and why it failed.
+COMMAND, FAILED = "command.txt", "failed.txt"
+
+#: The style layers of ``loss=balanced_relu4_3``, which suits an encoder that ends before relu5_1.
+ENDS_EARLIER = {"relu1_2", "relu2_2", "relu3_3", "relu4_3"}
+
+#: Pixels that a painting may be smoothed by, as a standard deviation.
+MAX_BLUR = 20
+
+#: Encoders by the name that an option takes, as the groups of ``conf/encoder``: architecture and weights.
+ENCODERS = {
+    "vgg16": ("vgg16", None),
+    "vgg19": ("vgg19", None),
+    "slim": ("vgg19", "slim"),
+    "slim_vgg16": ("vgg16", "slim"),
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be composed or used; the message suggests what was meant."""
+
+
+def register_resolvers() -> None:
+    """Let ``conf/`` use ``${fststyle.NAME:…}``; composing with ``compose`` does it, other ways need this call."""
+    from fststyle import cluster
+
+    resolvers: dict[str, Callable[..., Any]] = {
+        "stem": lambda path: Path(path).stem,
+        "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
+        "nodes": cluster.nodes,
+        "ranks_per_node": cluster.ranks_per_node,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(f"fststyle.{name}", resolver, replace=True)
+
+
+def compose(command: str | None = "train", overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a command, as the command line composes it from the same overrides.
+
+    Args:
+        command: ``train``, ``optimize`` or ``preview``; None for groups alone, added as ``+loss=balanced``.
+        overrides: Hydra's, such as ``style.image=painting.jpg``.
+    """
+    register_resolvers()
+    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+        return hydra.compose(command, list(overrides))
+
+
+def check_missing(config: DictConfig, ignored: tuple[str, ...] = ()) -> None:
+    """Refuse a configuration that still lacks something mandatory, but for the ``ignored`` keys."""
+    for key in OmegaConf.missing_keys(config):
+        if key not in ignored:
+            raise ConfigError(f"{key} is missing; give it as {key}=…")
+
+
+def set_threads(config: DictConfig) -> None:
+    """Limit torch to the configured number of CPU threads."""
+    import torch
+
+    if config.threads is not None:
+        if not isinstance(config.threads, int) or config.threads < 1:
+            raise ConfigError(f"threads is {config.threads}; expected a whole number of at least 1, or null")
+        torch.set_num_threads(config.threads)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be made or takes no files."""
+    from fststyle.images import check_writable, existing_part
+
+    existing = existing_part(folder)
+    if not existing.is_dir():
+        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
+    check_writable(existing)
+
+
+def load_style(style: DictConfig, size: int | None = None) -> Any:
+    """The painting to imitate, (1, 3, H, W) in [0, 1]: at its size, its region alone, smoothed by its blur.
+
+    Args:
+        style: as in ``conf/style``.
+        size: in pixels of the whole painting's longer side, instead of the style's.
+
+    Raises:
+        ValueError, OSError: a file, size, region or blur that cannot be used.
+    """
+    from fststyle.images import load_image
+    from fststyle.networks.blocks import gaussian_blur
+
+    if not isinstance(style.blur, (int, float)) or not 0 <= style.blur <= MAX_BLUR:
+        raise ConfigError(f"style.blur is {style.blur}; expected pixels from 0 to {MAX_BLUR}")
+    painting = load_image(Path(style.image).expanduser(), style.size if size is None else size, style.region)
+    return gaussian_blur(painting, style.blur) if style.blur else painting
+
+
+# --- the loss and its encoder -----------------------------------------------------------------------
+
+
+def has_layers(config: DictConfig) -> bool:
+    """Whether the configured loss compares any layer of an encoder."""
+    return bool(config.loss.content_layers or config.loss.style_layers)
+
+
+def build_encoder(config: DictConfig, data: Any) -> Any:
+    """The configured encoder; ``normalize: data`` scales its filters on pictures of the configured data."""
+    if not has_layers(config):
+        raise ConfigError(
+            "this loss judges pixels alone, for super-resolution: fststyle train task=superres loss=pixel"
+        )
+    if config.encoder.get("normalize") == "data":
+        log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
+        return instantiate(config.encoder, normalize=list(data.calibration_batches(100)))
+    return instantiate(config.encoder)
+
+
+def named_encoder(name: str, architecture: str, normalize: str | None) -> Any:
+    """The encoder that an option names, or that of a file, which has the given architecture."""
+    from fststyle.networks.pretrained import load_encoder
+
+    known, weights = ENCODERS.get(name, (architecture, name))
+    return load_encoder(known, weights, normalize=normalize)
+
+
+def build_loss(config: DictConfig, encoder: Any, **changes: Any) -> Any:
+    """The configured loss, its style weight times the style's own factor; ``changes`` replace what is configured."""
+    style_weight = config.loss.style_weight * (config.style.weight if config.get("style") else 1.0)
+    return _loss(config.loss, encoder, {"style_weight": style_weight, **changes})
+
+
+def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
+    """The loss that ``loss=PRESET`` stands for, where there is no composed configuration."""
+    return _loss(compose(None, [f"+loss={preset}"]).loss, encoder, changes)
+
+
+def preset_style(name: str, image: str) -> DictConfig:
+    """What ``style=NAME style.image=IMAGE`` stands for: size, region and weight of the painting."""
+    group = name if (resource("conf") / "style" / f"{name}.yaml").is_file() else "custom"
+    style = compose(None, [f"+style={group}"]).style
+    style.image = image
+    return style
+
+
+def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
+    from fststyle.losses import split_layer
+    from fststyle.networks.vgg import PIXELS
+
+    kept = {key: value for key, value in settings.items() if key not in changes}
+    layers = [split_layer(name)[0] for name in kept.get("style_layers") or ()]
+    missing = [layer for layer in layers if encoder is not None and layer not in (PIXELS, *encoder.layers)]
+    if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
+        raise ConfigError(
+            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks {missing[0]}, which this loss needs; "
+            "use loss=balanced_relu4_3 with it, or encoder=slim, which has that layer"
+        )
+    return instantiate(kept, encoder=encoder, **changes)
+
+
+def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet: bool = False) -> None:
+    """Calibrate a balanced loss and, unless ``quiet``, log the unit of every term."""
+    if not loss.balanced:
+        return
+    level = logging.DEBUG if quiet else logging.INFO
+    log.log(level, "calibrating the loss on %s", where)
+    for name, value in loss.calibrate(photographs, style_targets).items():
+        log.log(level, "  %-18s %.6g is 1", name, value)
+
+
+# --- what is reported of a configuration ------------------------------------------------------------
+
+
+def without_folders(setting: Any) -> Any:
+    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
+    if isinstance(setting, list):
+        return [without_folders(value) for value in setting]
+    if not isinstance(setting, str):
+        return setting
+    key, equals, value = setting.rpartition("=")
+    if value.startswith("[") and value.endswith("]"):
+        return f"{key}{equals}[{','.join(without_folders(part.strip()) for part in value[1:-1].split(','))}]"
+    path = Path(value).expanduser()
+    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
+
+
+def without_traceback(error: Exception) -> Exception:
+    """The error; one that a loader's worker has sent carries a traceback in its message."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, ValueError) and lines and lines[0].startswith("Caught "):
+        return type(error)(lines[-1].partition(": ")[2])
+    return error

@@ -1,0 +1,359 @@
+"""A training run: ``build`` makes and checks everything that a configuration names, ``Run.fit`` trains and exports.
+
+from fststyle.config import compose
+from fststyle.training.run import build
+
+config = compose("train", ["style.image=painting.jpg", "data=folder", "data.source.path=photographs"])
+print(build(config).fit())
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from fststyle.cluster import rank, requeued
+from fststyle.config import (
+    COMMAND,
+    FAILED,
+    ConfigError,
+    build_encoder,
+    build_loss,
+    calibrate,
+    check_folder,
+    check_missing,
+    has_layers,
+    load_style,
+    set_threads,
+    without_folders,
+    without_traceback,
+)
+from fststyle.losses import PerceptualLoss
+from fststyle.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from fststyle.networks.pretrained import file_sha256
+from fststyle.training.callbacks import Export, TimedProgressBar
+from fststyle.training.data import Photographs
+from fststyle.training.state import Stop, StopOnSignal, is_whole, newest_state, states, stopped_by
+from fststyle.training.tasks import NonFiniteError, Task
+
+log = logging.getLogger(__name__)
+
+#: What a run writes beside its configuration and the exported file.
+_WRITTEN = (
+    *("train.log", "states/step_*.ckpt", "states/step_*.part", "previews/step_*.png"),
+    *("csv/metrics.csv", "csv/hparams.yaml", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
+)
+
+
+@dataclass
+class Run:
+    """A training run that is built and checked, and has written nothing yet."""
+
+    #: As composed.
+    config: DictConfig
+    task: Task
+    data: Photographs
+    trainer: pl.Trainer
+    #: The training checkpoint to resume from, and its steps.
+    checkpoint: str | None = None
+    steps_done: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.output)
+
+    @property
+    def stopped(self) -> Stop:
+        """What a signal asked for, if one ended the run."""
+        return stopped_by(self.trainer)
+
+    def fit(self) -> Path | None:
+        """Train and export; returns the exported file, or None where a signal asked for a checkpoint alone.
+
+        Raises:
+            RuntimeError: failed; the training checkpoints are there to resume from.
+        """
+        export = next((each for each in self.trainer.callbacks if isinstance(each, Export)), None)  # type: ignore[attr-defined]
+        self._begin()
+        resumed: dict[str, Any] = {"ckpt_path": self.checkpoint, "weights_only": True} if self.checkpoint else {}
+        try:
+            with _logged_to(None if rank() else self.folder / "train.log"):
+                self.trainer.fit(self.task, datamodule=self.data, **resumed)
+                if self.trainer.global_step >= self.trainer.max_steps and export and not export.written:
+                    export.on_train_end(self.trainer, self.task)  # an earlier run ended before its export
+        except Exception as error:  # no longer a refusal: work had begun
+            reason, kept = _reason(error), kept_checkpoint(self.folder)
+            raise RuntimeError(f"the training of {self.config.name} stopped: {reason}{kept}") from error
+        return export.path if export and self.stopped <= Stop.EXPORT else None
+
+    def _begin(self) -> None:
+        """Make the folder ready and log what is about to be trained; the first rank does it for all."""
+        if rank():
+            return
+        config, trainer = self.config, self.trainer
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, self.folder / "config.yaml", resolve=True)  # first: it marks the folder as a run's
+        for pattern in () if self.checkpoint else _WRITTEN:
+            for leftover in self.folder.glob(pattern):
+                leftover.unlink(missing_ok=True)
+        for logger in trainer.loggers:
+            if self.checkpoint and isinstance(logger, CSVLogger):
+                _continue_table(logger, self.steps_done)
+            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+        from_step = f", from step {self.steps_done} on" if self.steps_done else ""
+        log.info("training %s in %s%s", config.name, self.folder, from_step)
+        batch, accumulated, ranks = config.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size
+        if ranks > 1:
+            step = batch * accumulated * ranks
+            log.info(
+                "%d ranks × %d photographs%s = %d a step, %s in all; learning rate %g, whatever the number of ranks",
+                *(ranks, batch, f" × {accumulated} accumulated" if accumulated > 1 else ""),
+                *(step, f"{step * config.steps:,}", config.task.learning_rate),
+            )
+
+
+def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str = "") -> Run:
+    """Make and check all that a configuration names; nothing is written.
+
+    Args:
+        config: of ``config.compose("train", …)``, or what Hydra gives to a command.
+        callbacks: besides those of the configuration.
+        command: how the run was started, for the exported file.
+
+    Raises:
+        ValueError, OSError: a configuration, file or folder that cannot be used.
+    """
+    check_missing(config)
+    set_threads(config)
+    config.output = str(Path(config.output).expanduser())
+    pl.seed_everything(config.seed, verbose=False)
+    kind = get_class(config.task._target_).kind  # type: ignore[attr-defined]
+    style = None
+    if config.get("style"):
+        style = load_style(config.style)
+    start = load_checkpoint(find_checkpoint(config.init_from, kind), kind) if config.init_from else None
+    checkpoint = _check_folder(Path(config.output), config)
+
+    data = instantiate(config.data)
+    loss = build_loss(config, build_encoder(config, data) if style is not None or has_layers(config) else None)
+    if start:
+        known: Any = start.network.config
+        if any(known.get(key) != value for key, value in config.network.items() if key != "_target_"):
+            log.info("the network is that of %s, whatever network= says: %s", config.init_from, known)
+        network = start.network.train()
+    else:
+        network = instantiate(config.network)
+    style_targets = {} if style is None else loss.style_targets(style)
+    targets = {} if style is None else {"style_targets": style_targets}
+    task = instantiate(config.task, network=network, loss=loss, **targets)
+    task.check_crops(config.data.size)
+    if checkpoint is None:
+        count = config.calibration_photographs
+        calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
+    steps_done = _check_state(checkpoint, task) if checkpoint else 0
+
+    for key in ("callbacks", "logger"):
+        if key in config.trainer:
+            raise ConfigError(f"trainer.{key} is given; use {key}=, a group of its own")
+    found = [*callbacks, *_callbacks(config, callbacks)]
+    for each in found:
+        if isinstance(each, Export):
+            each.record = metadata(config, kind, loss, start, command) | each.record
+    trainer = instantiate(config.trainer, callbacks=found, logger=list(_loggers(config)))
+    return Run(config, task, data, trainer, checkpoint, steps_done)
+
+
+def _callbacks(config: DictConfig, given: Sequence[Callback]) -> Iterator[Callback]:
+    """Those of the configuration, and of every run."""
+    if not any(isinstance(each, StopOnSignal) for each in given):
+        yield StopOnSignal()
+    if config.trainer.max_time and config.trainer.enable_progress_bar:
+        yield TimedProgressBar()
+    yield from (instantiate(entry) for entry in (config.callbacks or {}).values() if entry)
+
+
+def _loggers(config: DictConfig) -> Iterator[Logger]:
+    for name, entry in (config.logger or {}).items():
+        try:
+            yield instantiate(entry)
+        except InstantiationException as error:
+            raise ConfigError(f"logger.{name}: {error.__cause__ or error}") from None
+
+
+# --- the folder -------------------------------------------------------------------------------------
+
+
+def _check_folder(folder: Path, config: DictConfig) -> str | None:
+    """Refuse a folder that cannot be used; return the checkpoint to resume from, if the run is to be resumed."""
+    if config.resume and config.ckpt_path:
+        raise ConfigError(f"resume is {config.resume} and ckpt_path {config.ckpt_path}; give one of them")
+    # A job that was requeued resumes by itself.
+    resume = config.resume or config.ckpt_path or ("auto" if requeued() else None)
+    if resume in ("last", "auto"):
+        if newest := newest_state(folder):
+            return str(newest)
+        if resume == "last":
+            raise ConfigError(f"{folder / 'states'}: holds no whole state; resume=last needs a run in {folder}")
+    elif resume:
+        state = Path(resume).expanduser()
+        if not state.is_file():
+            raise ConfigError(f"{state}: no such file; resume takes last, auto or a FILE.ckpt")
+        if not is_whole(state):
+            raise ConfigError(f"{state}: is damaged, its content is not what its name tells; try resume=last")
+        return str(state)
+    elif states(folder) and not config.overwrite:
+        raise ConfigError(
+            f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
+            "or write elsewhere with output=FOLDER"
+        )
+    check_folder(folder)
+    if not rank() and folder.is_dir() and not _is_of_a_run(folder):
+        raise ConfigError(
+            f"{folder}: holds files that no training run wrote; expected an empty folder, a new one, or that of a run"
+        )
+    return None
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    """Whether a folder is empty, but for what a multirun writes there, or has a run's configuration."""
+    if all(entry.name in (COMMAND, FAILED) for entry in folder.iterdir()):
+        return True
+    try:
+        return "_target_: fststyle." in (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _check_state(state: str, task: Task) -> int:
+    """The steps of a training checkpoint; refuses one of another network, loss or optimizer before work begins."""
+    try:
+        saved = torch.load(state, "cpu", weights_only=True)
+        task.load_state_dict(saved["state_dict"])
+        steps = int(saved["global_step"])
+        targets = {layer: target.shape for layer, target in saved["style_targets"].items()}
+        groups = [len(each["param_groups"]) for each in saved["optimizer_states"]]
+    except Exception as error:  # torch raises many kinds on foreign bytes
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
+        raise ConfigError(
+            f"{state}: is not the state of such a run ({reason}); resume takes a state and the settings it had"
+        ) from None
+    wanted = {layer: target.shape for layer, target in task.style_targets.items()}
+    if ("color" in targets) != ("color" in wanted):
+        begun, weight = ("with", "2") if "color" in targets else ("without", "0")
+        raise ConfigError(f"{state}: was begun {begun} the colour term; add loss.color_weight={weight}, or what it had")
+    if targets != wanted:
+        raise ConfigError(
+            f"{state}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
+            "style= that it was begun with"
+        )
+    if groups != [len(task.configure_optimizers()["optimizer"].param_groups)]:
+        raise ConfigError(
+            f"{state}: was begun with another optimizer; give task.optimizer=adam or muon as it was begun"
+        )
+    return steps
+
+
+def kept_checkpoint(folder: Path) -> str:
+    """The end of a message: which training checkpoint of a run in a folder there is to resume from."""
+    found = states(folder)
+    return f"; the last saved state is {found[0]}, resume=last goes on" if found else "; no state was saved yet"
+
+
+def _continue_table(table: CSVLogger, steps_done: int) -> None:
+    """Let the CSV of a resumed run go on after the saved step; Lightning's logger would begin anew."""
+    path = Path(table.log_dir) / "metrics.csv"
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps_done]
+    if rows:
+        table.experiment.metrics_keys = list(rows[0])
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+@contextmanager
+def _logged_to(path: Path | None) -> Iterator[None]:
+    """Everything that is logged meanwhile goes to a file as well."""
+    if path is None:
+        yield
+        return
+    root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+# --- what is reported -------------------------------------------------------------------------------
+
+
+def _reason(error: Exception) -> str:
+    """Why a run stopped, in one line."""
+    text = str(without_traceback(error)).strip()
+    if isinstance(error, (ValueError, OSError, NonFiniteError)):
+        return text
+    if "DataLoader worker" in text:
+        return "a process that decodes photographs was killed, perhaps for want of memory; data.workers= sets how many"
+    if any(word in text.lower() for word in ("gloo", "nccl", "connection closed", "connection reset", "peer")):
+        return "another rank ended or no longer answers; its own message tells why"
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
+def metadata(
+    config: DictConfig, kind: str, loss: PerceptualLoss, start: Checkpoint | None, command: str
+) -> dict[str, Any]:
+    """What the exported file says of how it came to be; ``Export`` adds steps and figures."""
+    about: dict[str, Any] = {}
+    if config.get("style"):
+        image = Path(config.style.image).expanduser()
+        about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": config.style.size}
+        about["style"] |= {"region": list(config.style.region), "blur": config.style.blur}
+    if loss.encoder is not None:
+        about["encoder"] = loss.encoder.record
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    sources = {
+        key: {k: without_folders(v) for k, v in node.items()}
+        for key, node in plain["data"].items()
+        if isinstance(node, dict)
+    }
+    return {
+        "kind": kind,
+        "name": config.name,
+        **about,
+        "loss": loss.settings,
+        "data": {**plain["data"], **sources},
+        "task": plain["task"],
+        "seed": config.seed,
+        "average": ((plain.get("callbacks") or {}).get("average") or {}).get("decay"),
+        "init_from": start
+        and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from", "history")},
+        "precision": str(config.trainer.precision),
+        "command": command,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("fststyle", "torch", "pytorch-lightning")}
+        | {"python": platform.python_version()},
+        "licence": "Apache-2.0",
+    }
