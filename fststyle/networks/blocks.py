@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -192,3 +193,14 @@ class UpBlock(nn.Module):
         if self.upsampling != "transposed":
             x = F.interpolate(x, scale_factor=2.0, mode=self.upsampling)
         return F.relu(self.norm(self.conv(x)))
+
+
+def gaussian_blur(image: Tensor, deviation: float) -> Tensor:
+    """An image (B, C, H, W) under a Gaussian of ``deviation`` pixels, cut off at four of them, borders reflected."""
+    reach = math.ceil(4 * deviation)
+    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(image.shape[1], 1, 1, -1)
+    padded = reflection_pad(image, reach, reach, reach, reach)
+    rows = F.conv2d(padded, kernel, groups=image.shape[1])
+    return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import check_size
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, reflection_pad
+from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, gaussian_blur
 from fststyle.networks.transform import IMAGENET_MEAN
 
 
@@ -137,14 +137,3 @@ def reduce(image: Tensor, scale: int, blur: float = 0.0) -> Tensor:
             image = gaussian_blur(image, blur)
         small = F.interpolate(image, (height // scale, width // scale), mode="bicubic", antialias=True)
     return small.clamp(0, 1)
-
-
-def gaussian_blur(image: Tensor, deviation: float) -> Tensor:
-    """An image (B, C, H, W) under a Gaussian of ``deviation`` pixels, cut off at four of them, borders reflected."""
-    reach = math.ceil(4 * deviation)
-    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(image.shape[1], 1, 1, -1)
-    padded = reflection_pad(image, reach, reach, reach, reach)
-    rows = F.conv2d(padded, kernel, groups=image.shape[1])
-    return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])

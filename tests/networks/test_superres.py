@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from fststyle.color import luminance
 from fststyle.images import to_image, to_pixels
-from fststyle.networks.superres import SuperResNet, gaussian_blur, reduce
+from fststyle.networks.blocks import gaussian_blur
+from fststyle.networks.superres import SuperResNet, reduce
 
 PAPER = {"norm": "batch", "padding": "zeros", "upsampling": "transposed", "output": "tanh", "skip": False}
 
