@@ -30,8 +30,6 @@ from fststyle.training.state import states
 
 log = logging.getLogger("compare_recipes")
 
-#: Seconds that compiling takes, about: the rest of the time is for steps.
-COMPILING = 170
 #: By name: overrides, and about how many seconds a step takes on two cores, so that the schedule ends with the time.
 RECIPES: dict[str, tuple[list[str], float]] = {
     "default": ([], 0.75),
@@ -46,7 +44,7 @@ RECIPES: dict[str, tuple[list[str], float]] = {
 def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
     """Run one recipe; returns when it began."""
     overrides, pace = RECIPES[name]
-    steps = max(1, round((60 * chosen.minutes - COMPILING) / pace))
+    steps = max(1, round((60 * chosen.minutes - chosen.starting) / pace))
     command = [
         *(sys.executable, "-m", "fststyle", "train", "experiment=quick", f"style.image={chosen.painting}"),
         *("style.name=new", "data=folder", f"data.source.path={chosen.photographs}", "trainer.precision=bf16-mixed"),
@@ -103,6 +101,12 @@ def main() -> None:
     options.add_argument("--photo", type=Path, action="append", required=True, metavar="FILE", help="to measure on")
     options.add_argument("--recipe", action="append", choices=RECIPES, help="default: all")
     options.add_argument("--minutes", type=float, default=10)
+    options.add_argument(
+        "--starting",
+        type=float,
+        default=170,
+        help="seconds until the first step, about: compiling; fewer once it is kept",
+    )
     options.add_argument("--every", type=float, default=2, help="minutes between two training checkpoints")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     chosen = options.parse_args()

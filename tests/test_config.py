@@ -1,0 +1,56 @@
+"""What ``conf/`` is turned into: overrides as in the command line, and the painting of a style."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from fststyle.config import ConfigError, compose, load_style, preset_style
+from fststyle.images import load_image, save_image
+from fststyle.networks.blocks import gaussian_blur
+
+
+@pytest.fixture
+def style(tmp_path: Path, astronaut: np.ndarray) -> DictConfig:
+    save_image(astronaut[:256].copy(), tmp_path / "painting.png")
+    return preset_style("wave", str(tmp_path / "painting.png"))
+
+
+def test_a_painting_is_smoothed_at_its_size(style: DictConfig) -> None:
+    plain = load_image(style.image, style.size, style.region)
+    torch.testing.assert_close(load_style(style), gaussian_blur(plain, style.blur))
+    style.blur = 0
+    torch.testing.assert_close(load_style(style), plain)
+    assert load_style(style, 100).shape[-1] == round(0.62 * 100)
+
+
+def test_grain_goes_and_strokes_stay(tmp_path: Path) -> None:
+    """What a network would make a weave of: differences from pixel to pixel; what it should imitate: eight pixels."""
+    generator = np.random.default_rng(0)
+    grain = generator.integers(0, 256, (128, 128, 1), np.uint8).repeat(3, 2)
+    stripes = (np.arange(128)[:, None, None] // 8 % 2 * 255).astype(np.uint8).repeat(128, 1).repeat(3, 2)
+    left = {}
+    for name, pixels in (("grain", grain), ("stripes", stripes)):
+        save_image(pixels, tmp_path / f"{name}.png")
+        style = preset_style("custom", str(tmp_path / f"{name}.png"))
+        left[name] = float(load_style(style, 128).std()) / float(load_image(style.image).std())
+    assert left["grain"] < 0.4
+    assert left["stripes"] > 0.85
+
+
+@pytest.mark.parametrize("blur", [-1, 21, "much"])
+def test_a_blur_that_cannot_be_is_refused(style: DictConfig, blur: object) -> None:
+    style.blur = blur
+    with pytest.raises(ConfigError, match=f"style.blur is {blur}; expected pixels from 0 to 20"):
+        load_style(style)
+
+
+def test_networks_are_trained_without_grain_pixels_and_papers_keep_it() -> None:
+    words = ["style.image=a.png"]
+    assert compose("train", words).style.blur == compose("preview", words).style.blur == 0.8
+    assert compose("train", [*words, "experiment=johnson"]).style.blur == 0
+    assert compose("optimize", words).style.blur == 0
