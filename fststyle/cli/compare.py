@@ -8,12 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from fststyle.cli.pictures import expand
+from fststyle.cli.options import add_device, size
 from fststyle.images import ImageError, check_writable, existing_part, load_image, read_picture, save_image
+from fststyle.inference.paths import expand
 
 if TYPE_CHECKING:
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.vgg import VGGEncoder
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
+    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    command.add_argument("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
+    command.add_argument("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
+    command.add_argument("--size", type=size, action="append", metavar="N", help="longer side; default: 256")
+    command.add_argument("--iterations", type=int, default=500, help="of the slow side; default: 500")
+    command.add_argument("--until-crossed", action="store_true", help="stop once it is as good as the one pass")
+    command.add_argument(
+        "--figure",
+        choices=("reconstructions", "ratios", "content-layers", "starts", "features"),
+        help="a figure of Gatys et al. 2016 instead of the report",
+    )
+    command.add_argument("--layers", nargs="+", metavar="LAYER", help="of --figure features")
+    command.add_argument("--channels", nargs="+", type=int, metavar="N", help="of --figure features")
+    command.add_argument("--encoder", metavar="NAME_OR_FILE", help="weights: slim, vgg16, vgg19, or a file")
+    command.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg16", help="of such a file")
+    command.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    command.add_argument("--photographs", metavar="FOLDER", help="to balance the loss of a figure on")
+    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,15 +12,49 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fststyle.cli.pictures import label_of
+from fststyle.cli.options import add_backend
 from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
+from fststyle.inference.paths import label_of
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, shipped
 
 if TYPE_CHECKING:
     from fststyle.networks.vgg import VGGEncoder
 
 
-def superres(options: argparse.Namespace) -> int:
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    tasks = command.add_subparsers(title="what is measured", required=True, metavar="TASK")
+    superres = tasks.add_parser("superres", help="PSNR and SSIM of enlarged pictures, on a folder of them")
+    superres.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
+    superres.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
+    superres.add_argument(
+        "--model", action="append", metavar="NAME_OR_FILE", help="default: all that ship for the scale; repeat for more"
+    )
+    superres.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
+    superres.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
+    superres.add_argument("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
+    superres.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
+    add_backend(superres)
+    superres.set_defaults(measure=measure_superres)
+    style = tasks.add_parser("style", help="windows of stylised pictures beside windows of the painting")
+    style.add_argument("--painting", required=True, metavar="PICTURE", help="whose style it is")
+    style.add_argument("--photo", required=True, metavar="PICTURE", help="what was stylised; recoloured, it measures 1")
+    style.add_argument("--result", nargs="+", metavar="PICTURE", help="the photograph, stylised by anything")
+    style.add_argument(
+        "--style", action="append", metavar="NAME_OR_FILE", help="stylise the photograph at 640 pixels; repeat for more"
+    )
+    style.add_argument("--encoder", default="slim", metavar="NAME_OR_FILE", help="slim, vgg16, vgg19, or a file")
+    style.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg19", help="of such a file")
+    style.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    style.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    add_backend(style)
+    style.set_defaults(measure=measure_style)
+
+
+def run(options: argparse.Namespace) -> int:
+    return int(options.measure(options))
+
+
+def measure_superres(options: argparse.Namespace) -> int:
     """Check the data set and the models, measure picture by picture, then write table and page."""
     files = find_pictures(options.dataset)
     folder = Path(options.output).expanduser()
@@ -65,7 +99,7 @@ def _scale(model: str) -> int:
     return int(arguments.get("scale", 1))
 
 
-def style(options: argparse.Namespace) -> int:
+def measure_style(options: argparse.Namespace) -> int:
     """Check pictures, models and the encoder, then measure result by result."""
     if not options.result and not options.style:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")

@@ -9,6 +9,13 @@ from fststyle.images import ImageError
 from fststyle.networks.checkpoint import check_kind, find_checkpoint
 
 
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("style", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    command.add_argument("--format", required=True, choices=("onnx", "openvino", "pt2"))
+    command.add_argument("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
+    command.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+
+
 def run(options: argparse.Namespace) -> int:
     """Check where it goes, export, tell the files."""
     path = find_checkpoint(options.style, "style")

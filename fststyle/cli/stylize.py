@@ -3,84 +3,42 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from tqdm import tqdm
+from fststyle.cli.options import add_backend, add_files, files_of, finish, size, style_scale
+from fststyle.inference.batch import stylize_files
 
-from fststyle.cli.pictures import Stream, expand, label_of, plan, process, without_existing
-from fststyle.images import Picture, large, read_header, read_picture
 
-if TYPE_CHECKING:
-    from fststyle.inference import Looks, Stylizer
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    command.add_argument(
+        "--style",
+        required=True,
+        action="append",
+        metavar="NAME_OR_FILE",
+        help="a shipped style or a checkpoint; repeat for several",
+    )
+    command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
+    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
+    command.add_argument(
+        "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
+    )
+    command.add_argument(
+        "--style-scale",
+        type=style_scale,
+        metavar="X",
+        help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
+    )
+    command.add_argument(
+        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
+    )
+    command.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    add_files(command)
+    add_backend(command)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything that can be checked before work begins, then stylise picture by picture."""
-    labels = [label_of(style) for style in options.style]
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"found --style {', '.join(options.style)}; expected styles of different names")
-    inputs = list(expand(options.inputs, labels, recursive=options.recursive, output=options.output))
-    jobs, there = plan(inputs, options.output, labels), 0
-    if options.skip_existing:
-        jobs, there = without_existing(jobs)
-
-    from fststyle.inference import Looks, Stylizer
+    from fststyle.inference.looks import Looks
 
     looks = Looks(options.median, options.strength, options.preserve_color, options.style_scale)
-    stylizers = [
-        Stylizer.from_checkpoint(style, options.device, options.backend, options.precision) for style in options.style
-    ]
-
-    def stylised(picture: Picture, number: int) -> np.ndarray:
-        stylizer = stylizers[number]
-        memory = None if options.tiles == "off" else options.memory or stylizer.memory
-        return stylizer.pixels(picture.rgb, looks, memory, options.tiles == "exact")
-
-    def read(path: Path) -> Picture:
-        return read_picture(path, options.size, deep=True, max_pixels=options.max_pixels)
-
-    stream = streaming(options, lambda number: stylizers[number], looks)
-    return process(jobs, stylised, read, stream, skipped=there, strip=options.strip)
-
-
-def streaming(options: argparse.Namespace, stylizer_of: Callable[[int], Stylizer], looks: Looks) -> Stream:
-    """What makes a result from file to file, where the whole frame would not fit or the user wants it so.
-
-    Args:
-        options: ``tiles``, ``memory``, ``size``, ``max_pixels`` and ``strip``.
-        stylizer_of: by the number of the label.
-        looks: how the style is applied.
-    """
-
-    def wants(source: Path, number: int) -> bool:
-        if options.tiles == "off" or not large.available():
-            return False
-        stylizer = stylizer_of(number)
-        seen = looks.seen(*read_header(source, options.max_pixels).resized(options.size))
-        return options.tiles == "exact" or stylizer.is_too_large(*seen, options.memory or stylizer.memory)
-
-    def apply(source: Path, target: Path, number: int) -> None:
-        from fststyle.inference.files import apply_to_file
-
-        stylizer, header = stylizer_of(number), read_header(source, options.max_pixels)
-        height, width = header.resized(options.size)
-        megapixels = height * width / 1e6
-        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
-        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
-            apply_to_file(
-                stylizer,
-                source,
-                target,
-                header,
-                looks=looks,
-                size=options.size,
-                memory=options.memory or stylizer.memory,
-                max_pixels=options.max_pixels,
-                strip_metadata=options.strip,
-                progress=lambda part: bar.update(part * megapixels) and None,
-            )
-
-    return Stream(wants, apply)
+    where = (options.device, options.backend, options.precision)
+    return finish(stylize_files(options.inputs, options.style, files_of(options), looks, *where))

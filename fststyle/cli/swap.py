@@ -10,11 +10,34 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fststyle.cli.pictures import expand, plan, process
+from fststyle.cli.options import add_precision, finish, size
 from fststyle.images import ImageError, Picture, read_picture
+from fststyle.inference.batch import process
+from fststyle.inference.paths import expand, plan
 
 #: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
 MANY_PAIRS = 10**10
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    command.add_argument(
+        "--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it"
+    )
+    command.add_argument(
+        "--model", default="slim", metavar="NAME_OR_FILE", help="the network, shipped or a checkpoint; default: slim"
+    )
+    command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
+    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
+    command.add_argument("--style-size", type=size, metavar="N", help="and that of the style picture")
+    command.add_argument(
+        "--patch", type=int, default=3, metavar="N", help="side in feature positions, each 4 pixels; 3"
+    )
+    command.add_argument("--stride", type=int, default=1, metavar="N", help="from one patch to the next; default: 1")
+    command.add_argument(
+        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
+    )
+    add_precision(command)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-    return process(jobs, swapped, read)
+    return finish(process(jobs, swapped, read))
 
 
 def _read(path: Path, size: int | None, patch: int) -> Picture:

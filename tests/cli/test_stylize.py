@@ -692,7 +692,7 @@ def test_a_result_that_cannot_be_written_is_named_and_the_others_done(
             raise OSError(28, "No space left on device")
         save_image(image, path, *more)
 
-    monkeypatch.setattr("fststyle.cli.pictures.save_image", full)
+    monkeypatch.setattr("fststyle.inference.batch.save_image", full)
     before = contents(here)
     assert stylize("more") == 1
     assert new_files(here, before) == {"more/c_wave.jpeg", "more/e_wave.webp"}
@@ -722,7 +722,7 @@ def test_an_interruption_leaves_what_is_done(here: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         save_image(image, path, *more)
 
-    monkeypatch.setattr("fststyle.cli.pictures.save_image", interrupted)
+    monkeypatch.setattr("fststyle.inference.batch.save_image", interrupted)
     before = contents(here)
     assert stylize("more") == 1
     assert {"more/c_wave.jpeg"} <= new_files(here, before) <= {"more/c_wave.jpeg", "more/e_wave.webp"}

@@ -1,30 +1,24 @@
-"""``fststyle styles`` and ``fststyle info``: what is there, and how it came to be."""
+"""``fststyle info``: what a checkpoint is, and how it came to be."""
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from fststyle.networks.checkpoint import KINDS, find_checkpoint, read_record, shipped
 
 
-def styles() -> int:
-    """List the shipped styles, a line each."""
-    known = shipped("style")
-    if not known:
-        print("no styles came with this installation; train one with fststyle train")
-    for name, path in known.items():
-        record = read_record(path)
-        image, count = record.get("style", {}).get("image", ""), record.get("images", 0)
-        print(f"{name:<20} {image:<28} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
-    return 0
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", metavar="NAME_OR_FILE")
+    command.add_argument("--json", action="store_true", help="the whole record as JSON")
 
 
-def info(name_or_path: str, as_json: bool = False) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print a checkpoint's record."""
-    kind = next((kind for kind in KINDS if name_or_path in shipped(kind)), "style")
-    path = find_checkpoint(name_or_path, kind)
+    kind = next((kind for kind in KINDS if options.checkpoint in shipped(kind)), "style")
+    path = find_checkpoint(options.checkpoint, kind)
     record = read_record(path)
-    if as_json:
+    if options.json:
         print(json.dumps(record, indent=2, ensure_ascii=False))
         return 0
     print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")

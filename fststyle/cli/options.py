@@ -1,0 +1,101 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from fststyle.inference.batch import Files, Summary
+
+
+def add_files(command: argparse.ArgumentParser) -> None:
+    """Folders of files, and files of any size."""
+    command.add_argument("--recursive", action="store_true", help="look into the sub-folders of folders")
+    command.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
+    command.add_argument("--strip", action="store_true", help="leave EXIF out of results")
+    command.add_argument(
+        "--max-pixels", type=pixels, metavar="N", help="of larger pictures none is read; default: 179M"
+    )
+    command.add_argument(
+        "--tiles",
+        choices=("auto", "exact", "off"),
+        default="auto",
+        help="stream strip by strip, with the whole frame's result: where it would not fit, always, never",
+    )
+    command.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="SIZE",
+        help="that a pass may take, such as 2GiB; default: half of the device's",
+    )
+
+
+def add_backend(command: argparse.ArgumentParser) -> None:
+    """What computes a checkpoint's network, and where."""
+    command.add_argument(
+        "--backend",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="default: openvino on a CPU, if installed",
+    )
+    add_precision(command)
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Where it is computed."""
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+def add_precision(command: argparse.ArgumentParser) -> None:
+    """Where it is computed, and how finely."""
+    add_device(command)
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="default: the fastest that the hardware has",
+    )
+
+
+def size(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 16:
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}; expected a whole number of at least 16 pixels, at most 999999"
+        )
+    return int(text)
+
+
+def style_scale(text: str) -> float | None:
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number, or auto") from None
+
+
+def pixels(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(M?)P?", text, re.IGNORECASE)
+    count = int(float(found[1]) * (10**6 if found[2] else 1)) if found else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of pixels such as 300M")
+    return count
+
+
+def byte_count(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", text, re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a size such as 2GiB or 500MB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** ("KMGT".index(found[2].upper()) + 1))
+
+
+def files_of(options: argparse.Namespace) -> Files:
+    """What ``add_files``, ``--output`` and ``--size`` say."""
+    known = ("output", "size", "recursive", "skip_existing", "strip", "max_pixels", "tiles", "memory")
+    return Files(**{name: getattr(options, name) for name in known})
+
+
+def finish(summary: Summary) -> int:
+    """Say what was skipped, if anything was; returns the exit code."""
+    if summary.failures or summary.there:
+        print(f"fststyle: {summary}", file=sys.stderr)
+    return 1 if summary.failures else 0

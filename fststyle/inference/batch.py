@@ -1,0 +1,409 @@
+"""Many pictures, or pictures of any size: read ahead, stylised, written behind, file to file where memory is short.
+
+from fststyle.inference.batch import stylize_files
+
+summary = stylize_files(["photographs/"], ["wave", "mosaic"], output="stylised/")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fststyle.images import (
+    ImageError,
+    Picture,
+    check_writable,
+    large,
+    read_header,
+    read_picture,
+    resize_pixels,
+    save_image,
+)
+from fststyle.inference.paths import Job, expand, label_of, plan, without_existing
+from fststyle.resources import out_of_memory
+
+if TYPE_CHECKING:
+    from fststyle.inference.looks import Looks
+    from fststyle.inference.stylizer import Stylizer
+
+#: Pictures that are read ahead, and results that are being written, at once.
+AHEAD = 2
+#: Bad files that the last line names; every one is named when it is met.
+NAMED = 50
+
+
+@dataclass(frozen=True)
+class Files:
+    """How picture files are found, read and written; for every command that makes pictures of pictures.
+
+    Args:
+        output: a file, or a folder; None: beside each input.
+        size: bring the longer side to so many pixels first.
+        recursive: look into the sub-folders of folders.
+        skip_existing: leave results alone that are there already.
+        strip: leave EXIF out of results.
+        max_pixels: of larger pictures none is read; None: 179 megapixels.
+        tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
+        memory: bytes that a pass may take; None: half of the device's.
+    """
+
+    output: str | None = None
+    size: int | None = None
+    recursive: bool = False
+    skip_existing: bool = False
+    strip: bool = False
+    max_pixels: int | None = None
+    tiles: str = "auto"
+    memory: int | None = None
+
+    def jobs(self, inputs: Sequence[str], labels: Sequence[str]) -> tuple[list[Job], int]:
+        """What is to be done, and how many results are there already.
+
+        Raises:
+            ImageError: an input that is not there, or a result that cannot be written where it should.
+        """
+        found = list(expand(list(inputs), labels, recursive=self.recursive, output=self.output))
+        jobs = plan(found, self.output, labels)
+        return without_existing(jobs) if self.skip_existing else (jobs, 0)
+
+
+#: One result: what was read, and the number of the label, to what is written, of any size.
+Work = Callable[[Picture, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What makes results from file to file.
+
+    ``wants`` tells of a source and the number of a label whether it is done so; ``apply`` does it, of a source, to a
+    target, by that number.
+    """
+
+    wants: Callable[[Path, int], bool]
+    apply: Callable[[Path, Path, int], None]
+
+
+NO_STREAM = Stream(lambda *_: False, lambda *_: None)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of the results that were asked for; ``str`` says it in a line."""
+
+    done: int
+    #: Inputs that could not be read, or results that could not be written, and why.
+    failures: tuple[tuple[Path, str], ...] = ()
+    #: Results that were there already.
+    there: int = 0
+
+    def __str__(self) -> str:
+        said = [f"{self.done} done"]
+        if self.failures:
+            names = list(dict.fromkeys(str(source) for source, _ in self.failures))
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            said.append(f"{len(self.failures)} skipped ({', '.join(names[:NAMED])}{more})")
+        return ", ".join(said + ([f"{self.there} there already"] if self.there else []))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An input that has been looked at: which of its results are made from file to file, and what the others need."""
+
+    streamed: frozenset[int]
+    picture: Picture | None
+
+
+def process(
+    jobs: Sequence[Job],
+    work: Work,
+    read: Callable[[Path], Picture] = read_picture,
+    stream: Stream = NO_STREAM,
+    skipped: int = 0,
+    strip: bool = False,
+) -> Summary:
+    """Let ``work`` make pictures of every input.
+
+    While one picture is worked on, the next are read and the last ones written, by threads. A picture that cannot be
+    read or written is named and skipped. Transparency is kept, and what EXIF tells.
+
+    Args:
+        jobs: from ``plan``.
+        work: called with one picture at a time.
+        read: an input.
+        stream: what it wants is not read here.
+        skipped: results that were there already, for the summary.
+        strip: leave EXIF out of results.
+
+    Raises:
+        ImageError: not one of them could be done.
+    """
+    for folder in {target.parent for job in jobs for _, target in job.results}:
+        if folder.exists():  # else it is made when the first picture is done, so that a refusal leaves nothing behind
+            check_writable(folder)
+
+    def reading(job: Job) -> _Read:
+        streamed = frozenset(number for number, _ in job.results if stream.wants(job.source, number))
+        return _Read(streamed, None if len(streamed) == len(job.results) else read(job.source))
+
+    count = sum(len(job.results) for job in jobs)
+    run = _Process(work, stream, strip, several=count > 1)
+    with (
+        tqdm(total=count, unit="picture", disable=count == 1 or not sys.stderr.isatty()) as run.bar,
+        ThreadPoolExecutor(AHEAD) as readers,
+        ThreadPoolExecutor(AHEAD) as run.writers,
+    ):
+        try:
+            with _terminable():
+                for job, future in _ahead(jobs, reading, readers):
+                    run.do(job, future)
+                run.finish()
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            run.writers.shutdown(wait=False, cancel_futures=True)
+            raise
+    if count and not skipped and len(run.failures) == count:  # nothing was done at all: refused
+        raise ImageError(run.failures[0][1] if count == 1 else f"none of the {count} pictures could be done")
+    return Summary(count - len(run.failures), tuple(run.failures), skipped)
+
+
+def _ahead(
+    jobs: Sequence[Job], read: Callable[[Job], _Read], readers: ThreadPoolExecutor
+) -> Iterator[tuple[Job, Future[_Read]]]:
+    """Every job, with what will be its picture; the next ones are being read by then."""
+    waiting: deque[tuple[Job, Future[_Read]]] = deque()
+    for job in jobs:
+        waiting.append((job, readers.submit(read, job)))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, with nothing half-written."""
+
+    def end(*_: Any) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Process:
+    """A run over pictures: its failures, and what is being written."""
+
+    bar: tqdm
+    writers: ThreadPoolExecutor
+
+    def __init__(self, work: Work, stream: Stream, strip: bool, several: bool) -> None:
+        self.work, self.stream, self.strip, self.several = work, stream, strip, several
+        self.failures: list[tuple[Path, str]] = []
+        self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
+
+    def do(self, job: Job, future: Future[_Read]) -> None:
+        """All results of one picture."""
+        read: _Read | None = None
+        for number, target in job.results:
+            with self.told(job, target):
+                read = read or future.result()
+                if number in read.streamed:
+                    self.stream.apply(job.source, target, number)
+                    self.done(target)
+                    continue
+                assert read.picture is not None
+                output = self.work(read.picture, number)
+                while len(self.writing) >= AHEAD:
+                    self.written()
+                target.parent.mkdir(parents=True, exist_ok=True)
+                alpha = read.picture.alpha
+                alpha = None if alpha is None else resize_pixels(alpha, *output.shape[:2])
+                exif = None if self.strip else read.picture.exif
+                self.writing.append((job, target, self.writers.submit(save_image, output, target, alpha, exif)))
+            if read is None:  # then not for the other results either
+                self.failures += self.failures[-1:] * (len(job.results) - 1)
+                break
+
+    def written(self) -> None:
+        """Wait for the result that has been written for the longest time."""
+        job, target, future = self.writing.popleft()
+        with self.told(job, target):
+            future.result()
+            self.done(target)
+
+    def finish(self) -> None:
+        """Wait for all."""
+        while self.writing:
+            self.written()
+
+    def done(self, target: Path) -> None:
+        # Where nobody listens any more, the result is there all the same.
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            tqdm.write(str(target))
+        self.bar.update()
+
+    @contextlib.contextmanager
+    def told(self, job: Job, target: Path) -> Iterator[None]:
+        """What goes wrong with one picture is told of, and counted."""
+        count = len(self.failures)
+        try:
+            yield
+        except (ImageError, OSError) as error:
+            unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
+            self.skip(job, str(error) if isinstance(error, ImageError) else unwritten)
+        except (MemoryError, RuntimeError) as error:
+            if not self.several or not out_of_memory(error):
+                raise
+            self.skip(job, f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size")
+        if len(self.failures) > count:
+            gc.collect()  # an error that went through a thread holds itself, and with it scratch files
+
+    def skip(self, job: Job, reason: str) -> None:
+        """Count a picture as failed and, among several, name it."""
+        self.failures.append((job.source, reason))
+        if self.several:
+            tqdm.write(f"fststyle: skipped: {reason}", file=sys.stderr)
+        self.bar.update()
+
+
+def stylize_files(
+    inputs: Sequence[str],
+    styles: Sequence[str],
+    files: Files | None = None,
+    looks: Looks | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> Summary:
+    """Apply styles to pictures, globs and folders; each result is ``PICTURE_STYLE``, unless ``files`` names a file.
+
+    Args:
+        inputs: paths, patterns and folders.
+        styles: bundled names, or model files.
+        files: where results go, and how files of any size are read.
+        looks: how the styles are applied.
+        device, backend, precision: as for ``Stylizer.from_checkpoint``.
+
+    Raises:
+        ValueError, OSError: refused before work began, or not one picture could be done.
+    """
+    files = files or Files()
+    labels = [label_of(style) for style in styles]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
+    jobs, there = files.jobs(inputs, labels)
+
+    from fststyle.inference.looks import Looks
+    from fststyle.inference.stylizer import Stylizer
+
+    looks = looks or Looks()
+    stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
+
+    def stylised(picture: Picture, number: int) -> np.ndarray:
+        stylizer = stylizers[number]
+        memory = None if files.tiles == "off" else files.memory or stylizer.memory
+        return stylizer.pixels(picture.rgb, looks, memory, files.tiles == "exact")
+
+    def read(path: Path) -> Picture:
+        return read_picture(path, files.size, deep=True, max_pixels=files.max_pixels)
+
+    return process(jobs, stylised, read, streaming(files, stylizers, looks), skipped=there, strip=files.strip)
+
+
+def upscale_files(
+    inputs: Sequence[str],
+    model: str = "x4_pixel",
+    files: Files | None = None,
+    match_histogram: bool = False,
+    scale: int | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> Summary:
+    """Enlarge pictures, globs and folders; each result is ``PICTURE_x4`` or ``_x8``, unless ``files`` names a file.
+
+    Args:
+        model: a bundled name, or a model file.
+        match_histogram: give results the inputs' colours, exactly.
+        scale: what the model is expected to enlarge by.
+        inputs, files, device, backend, precision: as for ``stylize_files``.
+
+    Raises:
+        ValueError, OSError: refused before work began, or not one picture could be done.
+    """
+    from fststyle.inference.looks import Looks
+    from fststyle.inference.stylizer import Upscaler
+
+    files = files or Files()
+    upscaler = Upscaler.from_checkpoint(model, device, backend, precision)
+    if scale not in (None, upscaler.scale):
+        raise ValueError(f"{model} enlarges by {upscaler.scale}; found --scale {scale}")
+    jobs, there = files.jobs(inputs, [f"x{upscaler.scale}"])
+
+    def enlarged(picture: Picture, _: int) -> np.ndarray:
+        memory = None if files.tiles == "off" else files.memory or upscaler.memory
+        output = upscaler.pixels(picture.rgb, memory=memory, always=files.tiles == "exact")
+        if not match_histogram:
+            return output
+        from fststyle.color import with_histogram_of
+
+        return with_histogram_of(output, picture.rgb)
+
+    def read(path: Path) -> Picture:
+        return read_picture(path, files.size, deep=not match_histogram, max_pixels=files.max_pixels)
+
+    # Histograms are of the whole picture, in memory.
+    stream = NO_STREAM if match_histogram else streaming(files, [upscaler], Looks())
+    return process(jobs, enlarged, read, stream, skipped=there, strip=files.strip)
+
+
+def streaming(files: Files, stylizers: Sequence[Stylizer], looks: Looks) -> Stream:
+    """What makes a result from file to file, where the whole frame would not fit or the user wants it so."""
+
+    def wants(source: Path, number: int) -> bool:
+        if files.tiles == "off" or not large.available():
+            return False
+        stylizer = stylizers[number]
+        seen = looks.seen(*read_header(source, files.max_pixels).resized(files.size))
+        return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
+
+    def apply(source: Path, target: Path, number: int) -> None:
+        from fststyle.inference.files import apply_to_file
+
+        stylizer, header = stylizers[number], read_header(source, files.max_pixels)
+        height, width = header.resized(files.size)
+        megapixels = height * width / 1e6
+        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
+        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
+            apply_to_file(
+                stylizer,
+                source,
+                target,
+                header,
+                looks=looks,
+                size=files.size,
+                memory=files.memory or stylizer.memory,
+                max_pixels=files.max_pixels,
+                strip_metadata=files.strip,
+                progress=lambda part: bar.update(part * megapixels) and None,
+            )
+
+    return Stream(wants, apply)
