@@ -124,7 +124,7 @@ def build_encoder(config: DictConfig, data: Any) -> Any:
     """The configured encoder; ``normalize: data`` scales its filters on pictures of the configured data."""
     if not has_layers(config):
         raise ConfigError(
-            "this loss judges pixels alone, for super-resolution: fststyle train task=superres loss=pixel"
+            "this loss judges pixels alone, for super-resolution: fststyle train experiment=superres loss=pixel"
         )
     if config.encoder.get("normalize") == "data":
         log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
@@ -182,6 +182,22 @@ def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet
     log.log(level, "calibrating the loss on %s", where)
     for name, value in loss.calibrate(photographs, style_targets).items():
         log.log(level, "  %-18s %.6g is 1", name, value)
+
+
+def balance(loss: Any, config: DictConfig, data: Any, style: Any, device: Any, quiet: bool = False) -> None:
+    """Calibrate a balanced loss for a painting, or for none, on the device that both are on.
+
+    On what the encoder knows of photographs; or on ``data``, where that is real photographs or the encoder knows too
+    little.
+    """
+    if not loss.balanced:
+        return
+    style_targets = {} if style is None else loss.style_targets(style)
+    if not loss.unmeasured and config.data.source._target_.endswith(".Generated"):
+        calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
+    else:
+        batches = (batch.to(device) for batch in data.calibration_batches(config.calibration_photographs))
+        calibrate(loss, batches, style_targets, f"{config.calibration_photographs} pictures", quiet)
 
 
 # --- what is reported of a configuration ------------------------------------------------------------

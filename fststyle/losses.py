@@ -320,6 +320,12 @@ class LossTerms:
         return named
 
 
+def mean_term(terms: Mapping[str, float], kind: str) -> float:
+    """The mean over layers of the ``content`` or ``style`` terms; NaN without any."""
+    values = [value for name, value in terms.items() if name.startswith(f"{kind}/")]
+    return sum(values) / len(values) if values else float("nan")
+
+
 class PerceptualLoss(nn.Module):
     """Content, style, total variation and pixel loss of an image against given targets.
 

@@ -180,7 +180,7 @@ TRAINED = {"steps": count("steps"), "images": count("images"), "minutes": count(
 
 def commands(models: Mapping[str, dict[str, Any]]) -> str:
     """The command of every model's last training, and its artifact diagnostics, folded."""
-    parts = ["<details><summary>The commands that trained them</summary>\n"]
+    parts = ["<details><summary>The commands that trained them, in the words of their time (CHANGELOG.md)</summary>\n"]
     for name, record in models.items():
         scores = ", ".join(f"{key} {value:.2g}" for key, value in (record.get("health") or {}).items())
         parts.append(f"`{name}`" + (f" (artifact diagnostics: {scores})" if scores else "") + "\n")

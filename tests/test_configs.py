@@ -35,13 +35,13 @@ GROUPS = sorted({option.split("/")[0] for option in OPTIONS})
 #: What an option needs to be told.
 GIVEN = {
     "style": ("style.image=some/where/rain.png",),
-    "task/inverse": ("data.styles.path=paintings",),
+    "experiment/inverse": ("data.styles.path=paintings",),
     "data/folder": ("data.source.path=photographs",),
     "data/parquet": ("data.source.files=photographs/*.parquet",),
     "data/webdataset": ("data.source.files=[a.tar,b.tar]",),
 }
 #: What has nothing to do with a style.
-STYLELESS = ("task/superres", "task/inverse")
+STYLELESS = ("experiment/superres", "experiment/inverse")
 #: Keys that are Hydra's, not the constructor's.
 HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
@@ -259,7 +259,7 @@ def test_the_task_of_styles_is_built(network: TransformNet, encoder: VGGEncoder)
 
 
 def test_the_task_of_super_resolution_brings_what_it_needs() -> None:
-    config = compose("task/superres")
+    config = compose("experiment/superres")
     assert "style" not in config
     assert (config.name, config.data.size, config.data.scale, config.task.blur) == ("superres_x4", 288, None, 1.0)
     loss = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
@@ -269,7 +269,7 @@ def test_the_task_of_super_resolution_brings_what_it_needs() -> None:
 
 
 def test_the_task_of_style_swap_brings_what_it_needs() -> None:
-    config = compose("task/inverse")
+    config = compose("experiment/inverse")
     assert "style" not in config
     assert (config.name, config.data.batch_size, config.encoder.weights) == ("swap", 2, "slim")
     network, loss = instantiate(config.network), instantiate(config.loss, encoder=instantiate(config.encoder))
@@ -282,7 +282,7 @@ def test_the_task_of_style_swap_brings_what_it_needs() -> None:
 @pytest.mark.parametrize(("loss", "content", "pixel"), [("feature", {"relu2_2": 1.0}, 0), ("pixel", {}, 1)])
 def test_what_is_said_of_super_resolution_wins(loss: str, content: dict[str, float], pixel: float) -> None:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("train", ["task=superres", f"loss={loss}", "network=superres_x8", "name=mine"])
+        config = hydra.compose("train", ["experiment=superres", f"loss={loss}", "network=superres_x8", "name=mine"])
     assert (config.network.scale, config.name, config.output) == (8, "mine", "runs/mine")
     assert dict(config.loss.content_layers) == content
     assert (config.loss.pixel_weight, config.loss.style_weight) == (pixel, 0)

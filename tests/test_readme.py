@@ -158,7 +158,7 @@ def test_a_documented_training_runs(line: str, workplace: Path) -> None:
         assert len(list(workplace.glob("runs/multirun/*/*/*.safetensors"))) == 3
         return
     if any(word.startswith("task=") for word in words):
-        slim = ("encoder",) if "task=inverse" in words or "encoder=slim" in words else ()
+        slim = ("encoder",) if "experiment=inverse" in words or "encoder=slim" in words else ()
         own = ("style.", "network.", "data.size", *slim)
         small = [word for word in SMALL if not word.startswith(own)]
         assert main(["train", *small, "data.size=128", *words, "name=painting"]) == 0

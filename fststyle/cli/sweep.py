@@ -130,7 +130,7 @@ def report(folder: Path) -> int:
 def _figures(record: dict[str, Any]) -> Sequence[str]:
     """Steps, held-out terms (a mean over layers), speed and health of an exported file's record."""
     from fststyle.health import faults
-    from fststyle.report.preview import mean_term
+    from fststyle.losses import mean_term
 
     held_out: dict[str, float] = record.get("held_out", {})
     terms = [*(mean_term(held_out, kind) for kind in ("content", "style")), held_out.get("total", math.nan)]

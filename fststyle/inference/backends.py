@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fststyle.devices import DeviceError, choose_device
 from fststyle.images import MIN_SIDE, ImageError, check_writable
 from fststyle.networks.checkpoint import read_record
 from fststyle.resources import cache_folder
@@ -34,38 +35,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: What a device may be called.
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
 #: A size that was met so many times is worth a compilation, on a GPU.
 WORTH_COMPILING = 4
 #: To be raised when networks are converted in another way: what is cached is then converted anew.
 REVISION = 1
 #: Conversions that the cache keeps. One takes as much as the checkpoint in float32, and what is compiled of it again.
 KEPT = 64
-
-
-class DeviceError(ValueError):
-    """A device, backend or precision that this machine or installation does not have."""
-
-
-def choose_device(device: str) -> torch.device:
-    """``auto`` (a CUDA GPU where there is one, else the CPU), ``cpu``, ``cuda`` or ``mps`` (Apple's) to a device.
-
-    Raises:
-        DeviceError: unknown, or not on this machine.
-    """
-    import torch
-
-    if device not in DEVICES:
-        raise DeviceError(f"device is {device!r}; expected one of {', '.join(DEVICES)}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device was found on this machine; use --device cpu or auto")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("no Apple GPU (mps) was found on this machine; use --device cpu or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
 
 
 class TorchBackend:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from fststyle.devices import DeviceError, choose_device
 from fststyle.images import check_size, resize_pixels, to_image, to_levels, to_pixels, top_level
-from fststyle.inference.backends import DeviceError, OpenVINOBackend, TorchBackend, choose_device, openvino_installed
+from fststyle.inference.backends import OpenVINOBackend, TorchBackend, openvino_installed
 from fststyle.inference.looks import PLAIN, Looks
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
 from fststyle.resources import memory_limit

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fststyle.inference.backends import DeviceError, TorchBackend, choose_device
+from fststyle.devices import DeviceError, choose_device
+from fststyle.inference.backends import TorchBackend
 from fststyle.networks.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, shipped
 
 if TYPE_CHECKING:

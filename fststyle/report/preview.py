@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from tqdm import tqdm
 
 from fststyle.color import with_luminance
-from fststyle.images import to_pixels
-from fststyle.losses import PerceptualLoss
+from fststyle.config import (
+    ConfigError,
+    balance,
+    build_encoder,
+    build_loss,
+    check_folder,
+    check_missing,
+    load_style,
+    set_threads,
+)
+from fststyle.devices import choose_device
+from fststyle.images import (
+    MIN_SIDE,
+    contact_sheet,
+    load_image,
+    read_picture,
+    save_image,
+    to_pixels,
+    write_atomically,
+)
+from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
+from fststyle.report import page as html
+from fststyle.report.compare import write_json
+
+#: Keys that this command has and ``train`` has not, or that the cell decides.
+_OWN = (
+    "content",
+    "size",
+    "factors",
+    "style_sizes",
+    "iterations",
+    "output",
+    "overwrite",
+    "device",
+    "style.size",
+    "style.weight",
+    "calibration_photographs",
+)
 
 
 @dataclass
@@ -67,7 +110,125 @@ def cells(
             yield Cell(factor, style_size, terms, to_pixels(image), kept, run.stopped)
 
 
-def mean_term(terms: Mapping[str, float], kind: str) -> float:
-    """The mean over layers of the ``content`` or ``style`` terms; NaN without any."""
-    values = [value for name, value in terms.items() if name.startswith(f"{kind}/")]
-    return sum(values) / len(values) if values else float("nan")
+# --- from a configuration ---------------------------------------------------------------------------
+
+
+def preview(config: DictConfig, overrides: Sequence[str] = ()) -> Path:
+    """One sheet: everything is read and checked first, then optimised cell by cell, then written.
+
+    Args:
+        config: of ``config.compose("preview", …)``.
+        overrides: that it was composed with, for the commands on the sheet.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError, OSError: refused, before anything was written.
+        KeyboardInterrupt: Ctrl-C; nothing is written.
+    """
+    check_missing(config, ignored=("content",))
+    _check(config)
+    set_threads(config)
+    device = choose_device(config.device)
+    folder = _folder(config)
+    content = load_image(Path(config.content).expanduser(), config.size).to(device)
+    paintings = {size: load_style(config.style, size).to(device) for size in config.style_sizes}
+    data = instantiate(config.data)
+    encoder = build_encoder(config, data).to(device)
+
+    def loss(factor: float, painting: Any) -> Any:
+        weight = config.loss.style_weight * config.style.weight * factor
+        made = build_loss(config, encoder, style_weight=weight).to(device)
+        balance(made, config, data, painting, device, quiet=True)
+        return made
+
+    found: list[Cell] = []
+    total = len(config.factors) * len(paintings)
+    with tqdm(total=total * config.iterations, unit="it", disable=not sys.stderr.isatty()) as bar:
+        made = cells(content, paintings, config.factors, loss, config.iterations, lambda _: bar.update() and None)
+        for cell in made:
+            if cell.stopped == "interrupted":
+                raise KeyboardInterrupt(f"interrupted after {len(found)} of {total} cells; nothing was written")
+            found.append(cell)
+    return _write(config, overrides, folder, content, found)
+
+
+def _check(config: DictConfig) -> None:
+    if OmegaConf.is_missing(config, "content") or not config.content:
+        raise ConfigError("the photograph is missing: fststyle preview PHOTO style.image=PAINTING")
+    for key, least in (("factors", 0), ("style_sizes", MIN_SIDE)):
+        values = list(config[key]) if OmegaConf.is_list(config[key]) else [config[key]]
+        if not values or any(not isinstance(value, (int, float)) or value < least for value in values):
+            raise ConfigError(
+                f"{key} is {config[key]}; expected a list of numbers ≥ {least}, such as {key}=[{least or 1}]"
+            )
+        if len(set(values)) < len(values):
+            raise ConfigError(f"{key} is {config[key]}; expected each number once")
+    if not isinstance(config.size, int) or config.size < MIN_SIDE:
+        raise ConfigError(f"size is {config.size}; expected a whole number of at least {MIN_SIDE} pixels")
+
+
+def _folder(config: DictConfig) -> Path:
+    """Where the sheet goes; refuses what cannot be written, before any work."""
+    folder = Path(config.output).expanduser()
+    if (folder / "index.html").exists() and not config.overwrite:
+        raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
+    check_folder(folder)
+    return folder
+
+
+def training_command(config: DictConfig, overrides: Sequence[str], factor: float, style_size: int) -> str:
+    """The command that trains a network for a cell: the overrides, with the cell's weight and size."""
+    words = [word for word in overrides if word.partition("=")[0] not in _OWN]
+    if not any(word.startswith("encoder=") for word in words):
+        words.append("encoder=slim")  # this command's default is not that of train
+    words += [f"style.size={style_size}", f"style.weight={config.style.weight * factor:g}"]
+    return "fststyle train " + shlex.join(words)
+
+
+def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: Tensor, found: list[Cell]) -> Path:
+    painting = Path(config.style.image).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {factor: [cell for cell in found if cell.factor == factor] for factor in config.factors}
+    kept = {
+        False: "With the painting's colours",
+        True: "With the photograph's colours: fststyle stylize --preserve-color",
+    }
+    sheet, table = [], []
+    parts = [
+        html.row(
+            [
+                html.picture(to_pixels(content), "the photograph"),
+                html.picture(read_picture(painting, 512).rgb, painting.name),
+            ]
+        ),
+        html.paragraph(
+            f"Each picture took {config.iterations} iterations at {config.size} pixels. Style is 1 for a photograph "
+            "that was not stylised, content 1 for another photograph. "
+            "The command under a picture trains a network for it.",
+            note=True,
+        ),
+    ]
+    for own, caption in kept.items():
+        parts.append(html.heading(caption))
+        for factor, row in rows.items():
+            pictures = []
+            shown = [cell.own_colors if own else cell.pixels for cell in row]
+            for cell, pixels in zip(row, shown, strict=True):
+                name = f"weight_{factor:g}_size_{cell.style_size}{'_own_colors' if own else ''}.png"
+                save_image(pixels, folder / name)
+                style, kept_content = (mean_term(cell.terms, kind) for kind in ("style", "content"))
+                command = training_command(config, overrides, factor, cell.style_size)
+                pictures.append(html.picture(pixels, f"style {style:.2f}, content {kept_content:.2f}: {command}"))
+                entry = {"factor": factor, "style_size": cell.style_size, "preserve_color": own, "picture": name}
+                table.append(
+                    {**entry, "command": command, "style": style, "content": kept_content, "terms": cell.terms}
+                )
+            parts.append(html.row(pictures))
+            sheet.append(shown)
+    save_image(contact_sheet(sheet), folder / "sheet.png")
+    write_json(folder / "preview.json", table)
+    page = html.page(f"Preview of {config.style.name}", parts)
+    write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
+    return folder / "index.html"

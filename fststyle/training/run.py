@@ -139,11 +139,16 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     Raises:
         ValueError, OSError: a configuration, file or folder that cannot be used.
     """
+    kind = get_class(config.task._target_).kind  # type: ignore[attr-defined]
+    if config.get("style") and kind != "style":
+        raise ConfigError(
+            f"{config.task._target_.rpartition('.')[2]} takes no style; use experiment=superres or experiment=inverse, "
+            "which bring what goes with the task"
+        )
     check_missing(config)
     set_threads(config)
     config.output = str(Path(config.output).expanduser())
     pl.seed_everything(config.seed, verbose=False)
-    kind = get_class(config.task._target_).kind  # type: ignore[attr-defined]
     style = None
     if config.get("style"):
         style = load_style(config.style)

@@ -119,6 +119,16 @@ def test_the_trace_and_the_snapshots() -> None:
     ]
 
 
+def test_a_default_that_is_typed_changes_nothing() -> None:
+    """The bundled encoder knows photographs; generated pictures are for those that know none."""
+    for name, words in (("plain", ()), ("typed", ("data=generated",)), ("real", ("data=folder", "data.source.path=."))):
+        same = [*SMALL[2:4], "encoder=slim", "iterations=1", "calibration_photographs=2", "data.size=32", "trace=csv"]
+        assert main(["optimize", *TRANSFER, *same, f"output={name}.png", *words]) == 0
+    plain, typed, real = (Path(f"{name}.csv").read_text().split(",")[-1] for name in ("plain", "typed", "real"))
+    assert plain == typed
+    assert plain != real
+
+
 def test_the_trace_in_tensorboard() -> None:
     assert optimize(*TRANSFER, "trace=tensorboard") == 0
     assert list(Path("photo_painting.tensorboard").glob("events*"))

@@ -480,7 +480,7 @@ def test_one_refused_run_does_not_spoil_the_next_in_the_same_process(
 @pytest.mark.parametrize("loss", ["pixel", "feature"])
 def test_super_resolution_is_trained_by_the_same_command(desk: Path, photographs: Path, loss: str) -> None:
     words = [*SMALL, f"data.source.path={photographs}", "data=folder", "steps=2", "trainer.log_every_n_steps=1"]
-    assert train(desk, "task=superres", f"loss={loss}", *words, "data.size=64", "name=x4") == 0
+    assert train(desk, "experiment=superres", f"loss={loss}", *words, "data.size=64", "name=x4") == 0
     made = load_checkpoint(desk / "runs" / "x4" / "x4.safetensors", "superres")
     assert made.network(torch.rand(1, 3, 16, 20)).shape == (1, 3, 64, 80)
     assert made.record["loss"]["pixel_weight"] == (1 if loss == "pixel" else 0)
@@ -493,7 +493,7 @@ def test_super_resolution_is_trained_by_the_same_command(desk: Path, photographs
 def test_style_swap_is_trained_by_the_same_command(desk: Path, photographs: Path, painting: Path) -> None:
     words = [word for word in SMALL if not word.startswith("network.")]
     said = [*words, f"data.source.path={photographs}", "data=folder", "network.channels=8", "steps=2"]
-    assert train(desk, "task=inverse", *said, f"data.styles.path={painting.parent}", "name=mine") == 0
+    assert train(desk, "experiment=inverse", *said, f"data.styles.path={painting.parent}", "name=mine") == 0
     made = load_checkpoint(desk / "runs" / "mine" / "mine.safetensors", "swap")
     assert made.encoder["conv3_1.weight"].shape == (8, 6, 3, 3)
     assert made.record["encoder"]["layer"] == "relu3_1"
@@ -523,11 +523,11 @@ def test_crops_that_a_task_cannot_use_are_refused(
         "data.workers=0",
     )
     more = (f"data.styles.path={painting.parent}",) if task == "inverse" else ("loss=pixel",)
-    assert f"data.size is {size}; expected a {told}" in refused(desk, (f"task={task}", *words, *more), capsys)
+    assert f"data.size is {size}; expected a {told}" in refused(desk, (f"experiment={task}", *words, *more), capsys)
 
 
 def test_style_swap_asks_for_paintings(desk: Path, photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("task=inverse", "data=folder", f"data.source.path={photographs}")
+    words = ("experiment=inverse", "data=folder", f"data.source.path={photographs}")
     assert "data.styles.path is missing" in refused(desk, words, capsys)
 
 
@@ -540,4 +540,4 @@ def test_a_network_that_enlarges_is_no_style(
 def test_a_style_is_not_trained_by_pixels_alone(
     desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "task=superres loss=pixel" in refused(desk, (*words, "loss=pixel"), capsys)
+    assert "experiment=superres loss=pixel" in refused(desk, (*words, "loss=pixel"), capsys)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
+from fststyle.devices import choose_device
 from fststyle.inference import DeviceError, Stylizer, Swapper
-from fststyle.inference.backends import choose_device
 from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
 from fststyle.networks.checkpoint import CheckpointError, save_checkpoint

@@ -219,6 +219,12 @@ def test_the_trainers_own_callbacks_and_logger_are_refused(words: list[str]) -> 
         run(words, "+trainer.logger=false")
 
 
+@pytest.mark.parametrize("task", ["superres", "inverse"])
+def test_a_task_alone_says_which_experiment_brings_the_rest(task: str) -> None:
+    with pytest.raises(ConfigError, match=r"Task takes no style; use experiment=superres or experiment=inverse"):
+        run([f"task={task}"])
+
+
 def test_building_writes_nothing(words: list[str], tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
     torch.manual_seed(1)
