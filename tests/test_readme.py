@@ -147,7 +147,7 @@ def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
     "line",
     cases(
         [line for line in shell_lines() if line.startswith("fststyle train")],
-        slow=lambda line: " task=" in line,  # networks of full size
+        slow=lambda line: " experiment=" in line,  # networks of full size
     ),
 )
 def test_a_documented_training_runs(line: str, workplace: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_documented_training_runs(line: str, workplace: Path) -> None:
         assert main(["train", *SMALL, *words, "style.image=painting.jpg", *PHOTOGRAPHS]) == 0
         assert len(list(workplace.glob("runs/multirun/*/*/*.safetensors"))) == 3
         return
-    if any(word.startswith("task=") for word in words):
+    if any(word.startswith("experiment=") for word in words):
         slim = ("encoder",) if "experiment=inverse" in words or "encoder=slim" in words else ()
         own = ("style.", "network.", "data.size", *slim)
         small = [word for word in SMALL if not word.startswith(own)]
