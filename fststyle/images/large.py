@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import top_level
-from fststyle.images.reading import TURNS, Header, ImageError, check_longest, open_picture, to_srgb
+from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, to_srgb
 from fststyle.images.sizes import resized_rows
 from fststyle.images.tiff import add_exif
 

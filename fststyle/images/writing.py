@@ -12,8 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fststyle.images import large
 from fststyle.images.arrays import to_8_bits, to_pixels
-from fststyle.images.reading import ImageError, check_longest, with_heif
+from fststyle.images.pillow import ImageError, check_longest, with_heif
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,12 +61,9 @@ def save_image(
     kind = check_ending(path)
     check_longest(path, kind, *pixels.shape[:2])
     alpha = alpha if kind in WITH_ALPHA else None
-    if pixels.dtype == np.uint16 and kind in WITH_16_BITS:
-        from fststyle.images import large
-
-        if large.available():
-            write_atomically(path, lambda file: large.encode(large.from_array(pixels, alpha), file, kind, exif))
-            return
+    if pixels.dtype == np.uint16 and kind in WITH_16_BITS and large.available():
+        write_atomically(path, lambda file: large.encode(large.from_array(pixels, alpha), file, kind, exif))
+        return
     picture = Image.fromarray(to_8_bits(pixels))
     if alpha is not None:
         picture.putalpha(Image.fromarray(to_8_bits(alpha)))

@@ -18,16 +18,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
-from fststyle.images import MIN_SIDE, ImageError, check_writable
+from fststyle.images import ImageError, check_writable, to_image, to_levels, to_pixels, top_level
+from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side
 from fststyle.networks.checkpoint import read_record
-from fststyle.resources import cache_folder
+from fststyle.resources import cache_folder, memory_limit
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +41,32 @@ WORTH_COMPILING = 4
 REVISION = 1
 #: Conversions that the cache keeps. One takes as much as the checkpoint in float32, and what is compiled of it again.
 KEPT = 64
+
+
+class Backend(Protocol):
+    """What a ``Stylizer`` asks of whatever runs its network."""
+
+    #: As options name it.
+    name: str
+    precision: str
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """An image (B, 3, H, W) in [0, 1], on any device, to its result in [0, 1], float32."""
+
+    def pixels(self, rgb: np.ndarray) -> np.ndarray:
+        """A decoded picture, uint8 or uint16 (H, W, 3), to its result likewise."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that a pass may take: half of what the device, or the container that this runs in, has."""
+
+    @property
+    def torch_backend(self) -> TorchBackend:
+        """The same network in PyTorch, which runs pictures strip by strip."""
 
 
 class TorchBackend:
@@ -76,6 +102,23 @@ class TorchBackend:
         """An image, on any device, to its result in [0, 1], float32, on this backend's device."""
         return self.apply(self._run, image)
 
+    def pixels(self, rgb: np.ndarray) -> np.ndarray:
+        """A decoded picture, uint8 or uint16 (H, W, 3), to its result likewise."""
+        return to_pixels(self(to_image(rgb)), rgb.dtype)
+
+    @property
+    def memory(self) -> int:
+        """Half of what the device, or the container that this runs in, has, in bytes."""
+        if self.device.type == "cuda":
+            import torch
+
+            return int(torch.cuda.get_device_properties(self.device).total_memory) // 2
+        return memory_limit() // 2
+
+    @property
+    def torch_backend(self) -> TorchBackend:
+        return self
+
     def apply(self, run: Callable[..., Tensor], *images: Tensor) -> Tensor:
         """What ``run`` makes of images in this backend's precision, on its device; in [0, 1], float32."""
         import torch
@@ -107,24 +150,6 @@ class TorchBackend:
                 log.warning("torch.compile failed, so pictures take longer: %s", str(error).splitlines()[0])
                 self._compiles = False
         return self.network(inputs)  # type: ignore[no-any-return]
-
-
-def openvino_installed() -> bool:
-    """Whether OpenVINO can be used."""
-    return find_spec("openvino") is not None
-
-
-@functools.cache
-def openvino_core() -> Any:
-    """OpenVINO's entrance, one for the whole process.
-
-    Each gives the thread a signal stack of its own when it loads the CPU plugin, and puts back the one before
-    when it is deleted. Of two that overlap the second puts back the first one's, which is gone by then:
-    the next signal ends the process.
-    """
-    import openvino as ov
-
-    return ov.Core()
 
 
 class OpenVINOBackend:
@@ -180,29 +205,42 @@ class OpenVINOBackend:
             shutil.rmtree(rest, ignore_errors=True)
         return run
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Images, float32 (B, 3, H, W) in [0, 1], to their results in [0, 1]."""
+    def __call__(self, image: Tensor) -> Tensor:
+        """An image (B, 3, H, W) in [0, 1], on any device, to its result in [0, 1], float32, on the CPU."""
+        import torch
+
+        return torch.from_numpy(self._apply(image.detach().float().cpu().numpy()))
+
+    def pixels(self, rgb: np.ndarray) -> np.ndarray:
+        """A decoded picture, uint8 or uint16 (H, W, 3), to its result likewise; PyTorch is not imported."""
+        top = np.float32(top_level(rgb))
+        image = np.multiply(rgb.transpose(2, 0, 1)[None], 1 / top, dtype=np.float32)
+        return np.ascontiguousarray(to_levels(self._apply(image)[0].transpose(1, 2, 0) * top, rgb.dtype))
+
+    @property
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device("cpu")
+
+    @property
+    def memory(self) -> int:
+        """Half of what this machine, or the container that this runs in, has, in bytes."""
+        return memory_limit() // 2
+
+    def _apply(self, images: np.ndarray) -> np.ndarray:
         if min(images.shape[-2:]) < self.smallest:
             import torch
 
-            return self.torch(torch.from_numpy(images)).numpy()
+            return self.torch_backend(torch.from_numpy(images)).numpy()
         return self._run(np.ascontiguousarray(images, dtype=np.float32))[0]
 
     @functools.cached_property
-    def torch(self) -> TorchBackend:
+    def torch_backend(self) -> TorchBackend:
         """For pictures that are too small for the graph, and those that are streamed."""
         from fststyle.networks.checkpoint import load_checkpoint
 
         return TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")
-
-
-def smallest_side(border: int) -> int:
-    """The shorter side of the smallest picture that the graph of a network takes: its reflection pad folds only once.
-
-    Args:
-        border: the network's.
-    """
-    return max(MIN_SIDE, border + 4)
 
 
 def _converted(path: Path) -> Path:
@@ -236,7 +274,7 @@ def _convert(path: Path, beside: Path | None) -> Path:
     """A checkpoint's conversion in a new folder, within ``beside`` or, for None, where temporary files are."""
     import openvino as ov
 
-    from fststyle.inference.export import to_openvino
+    from fststyle.inference.graphs import to_openvino
     from fststyle.networks.checkpoint import load_checkpoint
 
     part = Path(tempfile.mkdtemp(prefix=".part-" if beside else "fststyle-", dir=beside))

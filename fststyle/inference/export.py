@@ -6,23 +6,21 @@ from 16 on: what a program has in its hands. Every file is compared with PyTorch
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fststyle.images import MIN_SIDE, check_writable
-from fststyle.inference.backends import openvino_core, smallest_side
+from fststyle.inference.graphs import Pixels, quiet, torch_export
+from fststyle.inference.openvino import openvino_core, smallest_side
 
 log = logging.getLogger(__name__)
 
@@ -39,30 +37,6 @@ TOLERANCE = 1
 
 class ExportError(RuntimeError):
     """A file that was written, tried, and found to differ; it was removed."""
-
-
-class Pixels(nn.Module):
-    """A network between decoded pictures: uint8 (B, H, W, 3) in and out."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        image = pixels.permute(0, 3, 1, 2).float() / 255
-        output = self.network(image).clamp(0, 1) * 255
-        return output.round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-class Image(nn.Module):
-    """A network between images, its result clamped to [0, 1]."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).clamp(0, 1)
 
 
 def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
@@ -93,7 +67,7 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
     pixels = torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
         part = Path(folder) / path.name
-        with _quiet():
+        with quiet():
             _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)
         run = _READERS[kind](part)
         for batch, higher, wider in TRIED:
@@ -103,23 +77,6 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
             os.chmod(part.with_suffix(file.suffix), 0o644)
             os.replace(part.with_suffix(file.suffix), file)
     return files
-
-
-def to_openvino(network: nn.Module) -> Any:
-    """A network between images as OpenVINO's model, dynamic batch, height and width; what ``Stylizer`` runs."""
-    import openvino as ov
-
-    least = smallest_side(getattr(network, "border", 0))
-    example = torch.zeros(2, 3, least + 24, least + 36)
-    with _quiet():
-        return ov.convert_model(torch_export(Image(network.eval().cpu()), example, (2, 3)))
-
-
-def torch_export(module: nn.Module, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The graph of a module, of any batch, and of any height and width, which are the ``sides`` of its input."""
-    dynamic = torch.export.Dim.DYNAMIC  # torch finds the smallest size by itself
-    with torch.no_grad():
-        return torch.export.export(module, (example,), dynamic_shapes=(dict.fromkeys((0, *sides), dynamic),))
 
 
 def _compare(
@@ -178,16 +135,3 @@ _WRITERS: dict[str, Callable[[Any, Path], Any]] = {
     "pt2": torch.export.save,
 }
 _READERS = {"onnx": _read_onnx, "openvino": _read_openvino, "pt2": _read_pt2}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep exporters from telling the user of their own progress."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

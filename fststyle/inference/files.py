@@ -94,7 +94,7 @@ def _applied(
     """The network's result, in a scratch file."""
     from fststyle.inference.streaming import work
 
-    total, done = work(stylizer.torch.network, height, width), 0  # type: ignore[arg-type]
+    total, done = work(stylizer.backend.torch_backend.network, height, width), 0  # type: ignore[arg-type]
 
     def tick(count: int) -> None:
         nonlocal done

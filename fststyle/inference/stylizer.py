@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
-from fststyle.images import check_size, resize_pixels, to_image, to_levels, to_pixels, top_level
-from fststyle.inference.backends import OpenVINOBackend, TorchBackend, openvino_installed
+from fststyle.images import check_size, resize_pixels, to_image, to_pixels
+from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
 from fststyle.inference.looks import PLAIN, Looks
+from fststyle.inference.openvino import openvino_installed
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
-from fststyle.resources import memory_limit
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,8 @@ class Stylizer:
     """``stylizer(image) -> image``, of the same size; ``stylizer.pixels(rgb) -> rgb`` without tensors.
 
     Args:
-        network: image in, image out; put into evaluation mode and run by PyTorch.
+        network: image in, image out; put into evaluation mode and run by PyTorch. Or a backend that runs one; then
+            device and precision are its own.
         record: the checkpoint's, for those who ask.
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
@@ -40,16 +41,17 @@ class Stylizer:
 
     #: Of the checkpoints that it applies.
     kind = "style"
-    backend: Any
+    backend: Backend
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module | Backend,
         record: dict[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
-        self.backend = TorchBackend(network, device, precision)
+        given: Any = network
+        self.backend = given if hasattr(given, "pixels") else TorchBackend(given, device, precision)
         self.record = record or {}
 
     @classmethod
@@ -82,18 +84,13 @@ class Stylizer:
         path = find_checkpoint(name_or_path, cls.kind)
         record = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
-            stylizer = cls.__new__(cls)
-            stylizer.record = record
-            stylizer.backend = OpenVINOBackend(path, precision)
-            return stylizer
+            return cls(OpenVINOBackend(path, precision), record)
         return cls(load_checkpoint(path, cls.kind).network, record, device, precision)
 
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        import torch
-
-        return getattr(self.backend, "device", torch.device("cpu"))
+        return self.backend.device
 
     def __call__(self, image: Tensor, median: bool = False) -> Tensor:
         """Stylise.
@@ -108,18 +105,11 @@ class Stylizer:
         Raises:
             ValueError: another shape, a smaller picture, or not floating point.
         """
-        import torch
-
         check_size(image)
         if not image.is_floating_point():
             raise ValueError(f"found an image of {image.dtype}; expected floating point in [0, 1], as load_image gives")
-        if self.backend.name == "torch":
-            output: Tensor = self.backend(image)
-        else:
-            output = torch.from_numpy(self.backend(image.detach().float().cpu().numpy()))
-        if median:
-            output = median_filter(output)
-        return output.to(image.device)
+        output = self.backend(image)
+        return (median_filter(output) if median else output).to(image.device)
 
     def pixels(
         self,
@@ -152,18 +142,10 @@ class Stylizer:
             rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, looks.median, folder)
             output = np.concatenate(list(rows))
         else:
-            output = self._whole(seen, looks.median)
+            output = to_pixels(self(to_image(seen), True), seen.dtype) if looks.median else self.backend.pixels(seen)
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return looks.finish(rgb, output) if looks.changes else output
-
-    def _whole(self, rgb: np.ndarray, median: bool) -> np.ndarray:
-        """In one pass over the whole frame."""
-        if self.backend.name == "torch" or median:
-            return to_pixels(self(to_image(rgb), median), rgb.dtype)
-        top = np.float32(top_level(rgb))
-        image = np.multiply(rgb.transpose(2, 0, 1)[None], 1 / top, dtype=np.float32)
-        return np.ascontiguousarray(to_levels(self.backend(image)[0].transpose(1, 2, 0) * top, rgb.dtype))
 
     def streamed(
         self,
@@ -179,7 +161,9 @@ class Stylizer:
         from fststyle.inference.streaming import streamed
 
         by = median_filter if median else None
-        return streamed(self.torch, read, height, width, memory, folder or tempfile.gettempdir(), by, tick)
+        return streamed(
+            self.backend.torch_backend, read, height, width, memory, folder or tempfile.gettempdir(), by, tick
+        )
 
     def is_too_large(self, height: int, width: int, memory: int) -> bool:
         """Whether a pass over the whole frame would take more than so many bytes."""
@@ -187,27 +171,17 @@ class Stylizer:
             return False  # told without importing torch
         from fststyle.inference.streaming import whole_frame_bytes
 
-        return whole_frame_bytes(self.torch, height, width) > memory
+        return whole_frame_bytes(self.backend.torch_backend, height, width) > memory
 
     @property
     def memory(self) -> int:
         """Half of what the device, or the container that this runs in, has, in bytes."""
-        if self.backend.name == "torch" and self.device.type == "cuda":
-            import torch
-
-            return int(torch.cuda.get_device_properties(self.device).total_memory) // 2
-        return memory_limit() // 2
+        return self.backend.memory
 
     @property
     def scale(self) -> int:
         """How many times larger the result is, each way."""
         return int(self.record.get("network", {}).get("arguments", {}).get("scale", 1))
-
-    @property
-    def torch(self) -> TorchBackend:
-        """The backend that streams."""
-        backend: TorchBackend = self.backend if self.backend.name == "torch" else self.backend.torch
-        return backend
 
 
 class Upscaler(Stylizer):

@@ -375,7 +375,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "large.png")
-    monkeypatch.setattr(images.reading, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images.pillow, "MAX_PIXELS", 1000)
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("was decoded"))
     assert "40×30" in refusal(tmp_path / "large.png")
 
@@ -413,7 +413,7 @@ FUZZED = ["JPEG", "PNG", "GIF", "WEBP", *(["AVIF"] if features.check("avif") els
 def test_damage_anywhere_raises_nothing_but_image_error(
     pattern: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.reading, "MAX_PIXELS", 10**5)  # damaged sizes must not take memory here
+    monkeypatch.setattr(images.pillow, "MAX_PIXELS", 10**5)  # damaged sizes must not take memory here
     rng = np.random.default_rng(0)
     options = {} if kind == "GIF" else {"exif": exif_block((0x0112, 3, struct.pack("<H", 6)), (0x0100, 4, b"\1"))}
     sound = encode(Image.fromarray(pattern), kind, icc_profile=srgb_profile()[:200], **options)

@@ -148,10 +148,14 @@ def test_the_median_filter_works_with_openvino(tmp_path: Path) -> None:
     assert np.abs(a - b).max() <= 1
 
 
-def test_auto_is_openvino_on_a_cpu_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_openvino_on_a_cpu_where_it_is_installed(
+    tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, made = saved(tmp_path), []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("fststyle.inference.stylizer.OpenVINOBackend", lambda *a: made.append(a) or TorchBackend)
+    monkeypatch.setattr(
+        "fststyle.inference.stylizer.OpenVINOBackend", lambda *a: made.append(a) or TorchBackend(network, "cpu")
+    )
     for installed, gpu, device, precision, wanted in (
         (True, False, "auto", "auto", 1),
         (True, False, "cpu", "float32", 1),

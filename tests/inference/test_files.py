@@ -130,7 +130,9 @@ def test_a_full_disk_leaves_nothing(
         pytest.skip("file systems cannot be mounted here")
     try:
         save_image(np.tile(astronaut[:256, :256], (1, 2, 1)), tmp_path / "a.png")
-        save_checkpoint(tmp_path / "mine.safetensors", stylizer.torch.network, {"kind": "style", "name": "mine"})
+        save_checkpoint(
+            tmp_path / "mine.safetensors", stylizer.backend.torch_backend.network, {"kind": "style", "name": "mine"}
+        )
         words = ["stylize", str(tmp_path / "a.png"), "--style", str(tmp_path / "mine.safetensors"), "--tiles", "exact"]
         assert main([*words, "--backend", "torch", "-o", str(disk / "b.png"), "--memory", "1MB"]) == 2
         told = capsys.readouterr().err
