@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow test-cluster lint format clean
+# What trains, exports or starts processes.
+LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_health.py
+
+.PHONY: help demo test test-fast test-slow test-cluster lint format clean
 help:
 	@echo "make demo    install, apply a shipped style, train a small one for two minutes: out/demo/index.html"
 	@echo "make test    install with development tools; lint, types, import contracts, all tests but the slow ones"
+	@echo "make test-fast  the tests of a minute, for everyday work"
 	@echo "make test-slow  the slow tests: several ranks, kills, compilation, exports, training by the README's commands"
 	@echo "make test-cluster  start a Slurm of two nodes on this machine and train on it; needs root"
 	@echo "make format  bring the code into its format"
@@ -36,6 +40,9 @@ lint: $(VENV)/.dev
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m "not slow" $(addprefix --ignore=tests/,$(LONGER))
 
 test-slow: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 -m slow

@@ -220,7 +220,7 @@ def test_a_documented_snippet_runs(code: str, workplace: Path, monkeypatch: pyte
 
 def test_documented_make_targets_exist() -> None:
     targets = re.findall(r"^make ([\w-]+)", "\n".join(blocks("sh")), re.MULTILINE)
-    assert set(targets) == {"demo", "test", "test-slow"}
+    assert set(targets) == {"demo", "test", "test-fast", "test-slow"}
     for target in targets:
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
 
