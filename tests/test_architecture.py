@@ -48,7 +48,7 @@ def test_importing_the_package_and_reading_a_record_load_no_torch(tmp_path: Path
         f"assert fststyle.cli.main(['info', {str(path)!r}]) == 0"
     )
     assert "fststyle.networks.checkpoint" in loaded
-    assert not loaded & {"torch", "safetensors", "pytorch_lightning", "hydra", "datasets"}
+    assert not loaded & {"torch", "pytorch_lightning", "hydra", "datasets"}
 
 
 def test_importing_the_package_loads_nothing_of_it() -> None:

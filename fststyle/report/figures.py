@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
@@ -60,7 +61,9 @@ def reconstructions(setting: Setting) -> Iterator[list[Captioned]]:
         layer = f"relu{block}_2"
         loss = PerceptualLoss(setting.encoder, [layer], [], style_weight=0)
         run = optimize(setting.start(), content_reconstruction(loss, setting.content), setting.iterations)
-        contents.append((f"{layer}, PSNR {psnr(run.image, setting.content):.1f} dB", to_pixels(run.image)))
+        contents.append(
+            (f"{layer}, PSNR {psnr(run.image, setting.content, data_range=1.0):.1f} dB", to_pixels(run.image))
+        )
     yield contents
     growing: list[str] = []
     for block in (b for b in range(1, 6) if f"relu{b}_1" in setting.encoder.layers):
@@ -125,11 +128,6 @@ def features(
             grey = np.kron(grey, np.ones((-(-128 // max(grey.shape)),) * 2, np.uint8))
             row.append((f"{layer}, channel {channel}", np.repeat(grey[:, :, None], 3, axis=2)))
         yield row
-
-
-def psnr(image: Tensor, reference: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB, for values in [0, 1]."""
-    return float(-10 * torch.log10((image - reference).square().mean()))
 
 
 FIGURES: dict[str, Callable[..., Iterator[list[Captioned]]]] = {

@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from fststyle.color import luminance, with_histogram_of
 from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import reduce
 from fststyle.report import page as html
 from fststyle.report.compare import write_json
-from fststyle.report.figures import psnr
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
 Enlarge = Callable[[np.ndarray], np.ndarray]
@@ -82,7 +81,7 @@ def measure(result: np.ndarray, original: np.ndarray, border: int) -> dict[str, 
     """
     inside = (..., slice(border, -border or None), slice(border, -border or None))
     found, wanted = (luminance(to_image(pixels).double())[inside] for pixels in (result, original))
-    return {"psnr": psnr(found, wanted), "ssim": float(ssim(found, wanted))}
+    return {"psnr": float(peak_signal_noise_ratio(found, wanted, data_range=1.0)), "ssim": float(ssim(found, wanted))}
 
 
 def ssim(found: Tensor, wanted: Tensor) -> Tensor:

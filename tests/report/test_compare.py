@@ -19,7 +19,7 @@ from fststyle.optimization import optimize
 from fststyle.optimization.recipes import starting_image, transfer
 from fststyle.report import compare as module
 from fststyle.report.compare import Style, compare, crossing, equality_table, speed_table
-from fststyle.report.figures import FIGURES, Setting, psnr
+from fststyle.report.figures import FIGURES, Setting
 
 
 @pytest.fixture
@@ -174,7 +174,3 @@ def test_figures(name: str, captions: list[list[str]], setting: Setting) -> None
 def test_a_channel_that_is_not_there_is_refused(setting: Setting) -> None:
     with pytest.raises(ValueError, match="relu1_1 has 4 channels; found 4"):
         list(FIGURES["features"](setting, channels=(4,)))
-
-
-def test_psnr() -> None:
-    assert psnr(torch.full((1, 3, 4, 4), 0.6), torch.full((1, 3, 4, 4), 0.5)) == pytest.approx(20, abs=1e-3)
