@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Looks": "fststyle.inference",
+    "StylizeOptions": "fststyle.inference",
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
     "SuperResNet": "fststyle.networks.superres",
@@ -29,8 +29,8 @@ _PUBLIC = {
     "save_image": "fststyle.images",
 }
 __all__ = [
-    "Looks",
     "PerceptualLoss",
+    "StylizeOptions",
     "Stylizer",
     "SuperResNet",
     "Swapper",
@@ -45,7 +45,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from fststyle.images import load_image, save_image
-    from fststyle.inference import Looks, Stylizer, Swapper, Upscaler
+    from fststyle.inference import StylizeOptions, Stylizer, Swapper, Upscaler
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.pretrained import load_encoder
     from fststyle.networks.superres import SuperResNet

@@ -55,7 +55,7 @@ from fststyle.images import (
 from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resize_pixels, resized_rows
 from fststyle.inference import Stylizer
-from fststyle.inference.looks import blend
+from fststyle.inference.options import blend
 from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint, shipped
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource as installed

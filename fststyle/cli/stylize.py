@@ -37,8 +37,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fststyle.inference.looks import Looks
+    from fststyle.inference.options import StylizeOptions
 
-    looks = Looks(options.median, options.strength, options.preserve_color, options.style_scale)
+    how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
     where = (options.device, options.backend, options.precision)
-    return finish(stylize_files(options.inputs, options.style, files_of(options), looks, *where))
+    return finish(stylize_files(options.inputs, options.style, files_of(options), how, *where))

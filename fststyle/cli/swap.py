@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     jobs = plan(list(expand(options.inputs, [label], output=options.output)), options.output, [label])
 
     from fststyle.inference import Swapper
-    from fststyle.inference.looks import with_luminance_of
+    from fststyle.inference.options import with_luminance_of
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)

@@ -1,8 +1,8 @@
 """Apply a checkpoint in one pass. What is here carries nothing that trains one."""
 
 from fststyle.inference.backends import DeviceError
-from fststyle.inference.looks import Looks
+from fststyle.inference.options import StylizeOptions
 from fststyle.inference.stylizer import Stylizer, Upscaler
 from fststyle.inference.swapper import Swapper
 
-__all__ = ["DeviceError", "Looks", "Stylizer", "Swapper", "Upscaler"]
+__all__ = ["DeviceError", "StylizeOptions", "Stylizer", "Swapper", "Upscaler"]

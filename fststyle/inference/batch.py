@@ -36,7 +36,7 @@ from fststyle.inference.paths import Job, expand, label_of, plan, without_existi
 from fststyle.resources import out_of_memory
 
 if TYPE_CHECKING:
-    from fststyle.inference.looks import Looks
+    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Stylizer
 
 #: Pictures that are read ahead, and results that are being written, at once.
@@ -288,7 +288,7 @@ def stylize_files(
     inputs: Sequence[str],
     styles: Sequence[str],
     files: Files | None = None,
-    looks: Looks | None = None,
+    options: StylizeOptions | None = None,
     device: str = "auto",
     backend: str = "auto",
     precision: str = "auto",
@@ -299,7 +299,7 @@ def stylize_files(
         inputs: paths, patterns and folders.
         styles: bundled names, or model files.
         files: where results go, and how files of any size are read.
-        looks: how the styles are applied.
+        options: how the styles are applied.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
 
     Raises:
@@ -311,21 +311,21 @@ def stylize_files(
         raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
     jobs, there = files.jobs(inputs, labels)
 
-    from fststyle.inference.looks import Looks
+    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Stylizer
 
-    looks = looks or Looks()
+    options = options or StylizeOptions()
     stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
 
     def stylised(picture: Picture, number: int) -> np.ndarray:
         stylizer = stylizers[number]
         memory = None if files.tiles == "off" else files.memory or stylizer.memory
-        return stylizer.pixels(picture.rgb, looks, memory, files.tiles == "exact")
+        return stylizer.pixels(picture.rgb, options, memory, files.tiles == "exact")
 
     def read(path: Path) -> Picture:
         return read_picture(path, files.size, deep=True, max_pixels=files.max_pixels)
 
-    return process(jobs, stylised, read, streaming(files, stylizers, looks), skipped=there, strip=files.strip)
+    return process(jobs, stylised, read, streaming(files, stylizers, options), skipped=there, strip=files.strip)
 
 
 def upscale_files(
@@ -349,7 +349,7 @@ def upscale_files(
     Raises:
         ValueError, OSError: refused before work began, or not one picture could be done.
     """
-    from fststyle.inference.looks import Looks
+    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Upscaler
 
     files = files or Files()
@@ -371,18 +371,18 @@ def upscale_files(
         return read_picture(path, files.size, deep=not match_histogram, max_pixels=files.max_pixels)
 
     # Histograms are of the whole picture, in memory.
-    stream = NO_STREAM if match_histogram else streaming(files, [upscaler], Looks())
+    stream = NO_STREAM if match_histogram else streaming(files, [upscaler], StylizeOptions())
     return process(jobs, enlarged, read, stream, skipped=there, strip=files.strip)
 
 
-def streaming(files: Files, stylizers: Sequence[Stylizer], looks: Looks) -> Stream:
+def streaming(files: Files, stylizers: Sequence[Stylizer], options: StylizeOptions) -> Stream:
     """What makes a result from file to file, where the whole frame would not fit or the user wants it so."""
 
     def wants(source: Path, number: int) -> bool:
         if files.tiles == "off" or not large.available():
             return False
         stylizer = stylizers[number]
-        seen = looks.seen(*read_header(source, files.max_pixels).resized(files.size))
+        seen = options.seen(*read_header(source, files.max_pixels).resized(files.size))
         return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
 
     def apply(source: Path, target: Path, number: int) -> None:
@@ -398,7 +398,7 @@ def streaming(files: Files, stylizers: Sequence[Stylizer], looks: Looks) -> Stre
                 source,
                 target,
                 header,
-                looks=looks,
+                options=options,
                 size=files.size,
                 memory=files.memory or stylizer.memory,
                 max_pixels=files.max_pixels,

@@ -13,7 +13,7 @@ import numpy as np
 
 from fststyle.images import Header, check_ending, check_sides, existing_part, large, write_atomically
 from fststyle.images.writing import WITH_ALPHA
-from fststyle.inference.looks import PLAIN, Looks
+from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.stylizer import Stylizer
 
 
@@ -23,7 +23,7 @@ def apply_to_file(
     target: Path,
     header: Header,
     *,
-    looks: Looks = PLAIN,
+    options: StylizeOptions = PLAIN,
     size: int | None = None,
     memory: int,
     max_pixels: int | None = None,
@@ -36,7 +36,7 @@ def apply_to_file(
         stylizer: of a network that is streamed.
         source, target: the files; the folder of ``target``, made if need be, also takes the scratch files.
         header: of ``source``.
-        looks: how the style is applied.
+        options: how the style is applied.
         size: if given, the longer side is brought to this many pixels first.
         memory: bytes that activations may take.
         max_pixels: that ``size`` may come to; None: ``MAX_PIXELS``.
@@ -57,18 +57,18 @@ def apply_to_file(
     def rows(top: int, bottom: int) -> np.ndarray:
         return photo.read(top, bottom)[..., :3]
 
-    if looks.strength == 0:
+    if options.strength == 0:
         output = photo
     else:
-        seen, read = looks.seen(height, width), rows
+        seen, read = options.seen(height, width), rows
         if seen != (height, width):
             read = large.resized(photo, *seen, folder, bands=3).read
-        output = _applied(stylizer, read, *seen, photo.dtype, memory, looks.median, folder, progress)
+        output = _applied(stylizer, read, *seen, photo.dtype, memory, options.median, folder, progress)
         if seen != (height, width):
             output = large.resized(output, height, width, folder)
-        if looks.changes:
+        if options.changes:
             finished = large.Scratch(output.shape, output.dtype, folder)
-            finished.fill(looks.finished(rows, output.read, output.shape[0]))
+            finished.fill(options.finished(rows, output.read, output.shape[0]))
             output = finished
     picture = large.as_picture(output)[:3]
     if bands == 4 and kind in WITH_ALPHA:

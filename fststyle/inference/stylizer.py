@@ -14,8 +14,8 @@ import numpy as np
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import check_size, resize_pixels, to_image, to_pixels
 from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
-from fststyle.inference.looks import PLAIN, Looks
 from fststyle.inference.openvino import openvino_installed
+from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Stylizer:
     def pixels(
         self,
         rgb: np.ndarray,
-        looks: Looks = PLAIN,
+        options: StylizeOptions = PLAIN,
         memory: int | None = None,
         always: bool = False,
         folder: str | None = None,
@@ -123,7 +123,7 @@ class Stylizer:
 
         Args:
             rgb: at least 16 pixels each way.
-            looks: how the style is applied; those but ``median`` are for results of the picture's size.
+            options: how the style is applied; those but ``median`` are for results of the picture's size.
             memory: bytes; a picture whose pass would take more is done strip by strip, by PyTorch, within them. The
                 result is the whole frame's, but for rounding. None: never.
             always: do it strip by strip, within ``memory``, whatever its size.
@@ -134,18 +134,18 @@ class Stylizer:
         """
         height, width = rgb.shape[:2]
         check_size(rgb.transpose(2, 0, 1)[None])
-        if looks.strength == 0:
+        if options.strength == 0:
             return rgb
-        lines, columns = looks.seen(height, width)
+        lines, columns = options.seen(height, width)
         seen = resize_pixels(rgb, lines, columns)
         if memory is not None and (always or self.is_too_large(lines, columns, memory)):
-            rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, looks.median, folder)
+            rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, options.median, folder)
             output = np.concatenate(list(rows))
         else:
-            output = to_pixels(self(to_image(seen), True), seen.dtype) if looks.median else self.backend.pixels(seen)
+            output = to_pixels(self(to_image(seen), True), seen.dtype) if options.median else self.backend.pixels(seen)
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
-        return looks.finish(rgb, output) if looks.changes else output
+        return options.finish(rgb, output) if options.changes else output
 
     def streamed(
         self,

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fststyle.images import save_image
-from fststyle.inference import DeviceError, Looks, Stylizer, backends
+from fststyle.inference import DeviceError, StylizeOptions, Stylizer, backends
 from fststyle.inference.backends import OpenVINOBackend, TorchBackend
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.networks.transform import TransformNet
@@ -144,7 +144,7 @@ def test_the_cache_keeps_what_was_used_last(tmp_path: Path, empty_cache: Path, m
 def test_the_median_filter_works_with_openvino(tmp_path: Path) -> None:
     path = saved(tmp_path)
     ours, theirs = (Stylizer.from_checkpoint(path, "cpu", name, "float32") for name in ("openvino", "torch"))
-    a, b = (stylizer.pixels(picture(32, 48), Looks(median=True)).astype(int) for stylizer in (ours, theirs))
+    a, b = (stylizer.pixels(picture(32, 48), StylizeOptions(median=True)).astype(int) for stylizer in (ours, theirs))
     assert np.abs(a - b).max() <= 1
 
 

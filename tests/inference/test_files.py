@@ -14,7 +14,7 @@ from torch import nn
 
 from fststyle.cli import main
 from fststyle.images import ImageError, large, read_header, read_picture, save_image
-from fststyle.inference import Looks, Stylizer, Upscaler
+from fststyle.inference import StylizeOptions, Stylizer, Upscaler
 from fststyle.inference.files import apply_to_file
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.networks.superres import SuperResNet
@@ -36,29 +36,29 @@ def applied(stylizer: Stylizer, source: Path, target: Path, **options: Any) -> l
 
 
 LOOKS = [
-    Looks(),
-    Looks(median=True),
-    Looks(strength=0.5),
-    Looks(strength=0),
-    Looks(preserve_color=True, strength=0.8),
-    Looks(style_scale=2),
-    Looks(style_scale=0.5, preserve_color=True),
+    StylizeOptions(),
+    StylizeOptions(median=True),
+    StylizeOptions(strength=0.5),
+    StylizeOptions(strength=0),
+    StylizeOptions(preserve_color=True, strength=0.8),
+    StylizeOptions(style_scale=2),
+    StylizeOptions(style_scale=0.5, preserve_color=True),
 ]
 
 
-@pytest.mark.parametrize("looks", LOOKS)
+@pytest.mark.parametrize("options", LOOKS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_every_look_is_that_of_the_picture_in_memory(
-    looks: Looks, dtype: type, tmp_path: Path, stylizer: Stylizer, astronaut: np.ndarray
+    options: StylizeOptions, dtype: type, tmp_path: Path, stylizer: Stylizer, astronaut: np.ndarray
 ) -> None:
     pixels = astronaut[:300, :70].astype(dtype) * (257 if dtype == np.uint16 else 1)
     save_image(pixels, tmp_path / "a.png")
-    parts = applied(stylizer, tmp_path / "a.png", tmp_path / "b.png", looks=looks)
+    parts = applied(stylizer, tmp_path / "a.png", tmp_path / "b.png", options=options)
     made = read_picture(tmp_path / "b.png", deep=True).rgb
     assert made.dtype == dtype
-    away = np.abs(made.astype(int) - stylizer.pixels(pixels, looks))
+    away = np.abs(made.astype(int) - stylizer.pixels(pixels, options))
     assert away.max() <= (1 if dtype == np.uint8 else 257)
-    assert sum(parts) == pytest.approx(0 if looks.strength == 0 else 1)
+    assert sum(parts) == pytest.approx(0 if options.strength == 0 else 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image
-from fststyle.inference import Looks, Stylizer, streaming, strips
+from fststyle.inference import StylizeOptions, Stylizer, streaming, strips
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.streaming import stream, streamed, work
 from fststyle.inference.strips import Moments
@@ -76,7 +76,8 @@ def test_a_shipped_style_streams_to_the_same_levels(style: str, astronaut: np.nd
 def test_the_median_is_that_of_the_whole_frame(precision: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer(made(), device="cpu", precision=precision)
     picture = astronaut[:150, :131]
-    away = stylizer.pixels(picture, Looks(median=True)).astype(int) - stylizer.pixels(picture, Looks(median=True), 0)
+    median = StylizeOptions(median=True)
+    away = stylizer.pixels(picture, median).astype(int) - stylizer.pixels(picture, median, 0)
     assert np.abs(away).max() <= (1 if precision == "float32" else 12)
     assert np.abs(away).mean() < (0.01 if precision == "float32" else 0.5)
 

@@ -1,7 +1,7 @@
 """What is done with a result before it is shown: how strong it is, whose colours it has.
 
-Everything is local: a row of the result depends on at most ``Looks.halo`` rows around it, so that strips of a large
-picture give what the whole picture gives. Pictures are arrays (H, W, 3), uint8 or uint16; no torch.
+Everything is local: a row of the result depends on at most ``StylizeOptions.halo`` rows around it, so that strips of a
+large picture give what the whole picture gives. Pictures are arrays (H, W, 3), uint8 or uint16; no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RGB = np.linalg.inv(YCBCR).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Looks:
+class StylizeOptions:
     """How a style is applied.
 
     Args:
@@ -88,7 +88,7 @@ class Looks:
 
 
 #: The network's result as it is.
-PLAIN = Looks()
+PLAIN = StylizeOptions()
 
 
 def blend(photo: np.ndarray, output: np.ndarray, strength: float) -> np.ndarray:
