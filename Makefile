@@ -8,7 +8,7 @@ LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.p
 
 .PHONY: help demo test test-fast test-slow test-cluster lint format clean
 help:
-	@echo "make demo    install, apply a shipped style, train a small one for two minutes: out/demo/index.html"
+	@echo "make demo    install, apply a bundled style, train a small one for two minutes: out/demo/index.html"
 	@echo "make test    install with development tools; lint, types, import contracts, all tests but the slow ones"
 	@echo "make test-fast  the tests of a minute, for everyday work"
 	@echo "make test-slow  the slow tests: several ranks, kills, compilation, exports, training by the README's commands"

@@ -400,21 +400,21 @@ class PerceptualLoss(nn.Module):
             )
 
     @classmethod
-    def from_record(cls, encoder: VGGEncoder, record: Mapping[str, Any]) -> PerceptualLoss:
+    def from_metadata(cls, encoder: VGGEncoder, metadata: Mapping[str, Any]) -> PerceptualLoss:
         """The loss that a checkpoint was trained with, normalisers included.
 
         Args:
             encoder: the checkpoint's, from ``networks.pretrained.encoder_of``.
-            record: the checkpoint's.
+            metadata: the checkpoint's.
         """
-        settings = {key: value for key, value in record["loss"].items() if key != "normalizers"}
+        settings = {key: value for key, value in metadata["loss"].items() if key != "normalizers"}
         loss = cls(encoder, **settings)
-        loss.normalizers = dict(record["loss"].get("normalizers", {}))
+        loss.normalizers = dict(metadata["loss"].get("normalizers", {}))
         return loss
 
     @property
     def settings(self) -> dict[str, object]:
-        """Everything that rebuilds this loss over an encoder, but for the normalisers; for the record."""
+        """Everything that rebuilds this loss over an encoder, but for the normalisers; for the metadata."""
         return {
             "content_layers": dict(self.content_layers),
             "style_layers": dict(self.style_layers),
@@ -730,6 +730,6 @@ def _layer_weights(layers: Layers, average: bool) -> dict[str, float]:
         return weights  # to be refused; averaging could hide the sign
     used = {layer: float(weight) for layer, weight in weights.items() if weight}
     total = sum(used.values()) if average else 1.0
-    if math.isclose(total, 1.0):  # averages already, as in a record: to the bit
+    if math.isclose(total, 1.0):  # averages already, as in metadata: to the bit
         return used
     return {layer: weight / total for layer, weight in used.items()}

@@ -7,7 +7,7 @@ code does; the machine's limit is the speed at which torch multiplies two 4096×
 now; operations are counted by torch (convolutions and matrix products), not guessed.
 
 ``step``: a training step, by encoder and precision. ``inference``: one pass, by size, backend and precision.
-``growth``: with pixels, batch and width. ``difference``: of the shipped styles' pictures, by backend.
+``growth``: with pixels, batch and width. ``difference``: of the bundled styles' pictures, by backend.
 ``memory``: peak memory of a process that does one pass. ``cli``: the command from its start to the written
 file. ``slow``: an evaluation of the slow mode's objective and gradient. ``loading``: photographs alone.
 ``train``: ``fststyle train`` as a whole. ``ranks``: two processes of one core each
@@ -37,7 +37,7 @@ from fststyle.cli import main as fststyle
 from fststyle.config import preset_loss
 from fststyle.images import find_pictures, read_picture
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import save_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, save_checkpoint
 from fststyle.networks.pretrained import load_encoder
 from fststyle.optimization.recipes import faster, transfer
 from fststyle.report import page as html
@@ -343,10 +343,10 @@ def inference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 
 
 def difference(chosen: argparse.Namespace) -> dict[str, list[Row]]:
-    """How far the shipped styles' pictures lie from PyTorch's in float32, in levels of 255, on photographs."""
+    """How far the bundled styles' pictures lie from PyTorch's in float32, in levels of 255, on photographs."""
     files = find_pictures(chosen.photographs)[:12]
     found = []
-    for style in shipped("style"):
+    for style in bundled_files("style"):
         exact = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
         wanted = [exact.pixels(read_picture(file, 512).rgb).astype(int) for file in files]
         for backend, precision in variants(chosen)[1:]:

@@ -7,7 +7,7 @@
     python scripts/check_files.py kills    [--kills 20]
     python scripts/check_files.py fuzz     [--count 10000]
 
-``equal``: every shipped style and network preset, streamed against the whole frame. ``large``: seconds, memory and
+``equal``: every bundled style and network preset, streamed against the whole frame. ``large``: seconds, memory and
 scratch space of one process from file to file, and a plot of memory against size. ``strength``: the style term between
 0 and 1. ``folder``: a folder of files of every kind, some of them damaged; its time against the network's alone.
 ``kills``: a run over a folder killed at random. ``fuzz``: mutated files through the reader.
@@ -56,7 +56,7 @@ from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resize_pixels, resized_rows
 from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
-from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, find_checkpoint, load_checkpoint
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource as installed
 
@@ -200,7 +200,7 @@ def strength(chosen: argparse.Namespace) -> dict[str, Any]:
     photo = np.ascontiguousarray(photographs.astronaut()[:300, 100:500])
     for name in chosen.style:
         checkpoint = load_checkpoint(find_checkpoint(name, "style"), "style")
-        loss = PerceptualLoss.from_record(encoder_of(checkpoint.record, None, None), checkpoint.record)
+        loss = PerceptualLoss.from_metadata(encoder_of(checkpoint.metadata, None, None), checkpoint.metadata)
         output = Stylizer.from_checkpoint(name, "cpu").pixels(photo)
         row: dict[str, Any] = {"strength": shares, "blend": [], "cross-fade": []}
         for share in shares:
@@ -539,7 +539,7 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", nargs="+", choices=whats)
-    parser.add_argument("--style", nargs="*", default=sorted(shipped("style")), metavar="NAME_OR_FILE")
+    parser.add_argument("--style", nargs="*", default=sorted(bundled_files("style")), metavar="NAME_OR_FILE")
     parser.add_argument("--size", nargs="+", type=int, help="of equal, large, folder and kills")
     parser.add_argument("--count", type=int, help="of files, 500, or mutations, 10000")
     parser.add_argument("--kills", type=int, default=20)

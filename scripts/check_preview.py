@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fststyle.images import load_image
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import read_record
+from fststyle.networks.checkpoint import read_metadata
 from fststyle.networks.pretrained import load_encoder
 from fststyle.report.preview import cells, mean_term
 
@@ -34,11 +34,11 @@ def main() -> None:
     figures = {}
     for style in chosen.styles:
         file, _, painting_file = style.partition("=")
-        record = read_record(file)
-        size = record["style"]["size"]
+        metadata = read_metadata(file)
+        size = metadata["style"]["size"]
         painting = load_image(painting_file, size)
-        loss = PerceptualLoss.from_record(encoder, record)
-        trained = {kind: mean_term(record["held_out"], kind) for kind in ("style", "content")}
+        loss = PerceptualLoss.from_metadata(encoder, metadata)
+        trained = {kind: mean_term(metadata["held_out"], kind) for kind in ("style", "content")}
         for iterations in chosen.iterations:
             made = [
                 next(cells(photo, {size: painting}, [1.0], lambda *_, judge=loss: judge, iterations))
@@ -46,7 +46,7 @@ def main() -> None:
             ]
             shown = {kind: statistics.mean(mean_term(cell.terms, kind) for cell in made) for kind in trained}
             ratios = {kind: round(shown[kind] / trained[kind], 3) for kind in trained}
-            name = f"{Path(file).stem}, style weight {record['loss']['style_weight']:g}, {iterations} iterations"
+            name = f"{Path(file).stem}, style weight {metadata['loss']['style_weight']:g}, {iterations} iterations"
             figures[name] = {"preview": shown, "trained": trained, "ratio": ratios}
             print(f"{name}: {ratios}  (trained: {trained})", flush=True)
     if chosen.json:

@@ -19,7 +19,7 @@ from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler, save_image
 from fststyle.images import read_picture, to_image, to_pixels
-from fststyle.networks.checkpoint import shipped
+from fststyle.networks.checkpoint import bundled_files
 from fststyle.networks.superres import reduce
 from fststyle.report import page as html
 from fststyle.report.superres import bicubic, measure
@@ -131,7 +131,7 @@ def train_small(out: Path, minutes: float) -> list[str]:
         result = to_pixels(stylizer(to_image(photographs()[photo])))
         save_image(result, out / f"{photo}_small.png")
         figures.append(html.picture(result, f"{photo}, by the network trained just now"))
-    steps = stylizer.record["steps"]
+    steps = stylizer.metadata["steps"]
     shown = " ".join(command).replace(str(out), out.name)
     return [
         html.heading(f"Trained just now: {minutes:g} minutes, {steps} steps"),
@@ -167,11 +167,11 @@ def main() -> None:
     out = chosen.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
     print("applying the bundled styles")
-    parts = apply_styles(shipped("style"), out)
+    parts = apply_styles(bundled_files("style"), out)
     print("enlarging")
-    parts += enlarge(shipped("superres"), out)
+    parts += enlarge(bundled_files("superres"), out)
     print("swapping patches")
-    parts += swap_patches(shipped("swap"), out)
+    parts += swap_patches(bundled_files("swap"), out)
     print("training a small style")
     parts += train_small(out, chosen.minutes)
     (out / "index.html").write_text(html.page("fststyle: fast neural style transfer", parts), encoding="utf-8")

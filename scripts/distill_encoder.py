@@ -266,7 +266,7 @@ def main() -> None:
     options.add_argument("--teacher", choices=("vgg16", "vgg19"), default="vgg16", help="its architecture")
     options.add_argument("--weights", help="its weights, as encoder.weights of fststyle train")
     options.add_argument("--photographs", required=True, metavar="FOLDER")
-    options.add_argument("--notice", type=Path, metavar="FILE", help="the teacher's licence, for the record")
+    options.add_argument("--notice", type=Path, metavar="FILE", help="the teacher's licence, for the metadata")
     options.add_argument("--steps", type=int, default=6000)
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--size", type=int, default=160)
@@ -365,7 +365,7 @@ def export(student: Student, teacher: Teacher, held: Photographs, chosen: argpar
     # Filters that hardly ever fire stay quiet: scaled to mean 1 they would outweigh all others.
     encoder = normalize_activations(encoder, mean_activations(encoder, photographs.calibration_batches(512)), 0.5)
     statistics = measure_photographs(encoder, photographs.calibration_batches(1024))
-    record = {
+    metadata = {
         "kind": "encoder",
         "name": chosen.output.stem,
         "teacher": {
@@ -382,7 +382,7 @@ def export(student: Student, teacher: Teacher, held: Photographs, chosen: argpar
         ),
         "licence": "Apache-2.0",
     }
-    save_encoder(chosen.output, encoder, record, statistics)
+    save_encoder(chosen.output, encoder, metadata, statistics)
     log.info("wrote %s (%d bytes)", chosen.output, chosen.output.stat().st_size)
 
 

@@ -27,7 +27,7 @@ from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
-from fststyle.networks.checkpoint import read_record, shipped
+from fststyle.networks.checkpoint import bundled_files, read_metadata
 from fststyle.networks.superres import reduce
 from fststyle.report.preview import mean_term
 from fststyle.report.superres import bicubic
@@ -80,7 +80,7 @@ def stylise(folder: Path) -> None:
     """The photographs, and each in every bundled style at both sizes."""
     for photo in PHOTOGRAPHS:
         save(photograph(photo, SHOWN), folder / f"{photo}.jpg")
-    for name, path in shipped("style").items():
+    for name, path in bundled_files("style").items():
         stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
         for ending, size in SIZES.items():
             for photo in PHOTOGRAPHS:
@@ -104,7 +104,7 @@ def enlarge(folder: Path) -> None:
 
 def swap(folder: Path) -> None:
     """The photographs with the patches of every painting that comes with the project."""
-    for path in shipped("swap").values():
+    for path in bundled_files("swap").values():
         swapper = Swapper.from_checkpoint(path, "cpu", "float32")
         for name, painting in paintings().items():
             for photo in PHOTOGRAPHS:
@@ -121,8 +121,8 @@ MAKERS = {"styles": stylise, "superres": enlarge, "swap": swap}
 def enlargers() -> dict[int, dict[str, Path]]:
     """The bundled models for super-resolution: scale to name to file."""
     found: dict[int, dict[str, Path]] = {}
-    for name, path in shipped("superres").items():
-        found.setdefault(read_record(path)["network"]["arguments"]["scale"], {})[name] = path
+    for name, path in bundled_files("superres").items():
+        found.setdefault(read_metadata(path)["network"]["arguments"]["scale"], {})[name] = path
     return dict(sorted(found.items()))
 
 
@@ -155,21 +155,21 @@ def grids(styles: list[str], cell: str) -> str:
 def figures(models: Mapping[str, dict[str, Any]], columns: Mapping[str, Callable[[dict[str, Any]], str]]) -> str:
     """A table of what the metadata of models says, a row each; what is missing stays empty."""
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    for name, record in models.items():
-        lines.append(f"| `{name}` | " + " | ".join(told(record) for told in columns.values()) + " |")
+    for name, metadata in models.items():
+        lines.append(f"| `{name}` | " + " | ".join(told(metadata) for told in columns.values()) + " |")
     return "\n".join(lines) + "\n"
 
 
 def count(key: str, unit: float = 1) -> Callable[[dict[str, Any]], str]:
     """A whole number of the metadata, or nothing."""
-    return lambda record: f"{record[key] / unit:,.0f}" if record.get(key) else ""
+    return lambda metadata: f"{metadata[key] / unit:,.0f}" if metadata.get(key) else ""
 
 
 def held_out(kind: str) -> Callable[[dict[str, Any]], str]:
     """The mean held-out term of a kind, or nothing."""
 
-    def told(record: dict[str, Any]) -> str:
-        value = mean_term(record.get("held_out") or {}, kind)
+    def told(metadata: dict[str, Any]) -> str:
+        value = mean_term(metadata.get("held_out") or {}, kind)
         return "" if np.isnan(value) else f"{value:.3f}"
 
     return told
@@ -181,17 +181,19 @@ TRAINED = {"steps": count("steps"), "images": count("images"), "minutes": count(
 def commands(models: Mapping[str, dict[str, Any]]) -> str:
     """The command of every model's last training, and its artifact diagnostics, folded."""
     parts = ["<details><summary>The commands that trained them, in the words of their time (CHANGELOG.md)</summary>\n"]
-    for name, record in models.items():
-        scores = ", ".join(f"{key} {value:.2g}" for key, value in (record.get("health") or {}).items())
+    for name, metadata in models.items():
+        scores = ", ".join(f"{key} {value:.2g}" for key, value in (metadata.get("health") or {}).items())
         parts.append(f"`{name}`" + (f" (artifact diagnostics: {scores})" if scores else "") + "\n")
-        parts.append(f"```sh\n{record.get('command', '')}\n```\n")
+        parts.append(f"```sh\n{metadata.get('command', '')}\n```\n")
     return "\n".join([*parts, "</details>\n"])
 
 
 def page() -> str:
     """checkpoints/README.md."""
     parts = [INTRODUCTION]
-    records = {kind: {n: read_record(p) for n, p in shipped(kind).items()} for kind in ("style", "superres", "swap")}
+    records = {
+        kind: {n: read_metadata(p) for n, p in bundled_files(kind).items()} for kind in ("style", "superres", "swap")
+    }
     if styles := records["style"]:
         cell = "[![{0} in the style of {1}](../docs/gallery/{0}_{1}.jpg)](../docs/gallery/{0}_{1}_1024.jpg)"
         larger = "A stylised picture opens with a longer side of 1024 pixels when it is clicked.\n"

@@ -1,4 +1,4 @@
-"""Write checkpoints/manifest.json: what ships, with hash, size, the command that made it, and figures.
+"""Write checkpoints/manifest.json: what is bundled, with hash, size, the command that made it, and figures.
 
     python scripts/make_manifest.py [--figures FILE.json]
 
@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fststyle.networks.checkpoint import KINDS, read_record
+from fststyle.networks.checkpoint import KINDS, read_metadata
 from fststyle.networks.pretrained import file_sha256
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -22,16 +22,16 @@ CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 def entry(path: Path, before: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
     """One checkpoint's entry."""
-    record, digest = read_record(path), file_sha256(path)
+    metadata, digest = read_metadata(path), file_sha256(path)
     kept = before.get("figures", {}) if before.get("sha256") == digest else {}
     return {
-        "kind": record["kind"],
+        "kind": metadata["kind"],
         "sha256": digest,
         "bytes": path.stat().st_size,
-        "command": record.get("command"),
-        "steps": record.get("steps"),
-        "images": record.get("images"),
-        "held_out": record.get("held_out"),
+        "command": metadata.get("command"),
+        "steps": metadata.get("steps"),
+        "images": metadata.get("images"),
+        "held_out": metadata.get("held_out"),
         "figures": {**kept, **figures},
     }
 

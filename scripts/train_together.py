@@ -185,11 +185,11 @@ def without_folders(word: str) -> str:
     return f"{name}{equals}{Path(path).name if '/' in path else path}"
 
 
-def earlier(record: dict[str, Any]) -> list[Any]:
-    """The trainings that a model file has had, oldest first: for the record of one that goes on from it."""
-    told = record.get("history", [])
+def earlier(metadata: dict[str, Any]) -> list[Any]:
+    """The trainings that a model file has had, oldest first: for the metadata of one that goes on from it."""
+    told = metadata.get("history", [])
     kept = ("name", "command", "steps", "images", "seconds", "loss", "init_from", "created")
-    last = {key: record[key] for key in kept if key in record}
+    last = {key: metadata[key] for key in kept if key in metadata}
     return [*(told if isinstance(told, list) else [told]), last]
 
 
@@ -277,7 +277,7 @@ def main() -> None:
     if chosen.init:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
         states = [widened(start.network, chosen.width).state_dict() for start in starts]
-        before = {name: earlier(start.record) for name, start in zip(names, starts, strict=True)}
+        before = {name: earlier(start.metadata) for name, start in zip(names, starts, strict=True)}
     shares = dict.fromkeys(names, 1)
     for entry in chosen.share:
         name, _, count = entry.partition("=")
@@ -313,7 +313,7 @@ def main() -> None:
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width)
             loss = objective.losses[index]
-            record = {
+            metadata = {
                 "kind": "style",
                 "name": name,
                 "style": {
@@ -324,7 +324,7 @@ def main() -> None:
                     "blur": settings[index].blur,
                     "together_with": [] if chosen.separate else [other for other in names if other != name],
                 },
-                "encoder": objective.encoder.record,
+                "encoder": objective.encoder.metadata,
                 "held_out": held_out(one, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 "steps": own.step,
@@ -336,7 +336,7 @@ def main() -> None:
                 "created": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "licence": "Apache-2.0",
             }
-            save_checkpoint(chosen.output / f"{name}.safetensors", one, record, objective.targets[index])
+            save_checkpoint(chosen.output / f"{name}.safetensors", one, metadata, objective.targets[index])
             rows.append([to_pixels(one(photo)) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")

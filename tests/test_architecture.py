@@ -38,13 +38,13 @@ def loaded_by(code: str) -> set[str]:
 # --- what is loaded when -------------------------------------------------------------------------
 
 
-def test_importing_the_package_and_reading_a_record_load_no_torch(tmp_path: Path, network: TransformNet) -> None:
+def test_importing_the_package_and_reading_metadata_load_no_torch(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "wave.safetensors"
     save_checkpoint(path, network, {"kind": "style", "name": "wave"})
     loaded = loaded_by(
         "import fststyle, fststyle.images, fststyle.cli.info\n"
-        "from fststyle.networks.checkpoint import read_record\n"
-        f"assert read_record({str(path)!r})['name'] == 'wave'\n"
+        "from fststyle.networks.checkpoint import read_metadata\n"
+        f"assert read_metadata({str(path)!r})['name'] == 'wave'\n"
         f"assert fststyle.cli.main(['info', {str(path)!r}]) == 0"
     )
     assert "fststyle.networks.checkpoint" in loaded

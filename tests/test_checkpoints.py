@@ -1,4 +1,4 @@
-"""What ships is what the manifest says, and does what a style is for."""
+"""What is bundled is what the manifest says, and does what a style is for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
 from fststyle.images import read_picture, to_image, to_pixels
-from fststyle.networks.checkpoint import load_checkpoint, read_record, shipped
+from fststyle.networks.checkpoint import bundled_files, load_checkpoint, read_metadata
 from fststyle.networks.pretrained import encoder_of
 from fststyle.networks.superres import reduce
 from fststyle.report import superres
@@ -22,11 +22,11 @@ from fststyle.resources import resource
 from fststyle.training.data import centre_crop
 
 MANIFEST = json.loads((resource("checkpoints") / "manifest.json").read_text(encoding="utf-8"))
-STYLES = sorted(shipped("style"))
-RECORDS = {name: read_record(path) for name, path in shipped("style").items()}
+STYLES = sorted(bundled_files("style"))
+RECORDS = {name: read_metadata(path) for name, path in bundled_files("style").items()}
 
 
-def test_the_manifest_names_exactly_what_ships() -> None:
+def test_the_manifest_names_exactly_what_is_bundled() -> None:
     there = {f"{file.parent.name}/{file.name}" for file in resource("checkpoints").rglob("*.safetensors")}
     assert there == set(MANIFEST)
     assert {"starry_night", "wave"} <= set(STYLES)
@@ -34,7 +34,7 @@ def test_the_manifest_names_exactly_what_ships() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(MANIFEST))
-def test_a_shipped_file_has_the_manifests_hash_and_size_and_is_small(name: str) -> None:
+def test_a_bundled_file_has_the_manifests_hash_and_size_and_is_small(name: str) -> None:
     data = (resource("checkpoints") / name).read_bytes()
     assert hashlib.sha256(data).hexdigest() == MANIFEST[name]["sha256"]
     assert len(data) == MANIFEST[name]["bytes"] <= 4.2e6
@@ -43,7 +43,7 @@ def test_a_shipped_file_has_the_manifests_hash_and_size_and_is_small(name: str) 
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, astronaut: np.ndarray) -> None:
+def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, astronaut: np.ndarray) -> None:
     photograph = to_image(astronaut[:256, 96:352])
     output = Stylizer.from_checkpoint(style, "cpu", "torch")(photograph)
     assert (output - photograph).abs().mean() > 0.05
@@ -56,16 +56,16 @@ def test_a_shipped_style_changes_a_photograph_without_drowning_it(style: str, as
     assert (output.amax(1) - output.amin(1)).mean() > (0.02 if style == "hatching" else 0.05)  # black on white
 
 
-def test_one_default_weight_serves_every_shipped_style_within_a_factor_of_two() -> None:
+def test_one_default_weight_serves_every_bundled_style_within_a_factor_of_two() -> None:
     default = RECORDS["starry_night"]["loss"]["style_weight"]
-    assert all(default / 2 <= record["loss"]["style_weight"] <= 2 * default for record in RECORDS.values())
+    assert all(default / 2 <= metadata["loss"]["style_weight"] <= 2 * default for metadata in RECORDS.values())
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_shipped_style_measures_in_its_own_loss_what_the_manifest_promises(style: str, data: Path) -> None:
+def test_a_bundled_style_measures_in_its_own_loss_what_the_manifest_promises(style: str, data: Path) -> None:
     """The checkpoint rebuilds the loss: neither the painting nor a download is needed."""
-    checkpoint = load_checkpoint(shipped("style")[style])
-    loss = PerceptualLoss.from_record(encoder_of(checkpoint.record), checkpoint.record)
+    checkpoint = load_checkpoint(bundled_files("style")[style])
+    loss = PerceptualLoss.from_metadata(encoder_of(checkpoint.metadata), checkpoint.metadata)
     style_terms, content_terms = [], []
     with torch.inference_mode():
         for file in sorted((data / "photos" / "preview").glob("*.jpg"))[:6]:
@@ -89,13 +89,13 @@ def sharpness(pixels: np.ndarray) -> float:
     return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
-def test_super_resolution_ships() -> None:
-    assert {"x4_pixel", "x4_feature", "x8_pixel"} <= set(shipped("superres"))
-    assert "slim" in shipped("swap")
+def test_super_resolution_is_bundled() -> None:
+    assert {"x4_pixel", "x4_feature", "x8_pixel"} <= set(bundled_files("superres"))
+    assert "slim" in bundled_files("swap")
 
 
-@pytest.mark.parametrize("name", sorted(shipped("superres")))
-def test_a_shipped_enlarger_beats_bicubic_at_what_it_was_trained_for(name: str, astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("name", sorted(bundled_files("superres")))
+def test_a_bundled_enlarger_beats_bicubic_at_what_it_was_trained_for(name: str, astronaut: np.ndarray) -> None:
     upscaler = Upscaler.from_checkpoint(name, "cpu", "torch")
     original = astronaut[:192, 128:320]
     small = to_pixels(reduce(to_image(original), upscaler.scale))
@@ -110,8 +110,8 @@ def test_a_shipped_enlarger_beats_bicubic_at_what_it_was_trained_for(name: str, 
         assert sharpness(made) > 1.2 * sharpness(plain)
 
 
-@pytest.mark.parametrize("name", sorted(shipped("swap")))
-def test_a_shipped_swapper_paints_with_the_style_and_keeps_the_photograph(name: str, astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("name", sorted(bundled_files("swap")))
+def test_a_bundled_swapper_paints_with_the_style_and_keeps_the_photograph(name: str, astronaut: np.ndarray) -> None:
     swapper = Swapper.from_checkpoint(name, "cpu")
     photograph = astronaut[:192, 96:288]
     itself = swapper.pixels(photograph, photograph)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fststyle.config import register_resolvers
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import load_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, load_checkpoint
 from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -334,7 +334,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
 def test_the_quick_experiment_needs_no_encoder_from_elsewhere_and_starts_from_a_bundled_style() -> None:
     config = compose("experiment/quick")
     assert (config.encoder.architecture, config.encoder.weights) == ("vgg19", "slim")
-    start = load_checkpoint(shipped("style")[config.init_from]).network
+    start = load_checkpoint(bundled_files("style")[config.init_from]).network
     assert {**start.config, "width": config.network.width} == start.config
     assert config.loss == compose("loss/balanced").loss
 

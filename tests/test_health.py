@@ -1,4 +1,4 @@
-"""Broken networks each fail the probe that is meant for them, and every shipped style passes them all."""
+"""Broken networks each fail the probe that is meant for them, and every bundled style passes them all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fststyle import health
 from fststyle.images import to_image
-from fststyle.networks.checkpoint import load_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, load_checkpoint
 from fststyle.networks.transform import TransformNet
 
-STYLES = shipped("style")
+STYLES = bundled_files("style")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_what_is_whole_passes(photograph: Tensor) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_shipped_style_passes_every_probe(style: str, photograph: Tensor) -> None:
+def test_every_bundled_style_passes_every_probe(style: str, photograph: Tensor) -> None:
     assert names(load_checkpoint(STYLES[style], "style").network, photograph) == set()
 
 

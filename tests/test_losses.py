@@ -873,11 +873,11 @@ def test_measuring_takes_photographs(encoder: VGGEncoder) -> None:
         measure_photographs(encoder, [torch.rand(1, 3, 32, 32)])
 
 
-def test_a_loss_is_rebuilt_from_its_record(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
+def test_a_loss_is_rebuilt_from_its_metadata(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder, balanced=True, content_layers={"relu2_2": 0.6, "relu3_3": 1}, tv_weight=0.1)
     style = loss.style_targets(painting)
     loss.calibrate([images], style)
-    again = PerceptualLoss.from_record(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
+    again = PerceptualLoss.from_metadata(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
     terms = [each(images, content=each.content_targets(images.flip(0)), style=style).total for each in (loss, again)]
     torch.testing.assert_close(terms[0], terms[1], rtol=1e-6, atol=0)
 

@@ -20,7 +20,7 @@ from fststyle import config
 from fststyle.cli import compose, main, parser, preview
 from fststyle.images import save_image
 from fststyle.networks import pretrained
-from fststyle.networks.checkpoint import save_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, save_checkpoint
 from fststyle.networks.transform import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,8 +86,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     shutil.make_archive("shards/0", "tar", "photographs")
     torch.manual_seed(0)
     (tmp_path / "runs/mine").mkdir(parents=True)
-    record = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}}
-    save_checkpoint("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), record)
+    metadata = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}}
+    save_checkpoint("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
     (tmp_path / "paintings").mkdir()
     save_image(small, "paintings/one.jpg")
     (tmp_path / "my_conf/style").mkdir(parents=True)
@@ -117,13 +117,13 @@ FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", 
     ),
 )
 def test_a_documented_command_runs(line: str, workplace: Path) -> None:
-    missing = [name for name in ("starry_night", "wave") if name in line and name not in shipped("style")]
+    missing = [name for name in ("starry_night", "wave") if name in line and name not in bundled_files("style")]
     if missing:
-        pytest.skip(f"{missing[0]} is not among the shipped styles")
-    if line.split()[1] == "swap" and "slim" not in shipped("swap"):
-        pytest.skip("slim is not among the shipped networks for style swap")
-    if line.split()[1] in ("upscale", "evaluate") and "x4_pixel" not in shipped("superres"):
-        pytest.skip("x4_pixel is not among the shipped networks for super-resolution")
+        pytest.skip(f"{missing[0]} is not among the bundled styles")
+    if line.split()[1] == "swap" and "slim" not in bundled_files("swap"):
+        pytest.skip("slim is not among the bundled networks for style swap")
+    if line.split()[1] in ("upscale", "evaluate") and "x4_pixel" not in bundled_files("superres"):
+        pytest.skip("x4_pixel is not among the bundled networks for super-resolution")
     small = ["--size", "48", "--iterations", "3"] if line.split()[1] == "compare" else []
     assert main([*shlex.split(line)[1:], *small]) == 0
 
@@ -173,8 +173,8 @@ def test_a_training_option_runs(recipe: str, workplace: Path, monkeypatch: pytes
     if "resume=last" in words:
         assert main(["train", *SMALL, "style.image=painting.jpg", *PHOTOGRAPHS]) == 0
         words.append("steps=2")
-    if "init_from=starry_night" in words and "starry_night" not in shipped("style"):
-        pytest.skip("starry_night is not among the shipped styles")
+    if "init_from=starry_night" in words and "starry_night" not in bundled_files("style"):
+        pytest.skip("starry_night is not among the bundled styles")
     if "task.compile=true" in words:  # a minute of compiling; that the option reaches the task is enough here
         monkeypatch.setattr(torch, "compile", lambda function: function)
     if "experiment=johnson" in words:  # the paper's settings want the paper's encoder: the right layout, narrow
@@ -209,8 +209,8 @@ def test_fetch_is_documented_and_downloads_what_vgg16_needs(
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_a_documented_snippet_runs(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "starry_night" not in shipped("style"):
-        pytest.skip("starry_night is not among the shipped styles")
+    if "starry_night" not in bundled_files("style"):
+        pytest.skip("starry_night is not among the bundled styles")
     composed, small = config.compose, [word for word in SMALL if not word.startswith("encoder")]
     monkeypatch.setattr(config, "compose", lambda to, words: composed(to, [*(small if to == "train" else ()), *words]))
     exec(compile(code.replace("2000", "1"), "README.md", "exec"), {})

@@ -16,7 +16,7 @@ import torch
 
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, load_checkpoint, save_checkpoint
 from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.styleswap import InverseNet, carried
 from fststyle.networks.transform import TransformNet
@@ -118,8 +118,8 @@ def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypat
     torch.manual_seed(0)
     encoder = load_encoder("vgg16", "slim")
     weights, told = carried(encoder, "relu3_1")
-    record = {"kind": "swap", "name": "mine", "encoder": told}
-    save_checkpoint(tmp_path / "mine.safetensors", InverseNet(64), record, encoder=weights)
+    metadata = {"kind": "swap", "name": "mine", "encoder": told}
+    save_checkpoint(tmp_path / "mine.safetensors", InverseNet(64), metadata, encoder=weights)
     for name, part in (("photo", astronaut[:64, :64]), ("painting", astronaut[100:164, 100:164])):
         save_image(part.copy(), tmp_path / f"{name}.png")
     pictures = ["--photo", str(tmp_path / "photo.png"), "--painting", str(tmp_path / "painting.png")]
@@ -149,8 +149,8 @@ def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Every check, on little; in a process of its own, since they start processes that import it."""
     pytest.importorskip("pyvips")
     torch.manual_seed(0)
-    record = {"kind": "style", "name": "a", "style": {"image": "a.png"}}
-    save_checkpoint(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), record)
+    metadata = {"kind": "style", "name": "a", "style": {"image": "a.png"}}
+    save_checkpoint(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
     words = ["equal", "large", "folder", "kills", "fuzz", "--only-styles", "--style", str(tmp_path / "a.safetensors")]
     words += ["--size", "96", "--count", "30", "--files", "27", "--within", "0.2", "--backend", "torch"]
     words += ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "out"), "--kills", "2"]
@@ -183,10 +183,10 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.1"])
     together.main()
     made = {name: load_checkpoint(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
-    assert made["rain"].record["steps"] == 6
-    assert made["rain"].record["history"] == []
-    assert "rain=rain.png the_scream=the_scream.png --photographs" in made["rain"].record["command"]
-    weights = [made[name].record["loss"]["style_weight"] for name in paintings]
+    assert made["rain"].metadata["steps"] == 6
+    assert made["rain"].metadata["history"] == []
+    assert "rain=rain.png the_scream=the_scream.png --photographs" in made["rain"].metadata["command"]
+    weights = [made[name].metadata["loss"]["style_weight"] for name in paintings]
     assert weights[1] == pytest.approx(0.6 * weights[0])
     assert made["rain"].style_targets["relu5_1/2"].shape == (1, 128, 128)  # Gram matrix
     assert made["rain"].style_targets["pixels/2"].shape == (1, 6, 128)  # quantiles
@@ -195,7 +195,7 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     assert not torch.equal(rain["encode.0.norm.bias"], snow["encode.0.norm.bias"])
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.2"])
     together.main()
-    assert load_checkpoint(tmp_path / "out" / "rain.safetensors").record["steps"] > 6
+    assert load_checkpoint(tmp_path / "out" / "rain.safetensors").metadata["steps"] > 6
     words += ["-o", str(tmp_path / "own"), "--separate", "--init", str(tmp_path / "out"), "--minutes", "0.1"]
     words += ["--share", "rain=2"]
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words])
@@ -203,8 +203,8 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     made = {name: load_checkpoint(tmp_path / "own" / f"{name}.safetensors") for name in paintings}
     rain, snow = (made[name].network.state_dict() for name in paintings)
     assert not any(torch.equal(rain[key], snow[key]) for key in rain if key.endswith("conv.weight"))
-    assert [made[name].record["steps"] for name in paintings] == [4, 2]
-    (first,) = made["the_scream"].record["history"]
+    assert [made[name].metadata["steps"] for name in paintings] == [4, 2]
+    (first,) = made["the_scream"].metadata["history"]
     assert first["command"].endswith("--minutes 0.2")
     assert first["steps"] > 6
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--share", "hail=2"])
@@ -250,20 +250,20 @@ def test_the_demo_shows_every_photograph_once_beside_every_style(
 
 def test_every_bundled_style_has_a_painting_or_says_who_painted_it() -> None:
     bundled = script("bundled")
-    assert all(style in bundled.paintings() or bundled.title(style) for style in shipped("style"))
+    assert all(style in bundled.paintings() or bundled.title(style) for style in bundled_files("style"))
 
 
 def test_the_gallery_is_made_from_the_model_files(
     tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = script("make_gallery")
-    record = {"kind": "style", "steps": 1200, "images": 4800, "seconds": 90, "command": "fststyle train x"}
-    record["held_out"] = {"style/relu1_2": 0.125, "style/relu2_2": 0.375, "content/relu2_2": 0.5}
+    metadata = {"kind": "style", "steps": 1200, "images": 4800, "seconds": 90, "command": "fststyle train x"}
+    metadata["held_out"] = {"style/relu1_2": 0.125, "style/relu2_2": 0.375, "content/relu2_2": 0.5}
     styles = {}
     for name in ("a", "b", "c", "d", "mosaic"):
         styles[name] = tmp_path / f"{name}.safetensors"
-        save_checkpoint(styles[name], network, {**record, "name": name})
-    monkeypatch.setattr(gallery, "shipped", lambda kind: styles if kind == "style" else {})
+        save_checkpoint(styles[name], network, {**metadata, "name": name})
+    monkeypatch.setattr(gallery, "bundled", lambda kind: styles if kind == "style" else {})
     monkeypatch.setattr(gallery, "SIZES", {"": 32, "_1024": 64})
     monkeypatch.setattr(sys, "argv", ["make_gallery.py", "--root", str(tmp_path)])
     threads = torch.get_num_threads()

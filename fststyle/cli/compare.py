@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
-    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a bundled style or a checkpoint")
     command.add_argument("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
     command.add_argument("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
     command.add_argument("--size", type=size, action="append", metavar="N", help="longer side; default: 256")
@@ -57,7 +57,7 @@ def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
     from fststyle.report.compare import Style, compare, equality_table, speed_table
 
     if not options.style:
-        raise ValueError("--style is missing; give a shipped style or a checkpoint, or --figure NAME")
+        raise ValueError("--style is missing; give a bundled style or a checkpoint, or --figure NAME")
     stems = [photo.stem for photo in photos]
     if len(set(stems)) < len(stems):
         raise ImageError("two photographs have one name; compare them separately")
@@ -71,9 +71,9 @@ def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
     styles = []
     for number, name in enumerate(options.style):
         checkpoint = load_checkpoint(find_checkpoint(name, "style"), "style")
-        encoder = encoder_of(checkpoint.record, options.encoder, options.normalize)
+        encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
         painting = read_picture(paintings[number], 512).rgb if paintings else None
-        styles.append(Style(checkpoint, PerceptualLoss.from_record(encoder, checkpoint.record), painting))
+        styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
     cases = compare(
         photos,
         styles,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fststyle.cli.options import add_backend
 from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
 from fststyle.inference.paths import label_of
-from fststyle.networks.checkpoint import check_kind, find_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, check_kind, find_checkpoint
 
 if TYPE_CHECKING:
     from fststyle.networks.vgg import VGGEncoder
@@ -27,7 +27,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     superres.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
     superres.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
     superres.add_argument(
-        "--model", action="append", metavar="NAME_OR_FILE", help="default: all that ship for the scale; repeat for more"
+        "--model", action="append", metavar="NAME_OR_FILE", help="default: all bundled for the scale; repeat for more"
     )
     superres.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
     superres.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
@@ -59,7 +59,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     files = find_pictures(options.dataset)
     folder = Path(options.output).expanduser()
     check_writable(existing_part(folder))
-    models = options.model or [name for name in shipped("superres") if _scale(name) == (options.scale or 4)]
+    models = options.model or [name for name in bundled_files("superres") if _scale(name) == (options.scale or 4)]
     scales = {model: _scale(model) for model in models}
     scale = options.scale or next(iter(scales.values()), 4)
     for model, own in scales.items():
@@ -140,7 +140,7 @@ def measure_style(options: argparse.Namespace) -> int:
         about = {
             "photo": Path(options.photo).name,
             "painting": Path(options.painting).name,
-            "encoder": encoder.record,
+            "encoder": encoder.metadata,
             "layers": LAYERS,
             "size": SIZE,
             "window": WINDOW,

@@ -10,7 +10,7 @@ from fststyle.networks.checkpoint import check_kind, find_checkpoint
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("style", metavar="NAME_OR_FILE", help="a shipped style or a checkpoint")
+    command.add_argument("style", metavar="NAME_OR_FILE", help="a bundled style or a checkpoint")
     command.add_argument("--format", required=True, choices=("onnx", "openvino", "pt2"))
     command.add_argument("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there already")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 
-from fststyle.networks.checkpoint import KINDS, find_checkpoint, read_record, shipped
+from fststyle.networks.checkpoint import KINDS, bundled_files, find_checkpoint, read_metadata
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("checkpoint", metavar="NAME_OR_FILE")
-    command.add_argument("--json", action="store_true", help="the whole record as JSON")
+    command.add_argument("--json", action="store_true", help="the whole metadata as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a checkpoint's record."""
-    kind = next((kind for kind in KINDS if options.checkpoint in shipped(kind)), "style")
+    """Print a checkpoint's metadata."""
+    kind = next((kind for kind in KINDS if options.checkpoint in bundled_files(kind)), "style")
     path = find_checkpoint(options.checkpoint, kind)
-    record = read_record(path)
+    metadata = read_metadata(path)
     if options.json:
-        print(json.dumps(record, indent=2, ensure_ascii=False))
+        print(json.dumps(metadata, indent=2, ensure_ascii=False))
         return 0
     print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
-    for key, value in record.items():
+    for key, value in metadata.items():
         if isinstance(value, dict):
             print(f"{key}:")
             for inner, text in value.items():

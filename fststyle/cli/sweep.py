@@ -76,7 +76,7 @@ class Row:
     name: str
     folder: Path
     #: Of the exported file; None where there is none.
-    record: dict[str, Any] | None
+    metadata: dict[str, Any] | None
     #: Why there is none.
     reason: str = ""
 
@@ -87,7 +87,7 @@ class Row:
 
 def rows(folder: Path) -> list[Row]:
     """The runs in a multirun's folder, in the order of their numbers."""
-    from fststyle.networks.checkpoint import read_record
+    from fststyle.networks.checkpoint import read_metadata
 
     found = []
     for command in sorted(folder.glob(f"*/{COMMAND}"), key=lambda path: int(path.parent.name.partition("_")[0])):
@@ -98,7 +98,7 @@ def rows(folder: Path) -> list[Row]:
         if (run / FAILED).is_file():
             found.append(Row(name, run, None, (run / FAILED).read_text(encoding="utf-8").strip()))
         elif exported.is_file():
-            found.append(Row(name, run, read_record(exported)))
+            found.append(Row(name, run, read_metadata(exported)))
         else:
             found.append(Row(name, run, None, "unfinished: killed, or still running"))
     return found
@@ -112,14 +112,14 @@ def report(folder: Path) -> int:
     runs = rows(folder)
     lines: list[tuple[str, ...]] = [("run", "steps", "content", "style", "total", "images/s", "health", "file")]
     for run in runs:
-        if run.record is None:
+        if run.metadata is None:
             lines.append((run.name, *["—"] * 5, run.reason.partition(":")[0], str(run.folder)))
         else:
-            lines.append((run.name, *_figures(run.record), str(run.folder / f"{run.name}.safetensors")))
+            lines.append((run.name, *_figures(run.metadata), str(run.folder / f"{run.name}.safetensors")))
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    missing = [run for run in runs if run.record is None]
+    missing = [run for run in runs if run.metadata is None]
     for run in missing:
         print(f"{run.name}: {run.reason}\n  again: {(run.folder / COMMAND).read_text(encoding='utf-8').strip()}")
     if not missing:
@@ -127,18 +127,18 @@ def report(folder: Path) -> int:
     return 2 if all(run.refused for run in runs) else 1
 
 
-def _figures(record: dict[str, Any]) -> Sequence[str]:
-    """Steps, held-out terms (a mean over layers), speed and health of an exported file's record."""
+def _figures(metadata: dict[str, Any]) -> Sequence[str]:
+    """Steps, held-out terms (a mean over layers), speed and health of an exported file's metadata."""
     from fststyle.health import faults
     from fststyle.losses import mean_term
 
-    held_out: dict[str, float] = record.get("held_out", {})
+    held_out: dict[str, float] = metadata.get("held_out", {})
     terms = [*(mean_term(held_out, kind) for kind in ("content", "style")), held_out.get("total", math.nan)]
-    seconds = record.get("seconds") or 0
-    found = faults(record.get("health", {}))
+    seconds = metadata.get("seconds") or 0
+    found = faults(metadata.get("health", {}))
     return (
-        str(record["steps"]),
+        str(metadata["steps"]),
         *("—" if math.isnan(term) else f"{term:.3g}" for term in terms),
-        f"{record['images'] / seconds:.1f}" if seconds else "—",
-        (found[0].partition(" (")[0] if found else "sound") if record.get("health") else "—",
+        f"{metadata['images'] / seconds:.1f}" if seconds else "—",
+        (found[0].partition(" (")[0] if found else "sound") if metadata.get("health") else "—",
     )

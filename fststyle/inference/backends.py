@@ -26,7 +26,7 @@ import numpy as np
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_writable, to_image, to_levels, to_pixels, top_level
 from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side
-from fststyle.networks.checkpoint import read_record
+from fststyle.networks.checkpoint import read_metadata
 from fststyle.resources import cache_folder, memory_limit
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class OpenVINOBackend:
         if precision not in ("auto", "float32", "bfloat16"):
             raise DeviceError(f"precision is {precision!r}; with openvino expected one of auto, float32, bfloat16")
         self.path = path
-        self.smallest = smallest_side(read_record(path)["network"]["arguments"].get("border", 0))
+        self.smallest = smallest_side(read_metadata(path)["network"]["arguments"].get("border", 0))
         folder, core = _converted(path), openvino_core()
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if precision == "auto":

@@ -31,7 +31,7 @@ class Stylizer:
     Args:
         network: image in, image out; put into evaluation mode and run by PyTorch. Or a backend that runs one; then
             device and precision are its own.
-        record: the checkpoint's, for those who ask.
+        metadata: the checkpoint's, for those who ask.
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
@@ -46,13 +46,13 @@ class Stylizer:
     def __init__(
         self,
         network: nn.Module | Backend,
-        record: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         given: Any = network
         self.backend = given if hasattr(given, "pixels") else TorchBackend(given, device, precision)
-        self.record = record or {}
+        self.metadata = metadata or {}
 
     @classmethod
     def from_checkpoint(
@@ -62,7 +62,7 @@ class Stylizer:
         backend: str = "auto",
         precision: str = "auto",
     ) -> Self:
-        """Load a shipped style by name, or a checkpoint file.
+        """Load a bundled style by name, or a checkpoint file.
 
         Args:
             name_or_path: ``fststyle styles`` lists the names.
@@ -82,10 +82,10 @@ class Stylizer:
         if device not in ("auto", "cpu"):
             choose_device(device)  # a device that is not there is told before any file is read
         path = find_checkpoint(name_or_path, cls.kind)
-        record = check_kind(path, cls.kind)
+        metadata = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
-            return cls(OpenVINOBackend(path, precision), record)
-        return cls(load_checkpoint(path, cls.kind).network, record, device, precision)
+            return cls(OpenVINOBackend(path, precision), metadata)
+        return cls(load_checkpoint(path, cls.kind).network, metadata, device, precision)
 
     @property
     def device(self) -> torch.device:
@@ -181,7 +181,7 @@ class Stylizer:
     @property
     def scale(self) -> int:
         """How many times larger the result is, each way."""
-        return int(self.record.get("network", {}).get("arguments", {}).get("scale", 1))
+        return int(self.metadata.get("network", {}).get("arguments", {}).get("scale", 1))
 
 
 class Upscaler(Stylizer):

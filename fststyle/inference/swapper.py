@@ -9,7 +9,7 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.inference.backends import TorchBackend
-from fststyle.networks.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, shipped
+from fststyle.networks.checkpoint import CheckpointError, bundled_files, find_checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ class Swapper:
 
     Args:
         model: put into evaluation mode.
-        record: the checkpoint's, for those who ask.
+        metadata: the checkpoint's, for those who ask.
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of encoder and network. Patches are
             compared in float32 or better.
@@ -40,12 +40,12 @@ class Swapper:
     def __init__(
         self,
         model: StyleSwap,
-        record: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
         self.backend = TorchBackend(model, _with_float64(device), precision)
-        self.record = record or {}
+        self.metadata = metadata or {}
 
     @classmethod
     def from_checkpoint(
@@ -54,7 +54,7 @@ class Swapper:
         device: str = "auto",
         precision: str = "auto",
     ) -> Swapper:
-        """Load a shipped network by name, or a checkpoint file of kind ``swap``.
+        """Load a bundled network by name, or a checkpoint file of kind ``swap``.
 
         Raises:
             CheckpointError: unknown name, no or no sound checkpoint, or one of another kind.
@@ -62,7 +62,7 @@ class Swapper:
         """
         if device not in ("auto", "cpu"):
             choose_device(_with_float64(device))  # a device that is not there is told before any file is read
-        if name_or_path == DEFAULT and DEFAULT not in shipped("swap") and not os.path.exists(DEFAULT):
+        if name_or_path == DEFAULT and DEFAULT not in bundled_files("swap") and not os.path.exists(DEFAULT):
             raise CheckpointError(
                 f"the network {DEFAULT!r} for style swap did not come with this installation; "
                 "give a checkpoint of kind swap: --model FILE"
@@ -71,7 +71,7 @@ class Swapper:
         checkpoint = load_checkpoint(path, "swap")
         from fststyle.networks.styleswap import StyleSwap
 
-        return cls(StyleSwap.from_checkpoint(checkpoint), checkpoint.record, device, precision)
+        return cls(StyleSwap.from_checkpoint(checkpoint), checkpoint.metadata, device, precision)
 
     @property
     def device(self) -> torch.device:

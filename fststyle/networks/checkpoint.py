@@ -4,7 +4,7 @@ A checkpoint is a safetensors file. Its tensors are the network's state dict und
 for a style, what it was trained against under ``style_targets.`` (the upper triangle of Gram matrices in
 float32, or quantiles and colours in float16), so that loss, comparison and continued training need no painting; for
 style swap, which runs an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON
-text, the record, under ``fststyle``. Nothing in it is ever unpickled or executed.
+text under ``fststyle``. Nothing in it is ever unpickled or executed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NETWORKS = {
     "SuperResNet": "fststyle.networks.superres",
     "InverseNet": "fststyle.networks.styleswap",
 }
-#: Kinds of checkpoint, and the folder of ``checkpoints/`` in which those that ship lie.
+#: Kinds of checkpoint, and the folder of ``checkpoints/`` in which the bundled ones lie.
 KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
 
 
@@ -43,14 +43,14 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """A loaded checkpoint.
 
-    ``network`` is in evaluation mode, float32, on the CPU; ``record`` tells how it came to be;
+    ``network`` is in evaluation mode, float32, on the CPU; ``metadata`` tells how it came to be;
     ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``, and
     ``color`` to the painting's colours (1, 4, 3), where the loss asks for them;
     ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
     """
 
     network: nn.Module
-    record: dict[str, Any]
+    metadata: dict[str, Any]
     style_targets: dict[str, Tensor] = field(default_factory=dict)
     encoder: dict[str, Tensor] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Checkpoint:
 def save_checkpoint(
     path: str | os.PathLike[str],
     network: nn.Module,
-    record: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     style_targets: Mapping[str, Tensor] | None = None,
     dtype: str = "float16",
     encoder: Mapping[str, Tensor] | None = None,
@@ -68,7 +68,7 @@ def save_checkpoint(
     Args:
         path: the ``.safetensors`` file.
         network: one of ``NETWORKS``, with its constructor's arguments in ``network.config``.
-        record: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
+        metadata: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
         style_targets: from ``PerceptualLoss.style_targets``.
         dtype: of the network's weights, ``float16`` or ``float32``.
         encoder: weights that the network needs to run (``networks.styleswap.carried``); they get the same
@@ -93,7 +93,7 @@ def save_checkpoint(
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
     described = {"network": {"class": name, "arguments": network.config, "dtype": dtype}}
-    write_tensors(path, tensors, {**record, **described})
+    write_tensors(path, tensors, {**metadata, **described})
 
 
 def _target(values: Tensor) -> Tensor:
@@ -110,44 +110,46 @@ def compact(values: Tensor) -> Tensor:
     return (values.half() if values.abs().max() < 6e4 else values.float()).cpu().contiguous()
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write tensors and a record as one checkpoint file, beside its name and then into place."""
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata as one checkpoint file, beside its name and then into place."""
     from safetensors.torch import save
 
-    data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **record}, ensure_ascii=False)})
+    data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **metadata}, ensure_ascii=False)})
     write_atomically(path, lambda file: file.write(data))
 
 
-def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The record of a checkpoint, read from the file's head without loading any tensor (or torch).
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata of a checkpoint, read from the file's head without loading any tensor (or torch).
 
     Raises:
         CheckpointError: no such file, not a checkpoint, a newer format, cut off, or without what every command reads.
     """
     path = Path(path)
-    metadata = _metadata(path)
-    if _KEY not in metadata:
-        raise CheckpointError(f"{path}: is a safetensors file, but not a checkpoint of fststyle (it has no record)")
+    texts = _texts(path)
+    if _KEY not in texts:
+        raise CheckpointError(
+            f"{path}: is a safetensors file, but not a checkpoint of fststyle (its metadata is not ours)"
+        )
     try:
-        record = json.loads(metadata[_KEY])
-        version, kind = record["format"], record["kind"]
+        metadata = json.loads(texts[_KEY])
+        version, kind = metadata["format"], metadata["kind"]
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{path}: its record is damaged; expected JSON with a format and a kind") from None
+        raise CheckpointError(f"{path}: its metadata is damaged; expected JSON with a format and a kind") from None
     if version != FORMAT or kind not in tuple(KINDS):  # as a tuple: any JSON value can be looked for
         raise CheckpointError(
             f"{path}: is a checkpoint of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
             f"kinds {', '.join(KINDS)}"
         )
-    record.setdefault("name", path.stem)
-    network = record.get("network") or {}
+    metadata.setdefault("name", path.stem)
+    network = metadata.get("network") or {}
     described = isinstance(network, dict) and [type(network.get(key)) for key in ("class", "arguments")] == [str, dict]
-    if not isinstance(record["name"], str) or not (described or kind == "encoder"):
-        raise CheckpointError(f"{path}: its record is damaged; expected a name, and a network's class and arguments")
-    return record
+    if not isinstance(metadata["name"], str) or not (described or kind == "encoder"):
+        raise CheckpointError(f"{path}: its metadata is damaged; expected a name, and a network's class and arguments")
+    return metadata
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """A safetensors file's own metadata; no tensor is read."""
+def _texts(path: Path) -> dict[str, str]:
+    """The texts of a safetensors file's header; no tensor is read."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -165,15 +167,15 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def check_kind(path: str | os.PathLike[str], kind: str | None) -> dict[str, Any]:
-    """The record of a checkpoint, which must be of that kind, if one is given.
+    """The metadata of a checkpoint, which must be of that kind, if one is given.
 
     Raises:
-        CheckpointError: as ``read_record``; another kind.
+        CheckpointError: as ``read_metadata``; another kind.
     """
-    record = read_record(path)
-    if kind is not None and record["kind"] != kind:
-        raise CheckpointError(f"{path}: is a checkpoint of kind {record['kind']!r}; expected kind {kind!r}")
-    return record
+    metadata = read_metadata(path)
+    if kind is not None and metadata["kind"] != kind:
+        raise CheckpointError(f"{path}: is a checkpoint of kind {metadata['kind']!r}; expected kind {kind!r}")
+    return metadata
 
 
 def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
@@ -184,14 +186,14 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
         kind: the kind that is needed (``style``, ``superres``, …), if only one will do.
 
     Raises:
-        CheckpointError: as ``read_record``; another kind; tensors that do not fit the network.
+        CheckpointError: as ``read_metadata``; another kind; tensors that do not fit the network.
     """
-    record = check_kind(path, kind)
+    metadata = check_kind(path, kind)
     from safetensors.torch import load_file
 
     try:
         tensors = load_file(path)
-        network = _build(record["network"])
+        network = _build(metadata["network"])
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
         )
@@ -206,7 +208,7 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise CheckpointError(f"{path}: does not fit its own description ({reason})") from None
-    return Checkpoint(network.float().eval(), record, targets, encoder)
+    return Checkpoint(network.float().eval(), metadata, targets, encoder)
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
@@ -240,19 +242,19 @@ def unfold(triangle: Tensor) -> Tensor:
 # --- by name --------------------------------------------------------------------------------------
 
 
-def shipped(kind: str) -> dict[str, Path]:
+def bundled_files(kind: str) -> dict[str, Path]:
     """The checkpoints of a kind that came with the installation: name to file."""
     folder = resource("checkpoints") / KINDS[kind]
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str], kind: str) -> Path:
-    """The file of a shipped checkpoint's name, or the path itself.
+    """The file of a bundled checkpoint's name, or the path itself.
 
     Raises:
         CheckpointError: neither; the message lists the names there are.
     """
-    known = shipped(kind)
+    known = bundled_files(kind)
     text = os.fspath(name_or_path)
     if text in known:
         return known[text]

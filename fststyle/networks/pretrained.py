@@ -24,7 +24,15 @@ from tqdm import tqdm
 
 from fststyle import resources
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
-from fststyle.networks.checkpoint import CheckpointError, compact, fold, read_record, shipped, unfold, write_tensors
+from fststyle.networks.checkpoint import (
+    CheckpointError,
+    bundled_files,
+    compact,
+    fold,
+    read_metadata,
+    unfold,
+    write_tensors,
+)
 from fststyle.networks.vgg import (
     ARCHITECTURES,
     WIDTHS,
@@ -114,7 +122,7 @@ def load_encoder(
     weights = str(weights or DEFAULT_WEIGHTS[architecture])
     path: Path | None = None
     photographs: PhotographStatistics | None = None
-    boxed = shipped("encoder").get(f"{architecture}_{weights}")
+    boxed = bundled_files("encoder").get(f"{architecture}_{weights}")
     if weights == "random":
         log.warning("the encoder %s has random weights: the pictures will not look like the style", architecture)
         tensors = random_weights(architecture, seed, widths)
@@ -123,7 +131,9 @@ def load_encoder(
         published = PUBLISHED.get((architecture, weights))
         if published is None and boxed is None and not _looks_like_path(weights):
             names = [w for a, w in PUBLISHED if a == architecture]
-            names += [name.removeprefix(f"{architecture}_") for name in shipped("encoder") if architecture in name]
+            names += [
+                name.removeprefix(f"{architecture}_") for name in bundled_files("encoder") if architecture in name
+            ]
             raise WeightsError(
                 f"{architecture} has no weights {weights!r}; expected {', '.join(names)}, random, or a file"
             )
@@ -148,38 +158,38 @@ SAME_WEIGHTS = {
 
 
 def encoder_of(
-    record: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     weights: str | os.PathLike[str] | None = None,
     normalize: str | os.PathLike[str] | Iterable[Tensor] | None = None,
 ) -> VGGEncoder:
     """The encoder that a checkpoint was trained with.
 
     Args:
-        record: the checkpoint's.
+        metadata: the checkpoint's.
         weights: the file, for a checkpoint that was trained with a local one.
         normalize: the photographs, for one whose filters were scaled on photographs.
 
     Raises:
         WeightsError: an encoder that cannot be had by its name, or another file than in training.
     """
-    told = record["encoder"]
+    told = metadata["encoder"]
     name = told["name"].removesuffix("+normalized")
     if weights is None:
         weights = name.removeprefix(f"{told['architecture']}-")
         known = {w for a, w in PUBLISHED if a == told["architecture"]}
-        if weights not in known and f"{told['architecture']}_{weights}" not in shipped("encoder"):
+        if weights not in known and f"{told['architecture']}_{weights}" not in bundled_files("encoder"):
             raise WeightsError(
-                f"{record['name']} was trained with {name}, which does not come with fststyle; "
+                f"{metadata['name']} was trained with {name}, which does not come with fststyle; "
                 "give its file: --encoder FILE"
             )
     if name != told["name"] and normalize is None:
         raise WeightsError(
-            f"{record['name']} was trained with filters scaled on photographs; give their folder: --normalize FOLDER"
+            f"{metadata['name']} was trained with filters scaled on photographs; give their folder: --normalize FOLDER"
         )
     encoder = load_encoder(told["architecture"], weights, told["pooling"], told["padding"], normalize)
     if encoder.digest not in (told["sha256"], SAME_WEIGHTS.get(told["sha256"])):
         raise WeightsError(
-            f"{weights}: has the SHA-256 {encoder.digest[:12]}…, {record['name']} was trained with "
+            f"{weights}: has the SHA-256 {encoder.digest[:12]}…, {metadata['name']} was trained with "
             f"{told['sha256'][:12]}…; give that file with --encoder FILE"
         )
     return encoder
@@ -210,7 +220,7 @@ def read_weights(path: Path, architecture: str, preprocess: str | None = None) -
         found["preprocess.weight"] = found["preprocess.weight"].squeeze()
         # A network distilled from VGG-19 with reflection padding has maps to the original beside it.
         padding = "reflect" if any(key.startswith("to_vgg19.") for key in state) else "zeros"
-        padding = _encoder_record(path).get("padding", padding)
+        padding = _encoder_metadata(path).get("padding", padding)
     else:
         some = ", ".join(sorted(map(str, state))[:3]) or "none"
         raise WeightsError(
@@ -303,15 +313,15 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def save_encoder(
     path: str | os.PathLike[str],
     encoder: VGGEncoder,
-    record: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     photographs: PhotographStatistics,
 ) -> None:
-    """Write an encoder as one checkpoint file: weights (float16), what photographs measure in it, and its record.
+    """Write an encoder as one checkpoint file: weights (float16), what photographs measure in it, and its metadata.
 
     Args:
         path: the ``.safetensors`` file.
         encoder: any; ``load_encoder(weights=path)`` builds it again.
-        record: how it came to be; ``kind: encoder``, ``name``.
+        metadata: how it came to be; ``kind: encoder``, ``name``.
         photographs: from ``losses.measure_photographs``.
     """
     tensors = {key: value.half().cpu().contiguous() for key, value in encoder.weights().items()}
@@ -320,18 +330,18 @@ def save_encoder(
     tensors |= {f"photographs.quantiles.{name}": compact(value[0]) for name, value in photographs.quantiles.items()}
     measured = {key: value for key, value in vars(photographs).items() if key not in ("grams", "quantiles")}
     described = {"architecture": encoder.architecture, "padding": encoder.padding, "photographs": measured}
-    write_tensors(path, tensors, {**record, **described})
+    write_tensors(path, tensors, {**metadata, **described})
 
 
-def _encoder_record(path: Path) -> dict[str, Any]:
+def _encoder_metadata(path: Path) -> dict[str, Any]:
     try:
-        return read_record(path)
+        return read_metadata(path)
     except CheckpointError:
         return {}  # a file of another origin
 
 
 def _read_statistics(path: Path) -> PhotographStatistics | None:
-    measured = _encoder_record(path).get("photographs")
+    measured = _encoder_metadata(path).get("photographs")
     if measured is None:
         return None
     tensors = load_file(path)

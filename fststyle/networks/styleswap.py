@@ -251,20 +251,20 @@ class StyleSwap(nn.Module):
         """What a checkpoint of kind ``swap`` holds.
 
         Raises:
-            CheckpointError: its encoder and its network do not fit each other, or its record.
+            CheckpointError: its encoder and its network do not fit each other, or its metadata.
         """
         from fststyle.networks.vgg import VGGEncoder
 
         try:
-            told = checkpoint.record["encoder"]
+            told = checkpoint.metadata["encoder"]
             encoder = VGGEncoder(
                 checkpoint.encoder, told["architecture"], told["pooling"], told["padding"], told["name"]
             )
             assert isinstance(checkpoint.network, InverseNet), f"its network is {type(checkpoint.network).__name__}"
             return cls(encoder, checkpoint.network, told["layer"])
-        except Exception as error:  # whatever a foreign record and foreign tensors lead to
+        except Exception as error:  # whatever foreign metadata and foreign tensors lead to
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            name = checkpoint.record.get("name", "the checkpoint")
+            name = checkpoint.metadata.get("name", "the checkpoint")
             raise CheckpointError(f"{name}: does not hold what style swap needs ({reason})") from None
 
     def encode(self, image: Tensor) -> Tensor:
@@ -296,9 +296,9 @@ def carried(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[st
     """The part of an encoder that travels in a checkpoint of kind ``swap``: up to ``layer``, and nothing deeper.
 
     Returns:
-        Its weights, for ``save_checkpoint(encoder=…)``, and what stands in the record under ``encoder``.
+        Its weights, for ``save_checkpoint(encoder=…)``, and what stands in the metadata under ``encoder``.
     """
     encoder.check_layers([layer])
     reached = encoder.layers[: encoder.layers.index(layer) + 1]
     weights = {key: value for key, value in encoder.weights().items() if key.split(".")[0] in ("preprocess", *reached)}
-    return weights, {**encoder.record, "layer": layer}
+    return weights, {**encoder.metadata, "layer": layer}

@@ -82,7 +82,7 @@ class VGGEncoder(nn.Module):
         pooling: ``max``, or ``average`` (Gatys et al. find its pictures slightly more appealing).
         padding: ``zeros`` (as published) or ``reflect``.
         name: what checkpoints and reports call this encoder.
-        digest: SHA-256 of the weights' file, for the record.
+        digest: SHA-256 of the weights' file, for the metadata.
         photographs: what photographs measure in it, where that is known.
 
     Raises:
@@ -128,8 +128,8 @@ class VGGEncoder(nn.Module):
         return self._layers
 
     @property
-    def record(self) -> dict[str, str]:
-        """What a checkpoint's record tells of it."""
+    def metadata(self) -> dict[str, str]:
+        """What a checkpoint's metadata tells of it."""
         return {
             "name": self.name,
             "architecture": self.architecture,

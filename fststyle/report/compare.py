@@ -46,7 +46,7 @@ class Style:
 
     @property
     def name(self) -> str:
-        return str(self.checkpoint.record["name"])
+        return str(self.checkpoint.metadata["name"])
 
 
 def compare(
@@ -130,7 +130,7 @@ def measure(
     seed: int,
 ) -> dict[str, Any]:
     """One case: the one pass, then the slow side of the same objective."""
-    stylizer = Stylizer(style.checkpoint.network, style.checkpoint.record, device)
+    stylizer = Stylizer(style.checkpoint.network, style.checkpoint.metadata, device)
     content = load_image(photo, size).to(stylizer.device)
     loss = style.loss.to(stylizer.device)
     targets = {layer: target.to(stylizer.device) for layer, target in style.checkpoint.style_targets.items()}

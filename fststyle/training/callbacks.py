@@ -224,7 +224,7 @@ class Export(Callback):
 
     Args:
         path: the ``.safetensors`` file.
-        record: what is known before the run; kind, name, steps, pictures, seconds, held-out terms and health are added.
+        metadata: what is known before; kind, name, steps, pictures, seconds, held-out terms and scores are added.
         dtype: ``float16`` or ``float32``.
         candidates: networks to choose from, the last one included.
         every: steps between two candidates.
@@ -233,7 +233,7 @@ class Export(Callback):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        record: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         dtype: str = "float16",
         candidates: int = 4,
         every: int = 500,
@@ -242,7 +242,7 @@ class Export(Callback):
             raise ValueError(f"dtype is {dtype!r}; expected float16 or float32")
         if candidates < 1:
             raise ValueError(f"candidates is {candidates}; expected at least 1")
-        self.path, self.record, self.dtype = Path(path), dict(record or {}), dtype
+        self.path, self.metadata, self.dtype = Path(path), dict(metadata or {}), dtype
         self.every = _steps(every, "candidates")
         self.written = False
         #: Seconds that the run took before it was resumed, and when it began or was.
@@ -281,10 +281,10 @@ class Export(Callback):
         batch = trainer.datamodule.global_batch  # type: ignore[attr-defined]
         network, judged = self.choose(trainer, task)
         encoder, more = task.exported()  # type: ignore[operator]
-        record = {
+        metadata = {
             "kind": task.kind,
             "name": self.path.stem,
-            **self.record,
+            **self.metadata,
             **more,
             "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
             "steps": trainer.global_step,
@@ -294,7 +294,7 @@ class Export(Callback):
             "seconds": round(self.seconds()),
             **judged,
         }
-        save_checkpoint(self.path, network, record, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
+        save_checkpoint(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
         self.written = True
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:

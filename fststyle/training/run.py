@@ -179,7 +179,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     found = [*callbacks, *_callbacks(config, callbacks)]
     for each in found:
         if isinstance(each, Export):
-            each.record = metadata(config, kind, loss, start, command) | each.record
+            each.metadata = describe(config, kind, loss, start, command) | each.metadata
     trainer = instantiate(config.trainer, callbacks=found, logger=list(_loggers(config)))
     return Run(config, task, data, trainer, checkpoint, steps_done)
 
@@ -326,7 +326,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 
-def metadata(
+def describe(
     config: DictConfig, kind: str, loss: PerceptualLoss, start: Checkpoint | None, command: str
 ) -> dict[str, Any]:
     """What the exported file says of how it came to be; ``Export`` adds steps and figures."""
@@ -336,7 +336,7 @@ def metadata(
         about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": config.style.size}
         about["style"] |= {"region": list(config.style.region), "blur": config.style.blur}
     if loss.encoder is not None:
-        about["encoder"] = loss.encoder.record
+        about["encoder"] = loss.encoder.metadata
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     sources = {
@@ -354,7 +354,7 @@ def metadata(
         "seed": config.seed,
         "average": ((plain.get("callbacks") or {}).get("average") or {}).get("decay"),
         "init_from": start
-        and {k: start.record.get(k) for k in ("name", "command", "steps", "images", "init_from", "history")},
+        and {k: start.metadata.get(k) for k in ("name", "command", "steps", "images", "init_from", "history")},
         "precision": str(config.trainer.precision),
         "command": command,
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),

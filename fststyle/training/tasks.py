@@ -135,7 +135,7 @@ class Task(pl.LightningModule):
         """Raise ``ValueError`` for photographs of a size (pixels each way) that the task cannot use."""
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
-        """What the exported file holds beside the network: an encoder's weights, and more of the record."""
+        """What the exported file holds beside the network: an encoder's weights, and more of the metadata."""
         return None, {}
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:

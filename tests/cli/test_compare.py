@@ -50,7 +50,7 @@ def test_chosen_feature_maps() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["photo.png"], "--style is missing; give a shipped style or a checkpoint, or --figure NAME"),
+        (["photo.png"], "--style is missing; give a bundled style or a checkpoint, or --figure NAME"),
         (["none.png", "--style", "wave"], "none.png: no such file"),
         (["photo.png", "--style", "zebra"], "unknown style 'zebra'; expected a checkpoint file or one of "),
         (["photo.png", "photo.jpg", "--style", "wave"], "two photographs have one name; compare them separately"),

@@ -17,7 +17,7 @@ import pytest
 
 from commands import SMALL, train
 from fststyle.images import find_pictures, save_image
-from fststyle.networks.checkpoint import read_record
+from fststyle.networks.checkpoint import read_metadata
 from fststyle.training.state import newest_state, step_of
 
 #: No case takes a tenth of it.
@@ -89,7 +89,7 @@ def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
     assert "Traceback" not in (desk / "said.txt").read_text()
     assert not (desk / "out" / "painting.safetensors").exists()
     assert train(desk, *words, f"steps={step + 2}", "resume=auto") == 0
-    assert read_record(desk / "out" / "painting.safetensors")["steps"] == step + 2
+    assert read_metadata(desk / "out" / "painting.safetensors")["steps"] == step + 2
 
 
 @pytest.mark.slow
@@ -143,14 +143,14 @@ def test_a_requeued_job_goes_on_without_being_told(
     assert train(desk, *words, "steps=4") == 2
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert train(desk, *words, "steps=4") == 0
-    assert read_record(desk / "out" / "painting.safetensors")["steps"] == 4
+    assert read_metadata(desk / "out" / "painting.safetensors")["steps"] == 4
 
 
 def test_a_run_killed_between_its_last_step_and_its_export_exports(desk: Path, words: tuple[str, ...]) -> None:
     assert train(desk, *words, "steps=3") == 0
     exported = desk / "out" / "painting.safetensors"
-    before = read_record(exported)
+    before = read_metadata(exported)
     exported.unlink()
     assert train(desk, *words, "steps=3", "resume=auto") == 0
-    after = read_record(exported)
+    after = read_metadata(exported)
     assert (after["steps"], after["held_out"]) == (before["steps"], before["held_out"])

@@ -23,7 +23,7 @@ from fststyle.images import ImageError, read_picture, reading, save_image, to_im
 from fststyle.inference import Stylizer
 from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import read_record, save_checkpoint
+from fststyle.networks.checkpoint import read_metadata, save_checkpoint
 from fststyle.networks.transform import TransformNet
 
 RECORD = {
@@ -51,7 +51,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypat
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundled_files(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The styles of an installation that came with two."""
     folder = tmp_path / "installation" / "checkpoints" / "styles"
     folder.mkdir(parents=True)
@@ -219,8 +219,8 @@ def test_an_existing_result_is_replaced(here: Path) -> None:
     assert read_picture("a_wave.png").rgb.shape == (24, 33, 3)
 
 
-@pytest.mark.usefixtures("shipped")
-def test_a_shipped_style_goes_by_its_name(here: Path) -> None:
+@pytest.mark.usefixtures("bundled")
+def test_a_bundled_style_goes_by_its_name(here: Path) -> None:
     assert stylize("a.png", style="starry_night") == 0
     assert (here / "a_starry_night.png").is_file()
 
@@ -453,7 +453,7 @@ def test_nothing_but_broken_pictures_is_a_refusal(here: Path, capsys: pytest.Cap
 # --- what is refused: styles ---------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("shipped")
+@pytest.mark.usefixtures("bundled")
 def test_an_unknown_style_lists_the_known_ones(refused: Any) -> None:
     line = refused("stylize", "a.png", "--style", "waves")
     assert "unknown style 'waves'" in line
@@ -738,7 +738,7 @@ def test_debug_shows_the_traceback(here: Path) -> None:
 # --- styles and info -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("shipped")
+@pytest.mark.usefixtures("bundled")
 def test_styles_lists_what_came_with_the_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["styles"]) == 0
     first, second = capsys.readouterr().out.splitlines()
@@ -747,8 +747,8 @@ def test_styles_lists_what_came_with_the_installation(capsys: pytest.CaptureFixt
     assert "12,000 images" in second
 
 
-def test_styles_says_so_when_there_are_none(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.rmtree(shipped)
+def test_styles_says_so_when_there_are_none(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(bundled)
     assert main(["styles"]) == 0
     assert "no styles" in capsys.readouterr().out
 
@@ -765,12 +765,12 @@ def test_info_prints_the_history(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_info_as_json_is_the_whole_record(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_as_json_is_the_whole_metadata(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--json", "wave.safetensors"]) == 0
-    assert json.loads(capsys.readouterr().out) == read_record("wave.safetensors")
+    assert json.loads(capsys.readouterr().out) == read_metadata("wave.safetensors")
 
 
-@pytest.mark.usefixtures("shipped")
+@pytest.mark.usefixtures("bundled")
 def test_info_takes_a_name_and_refuses_what_is_no_checkpoint(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "starry_night"]) == 0
     assert "starry_night.safetensors" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from fststyle.cli import main
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Swapper
 from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import read_record, save_checkpoint
+from fststyle.networks.checkpoint import read_metadata, save_checkpoint
 from fststyle.networks.styleswap import InverseNet, carried
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
@@ -30,11 +30,11 @@ def here(tmp_path: Path, astronaut: np.ndarray, encoder: VGGEncoder, monkeypatch
     save_image(astronaut[200:260:2, 100:150:2].copy(), "rain.jpg")
     torch.manual_seed(0)
     weights, told = carried(encoder, "relu3_1")
-    shipped = tmp_path / "checkpoints" / "swap"
-    shipped.mkdir(parents=True)
-    record = {"kind": "swap", "name": "slim", "encoder": told}
-    save_checkpoint(shipped / "slim.safetensors", InverseNet(8), record, encoder=weights)
-    save_checkpoint("mine.safetensors", InverseNet(8, "instance"), {**record, "name": "mine"}, encoder=weights)
+    bundled = tmp_path / "checkpoints" / "swap"
+    bundled.mkdir(parents=True)
+    metadata = {"kind": "swap", "name": "slim", "encoder": told}
+    save_checkpoint(bundled / "slim.safetensors", InverseNet(8), metadata, encoder=weights)
+    save_checkpoint("mine.safetensors", InverseNet(8, "instance"), {**metadata, "name": "mine"}, encoder=weights)
     monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
     return folder
 
@@ -164,7 +164,7 @@ def test_info_tells_what_such_a_file_is(capsys: pytest.CaptureFixture[str]) -> N
         for expected in (["kind", "swap"], ["layer", "relu3_1"], ["class", "InverseNet"], ["architecture", "vgg16"]):
             assert expected in lines
     assert main(["info", "--json", "mine.safetensors"]) == 0
-    assert json.loads(capsys.readouterr().out) == read_record("mine.safetensors")
+    assert json.loads(capsys.readouterr().out) == read_metadata("mine.safetensors")
 
 
 def test_a_style_is_no_network_for_style_swap(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from commands import SMALL, train
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import read_record
+from fststyle.networks.checkpoint import read_metadata
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_the_table_tells(
     assert head.split() == ["run", "steps", "content", "style", "total", "images/s", "health", "file"]
     assert (rose.split()[:2], lily.split()[:2]) == (["rose", "2"], ["lily", "2"])
     for row in (rose, lily):
-        assert read_record(desk / row.split()[-1])["steps"] == 2
+        assert read_metadata(desk / row.split()[-1])["steps"] == 2
     assert broken.split()[0] == "broken"
     assert broken.split()[-2] == "refused"
     assert reason.startswith("broken: refused: ")
@@ -56,7 +56,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_the_table_tells(
     assert words[:2] == ["fststyle", "train"]
     assert sweep(*[word for word in words[2:] if word not in SMALL]) == 0
     folder = next(word.removeprefix("output=") for word in words if word.startswith("output="))
-    assert read_record(desk / folder / "broken.safetensors")["steps"] == 2
+    assert read_metadata(desk / folder / "broken.safetensors")["steps"] == 2
     assert not (desk / folder / "failed.txt").exists()
 
 

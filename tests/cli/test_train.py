@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from commands import SMALL, in_folder, train
 from fststyle.cli import main
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import load_checkpoint, read_record
+from fststyle.networks.checkpoint import load_checkpoint, read_metadata
 from fststyle.training.state import newest_state
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
@@ -127,18 +127,18 @@ def test_tensorboard_shows_terms_and_previews(run: Path) -> None:
 def test_the_exported_file_tells_its_history_but_no_folder_of_the_machine(
     run: Path, painting: Path, photographs: Path
 ) -> None:
-    record = read_record(run / "flowers.safetensors")
-    assert (record["kind"], record["name"], record["steps"], record["images"]) == ("style", "flowers", 4, 16)
-    assert record["style"]["image"] == "flowers.png"
-    assert len(record["style"]["sha256"]) == 64
-    assert record["encoder"]["name"] == "vgg16-random-0"
-    assert record["data"]["size"] == 32
-    assert record["seed"] == 0
-    assert set(record["loss"]["normalizers"]) == set(record["held_out"]) - {"total"}
-    assert record["network"]["arguments"]["width"] == 4
-    assert record["command"].startswith("fststyle train style.image=flowers.png ")
-    assert set(record["versions"]) >= {"fststyle", "torch", "python"}
-    text = json.dumps(record)
+    metadata = read_metadata(run / "flowers.safetensors")
+    assert (metadata["kind"], metadata["name"], metadata["steps"], metadata["images"]) == ("style", "flowers", 4, 16)
+    assert metadata["style"]["image"] == "flowers.png"
+    assert len(metadata["style"]["sha256"]) == 64
+    assert metadata["encoder"]["name"] == "vgg16-random-0"
+    assert metadata["data"]["size"] == 32
+    assert metadata["seed"] == 0
+    assert set(metadata["loss"]["normalizers"]) == set(metadata["held_out"]) - {"total"}
+    assert metadata["network"]["arguments"]["width"] == 4
+    assert metadata["command"].startswith("fststyle train style.image=flowers.png ")
+    assert set(metadata["versions"]) >= {"fststyle", "torch", "python"}
+    text = json.dumps(metadata)
     assert str(painting.parent) not in text
     assert str(photographs.parent) not in text
 
@@ -155,9 +155,9 @@ def test_folders_in_a_list_of_files_stay_private_too(
     source = ("data=parquet", f"data.source.files=[{tmp_path}/a.parquet]", "data.source.streaming=true")
     other = [word for word in words if not word.startswith("data=") and "source" not in word]
     assert train(tmp_path, *other, *source, "data.held_out=2", "+data.buffer=4", "steps=1", "output=out") == 0
-    record = read_record(tmp_path / "out" / "flowers.safetensors")
-    assert record["data"]["source"]["files"] == ["a.parquet"]
-    assert str(tmp_path) not in json.dumps(record)
+    metadata = read_metadata(tmp_path / "out" / "flowers.safetensors")
+    assert metadata["data"]["source"]["files"] == ["a.parquet"]
+    assert str(tmp_path) not in json.dumps(metadata)
 
 
 def test_stylize_and_info_take_the_exported_file(
@@ -213,7 +213,7 @@ def resumed(half: Path, tmp_path_factory: pytest.TempPathFactory, words: tuple[s
 
 def test_resume_goes_on_to_the_weights_of_one_run(run: Path, resumed: Path) -> None:
     same_weights(resumed / "flowers.safetensors", run / "flowers.safetensors")
-    first, second = (read_record(path / "flowers.safetensors") for path in (run, resumed))
+    first, second = (read_metadata(path / "flowers.safetensors") for path in (run, resumed))
     for key in ("steps", "images", "held_out", "loss"):
         assert second[key] == first[key], key
 
@@ -237,7 +237,7 @@ def test_a_run_is_not_overwritten_unless_asked_for(
         file.parent.mkdir(exist_ok=True)
         file.write_text("mine")
     assert train(stopped, *words, "steps=1", "overwrite=true") == 0
-    assert read_record(stopped / "runs" / "flowers" / "flowers.safetensors")["steps"] == 1
+    assert read_metadata(stopped / "runs" / "flowers" / "flowers.safetensors")["steps"] == 1
     assert all(file.read_text() == "mine" for file in own)
     assert not (stopped / "runs" / "flowers" / "csv" / "metrics.csv").exists()  # one step logs none
 
@@ -290,7 +290,7 @@ def test_a_style_may_start_from_another(run: Path, tmp_path: Path, words: tuple[
     for name in before:
         if name.startswith("network."):
             torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-4)
-    history = read_record(tmp_path / "out" / "flowers.safetensors")["init_from"]
+    history = read_metadata(tmp_path / "out" / "flowers.safetensors")["init_from"]
     assert (history["name"], history["steps"]) == ("flowers", 4)
 
 
@@ -298,10 +298,10 @@ def test_a_multirun_makes_a_run_of_each_value(tmp_path: Path, words: tuple[str, 
     small = [word for word in words if not word.startswith("network.width")]
     assert train(tmp_path, "-m", *small, "network.width=4,6", "steps=1") == 0
     styles = sorted(tmp_path.rglob("*.safetensors"))
-    assert sorted(read_record(style)["network"]["arguments"]["width"] for style in styles) == [4, 6]
+    assert sorted(read_metadata(style)["network"]["arguments"]["width"] for style in styles) == [4, 6]
     for style in styles:
         config = yaml.safe_load((style.parent / "config.yaml").read_text())
-        assert config["network"]["width"] == read_record(style)["network"]["arguments"]["width"]
+        assert config["network"]["width"] == read_metadata(style)["network"]["arguments"]["width"]
 
 
 def test_a_style_of_ones_own_is_found_in_a_config_folder(
@@ -313,8 +313,8 @@ def test_a_style_of_ones_own_is_found_in_a_config_folder(
     )
     other = [word for word in words if not word.startswith("style.")]
     assert train(tmp_path, "--config-dir", "mine", "style=rose", *other, "steps=1") == 0
-    record = read_record(tmp_path / "runs" / "rose" / "rose.safetensors")
-    assert (record["name"], record["style"]["size"]) == ("rose", 64)
+    metadata = read_metadata(tmp_path / "runs" / "rose" / "rose.safetensors")
+    assert (metadata["name"], metadata["style"]["size"]) == ("rose", 64)
     capsys.readouterr()
     assert train(tmp_path, "--config-dir", "mine", "style=ros", *other) == 2
     error = capsys.readouterr().err
@@ -354,7 +354,7 @@ def test_ctrl_c_keeps_the_last_state_and_exports(tmp_path: Path, words: tuple[st
     assert code == 1, text  # what was asked for was not done
     assert text.count("interrupted: finishing this step") == 1
     assert "Traceback" not in text
-    steps = read_record(tmp_path / "out" / "flowers.safetensors")["steps"]
+    steps = read_metadata(tmp_path / "out" / "flowers.safetensors")["steps"]
     assert 1 <= steps < 1000000
     assert f"fststyle: interrupted at step {steps} of 1000000; exported out/flowers.safetensors" in text
     assert torch.load(newest_state(tmp_path / "out"), weights_only=True)["global_step"] == steps
@@ -483,10 +483,10 @@ def test_super_resolution_is_trained_by_the_same_command(desk: Path, photographs
     assert train(desk, "experiment=superres", f"loss={loss}", *words, "data.size=64", "name=x4") == 0
     made = load_checkpoint(desk / "runs" / "x4" / "x4.safetensors", "superres")
     assert made.network(torch.rand(1, 3, 16, 20)).shape == (1, 3, 64, 80)
-    assert made.record["loss"]["pixel_weight"] == (1 if loss == "pixel" else 0)
-    assert ("encoder" in made.record) == (loss == "feature")
-    assert "style" not in made.record
-    assert {"total"} <= set(made.record["held_out"])
+    assert made.metadata["loss"]["pixel_weight"] == (1 if loss == "pixel" else 0)
+    assert ("encoder" in made.metadata) == (loss == "feature")
+    assert "style" not in made.metadata
+    assert {"total"} <= set(made.metadata["held_out"])
     assert list((desk / "runs" / "x4" / "previews").glob("step_*.png"))
 
 
@@ -496,8 +496,8 @@ def test_style_swap_is_trained_by_the_same_command(desk: Path, photographs: Path
     assert train(desk, "experiment=inverse", *said, f"data.styles.path={painting.parent}", "name=mine") == 0
     made = load_checkpoint(desk / "runs" / "mine" / "mine.safetensors", "swap")
     assert made.encoder["conv3_1.weight"].shape == (8, 6, 3, 3)
-    assert made.record["encoder"]["layer"] == "relu3_1"
-    assert made.record["data"]["styles"]["path"] == painting.parent.name
+    assert made.metadata["encoder"]["layer"] == "relu3_1"
+    assert made.metadata["data"]["styles"]["path"] == painting.parent.name
     words = ["--model", "runs/mine/mine.safetensors", "--style-image", str(painting), "-o", "swapped.png"]
     with in_folder(desk):
         assert main(["swap", str(painting), *words]) == 0

@@ -14,11 +14,11 @@ from PIL import Image
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image, to_image, to_pixels
 from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import save_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, save_checkpoint
 from fststyle.networks.superres import SuperResNet
 
 RECORD = {"kind": "superres", "name": "mine"}
-SLIM = shipped("encoder")["vgg19_slim"]
+SLIM = bundled_files("encoder")["vgg19_slim"]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: SuperResNet, monkeypatc
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def bundled_files(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "installation" / "checkpoints" / "superres"
     folder.mkdir(parents=True)
     shutil.copy(here / "mine.safetensors", folder / "x4_pixel.safetensors")
@@ -64,7 +64,7 @@ def test_a_picture_becomes_four_times_as_large(here: Path, network: SuperResNet)
     assert result.shape == (96, 132, 3)
 
 
-@pytest.mark.usefixtures("shipped")
+@pytest.mark.usefixtures("bundled")
 @pytest.mark.parametrize(("words", "scale"), [([], 4), (["--scale", "4"], 4), (["--scale", "8"], 8)])
 def test_the_scale_chooses_the_model(here: Path, words: list[str], scale: int) -> None:
     assert main(["upscale", "a.png", "b.jpg", *words, *TORCH, "-o", "out/"]) == 0
@@ -138,7 +138,7 @@ def test_a_folder_is_measured(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (here / "evaluate" / "d_mine.png").exists()
 
 
-@pytest.mark.usefixtures("shipped")
+@pytest.mark.usefixtures("bundled")
 def test_the_models_that_ship_for_the_scale_are_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "superres", "large", "--scale", "8", "-o", "out", *TORCH]) == 0
     assert set(json.loads((here / "out" / "figures.json").read_text())["mean"]) == {"bicubic", "x8_pixel"}

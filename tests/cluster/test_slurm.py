@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from commands import SMALL
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import read_record
+from fststyle.networks.checkpoint import read_metadata
 from fststyle.training.state import newest_state, states, step_of
 from slurm import Slurm
 
@@ -55,7 +55,7 @@ def test_a_job_on_two_nodes_is_stopped_queued_again_and_ends_with_the_same_weigh
     whole = slurm.submit(*TWO, str(JOB), *words, "output=whole", cwd=desk)
     slurm.until(lambda: slurm.state(whole) not in ("PENDING", "RUNNING", "COMPLETING"), "the whole run")
     assert slurm.state(whole) == "COMPLETED", log_of(desk, whole)
-    assert read_record(desk / "whole" / "painting.safetensors")["ranks"] == 2
+    assert read_metadata(desk / "whole" / "painting.safetensors")["ranks"] == 2
 
     job = slurm.submit(*TWO, str(JOB), *words, "output=stopped", cwd=desk)
     csv = desk / "stopped" / "csv" / "metrics.csv"
@@ -102,6 +102,6 @@ def test_a_style_per_job_of_which_one_fails(slurm: Slurm, desk: Path) -> None:
     table = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     for name in ("rose", "lily", "iris"):
         assert table[name][1] == "2"
-        assert read_record(table[name][-1] if Path(table[name][-1]).is_absolute() else desk / table[name][-1])
+        assert read_metadata(table[name][-1] if Path(table[name][-1]).is_absolute() else desk / table[name][-1])
     assert "broken: refused: nowhere.png: no such file" in done.stdout
     assert "again: fststyle train style=broken" in done.stdout

@@ -12,7 +12,7 @@ import torch
 from fststyle.cli import main
 from fststyle.inference import export as exports
 from fststyle.inference.export import FORMATS, NEEDS, ExportError, Pixels, export
-from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped
+from fststyle.networks.checkpoint import bundled_files, find_checkpoint, load_checkpoint, save_checkpoint
 from fststyle.networks.transform import TransformNet
 
 KINDS = [
@@ -96,8 +96,8 @@ def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("style", shipped("style"))
-def test_every_shipped_style_can_be_exported(tmp_path: Path, style: str, kind: str) -> None:
+@pytest.mark.parametrize("style", bundled_files("style"))
+def test_every_bundled_style_can_be_exported(tmp_path: Path, style: str, kind: str) -> None:
     """``export`` itself compares the file with PyTorch at three sizes and keeps none that differs."""
     network = load_checkpoint(find_checkpoint(style, "style")).network
     assert export(network, tmp_path / f"{style}{FORMATS[kind][0]}", kind)

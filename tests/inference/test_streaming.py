@@ -16,7 +16,7 @@ from fststyle.inference import StylizeOptions, Stylizer, streaming, strips
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.streaming import stream, streamed, work
 from fststyle.inference.strips import Moments
-from fststyle.networks.checkpoint import shipped
+from fststyle.networks.checkpoint import bundled_files
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 
@@ -63,8 +63,8 @@ def test_moments_of_strips_are_those_of_the_picture() -> None:
     torch.testing.assert_close(moments.squares / moments.count, values.var(1, correction=0))
 
 
-@pytest.mark.parametrize("style", sorted(shipped("style")))
-def test_a_shipped_style_streams_to_the_same_levels(style: str, astronaut: np.ndarray) -> None:
+@pytest.mark.parametrize("style", sorted(bundled_files("style")))
+def test_a_bundled_style_streams_to_the_same_levels(style: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
     picture = astronaut[:301, :259]
     away = stylizer.pixels(picture).astype(int) - stylizer.pixels(picture, memory=0)

@@ -170,17 +170,17 @@ def test_a_stylizer_comes_from_a_file(tmp_path: Path, network: TransformNet) -> 
     image = torch.rand(1, 3, 20, 20)
     for name in (path, str(path)):
         stylizer = Stylizer.from_checkpoint(name, "cpu", "torch")
-        assert stylizer.record["name"] == "wave"
+        assert stylizer.metadata["name"] == "wave"
         assert torch.allclose(stylizer(image), Stylizer(network, device="cpu")(image), atol=1e-6)
 
 
-def test_a_stylizer_comes_from_a_shipped_name(
+def test_a_stylizer_comes_from_a_bundled_name(
     tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "checkpoints" / "styles").mkdir(parents=True)
     save_checkpoint(tmp_path / "checkpoints" / "styles" / "wave.safetensors", network, RECORD)
     monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
-    assert Stylizer.from_checkpoint("wave", "cpu").record["name"] == "wave"
+    assert Stylizer.from_checkpoint("wave", "cpu").metadata["name"] == "wave"
     with pytest.raises(CheckpointError, match=r"unknown style 'waves'.* wave"):
         Stylizer.from_checkpoint("waves", "cpu")
 

@@ -13,15 +13,15 @@ from fststyle import Swapper
 from fststyle.images import to_image, to_pixels
 from fststyle.inference import DeviceError
 from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import CheckpointError, load_checkpoint, read_record, save_checkpoint
+from fststyle.networks.checkpoint import CheckpointError, load_checkpoint, read_metadata, save_checkpoint
 from fststyle.networks.styleswap import InverseNet, StyleSwap, carried
 from fststyle.networks.vgg import VGGEncoder
 
 
 def save(path: Path, source: VGGEncoder, network: InverseNet, **changes: Any) -> None:
     weights, told = carried(source, "relu3_1")
-    record = {"kind": "swap", "name": path.stem, "encoder": told, **changes.pop("record", {})}
-    save_checkpoint(path, network, record, **{"encoder": weights, **changes})
+    metadata = {"kind": "swap", "name": path.stem, "encoder": told, **changes.pop("metadata", {})}
+    save_checkpoint(path, network, metadata, **{"encoder": weights, **changes})
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_checkpoint_holds_network_and_encoder_and_nothing_deeper(
         original = encoder.weights()[key]
         assert value.dtype == torch.float32
         assert torch.equal(value, original if key.startswith("preprocess") else original.half().float()), key
-    told = read_record(file)["encoder"]
+    told = read_metadata(file)["encoder"]
     assert (told["name"], told["architecture"], told["layer"]) == ("custom", "vgg16", "relu3_1")
     assert (told["pooling"], told["padding"]) == ("max", "zeros")
 
@@ -86,8 +86,8 @@ def test_pooling_and_padding_come_back(tmp_path: Path, encoder: VGGEncoder, netw
     ("changes", "message"),
     [
         ({"encoder": {}}, "lack conv1_1.weight"),
-        ({"record": {"encoder": {"architecture": "vgg16"}}}, "pooling"),
-        ({"record": {"encoder": None}}, "subscriptable"),
+        ({"metadata": {"encoder": {"architecture": "vgg16"}}}, "pooling"),
+        ({"metadata": {"encoder": None}}, "subscriptable"),
         ({"network": InverseNet(16)}, "has 8 channels at 1/4 of the size; the inverse network takes 16"),
     ],
 )
@@ -104,7 +104,7 @@ def test_a_file_that_does_not_fit_itself_is_refused_in_one_line(
 
 def test_a_layer_of_another_size_is_refused(tmp_path: Path, encoder: VGGEncoder, network: InverseNet) -> None:
     weights, told = carried(encoder, "relu4_1")
-    save(tmp_path / "deep.safetensors", encoder, network, encoder=weights, record={"encoder": told})
+    save(tmp_path / "deep.safetensors", encoder, network, encoder=weights, metadata={"encoder": told})
     with pytest.raises(CheckpointError, match="relu4_1 of custom has 10 channels at 1/8"):
         Swapper.from_checkpoint(tmp_path / "deep.safetensors", "cpu")
 
@@ -115,13 +115,13 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, network: Invers
         Swapper.from_checkpoint(tmp_path / "wave.safetensors")
 
 
-def test_a_name_is_a_shipped_networks(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_a_bundled_networks(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
     with pytest.raises(CheckpointError, match="'slim' for style swap did not come with this installation; give a che"):
         Swapper.from_checkpoint()
     (tmp_path / "checkpoints" / "swap").mkdir(parents=True)
     file.rename(tmp_path / "checkpoints" / "swap" / "slim.safetensors")
-    assert Swapper.from_checkpoint(device="cpu").record["kind"] == "swap"
+    assert Swapper.from_checkpoint(device="cpu").metadata["kind"] == "swap"
     with pytest.raises(CheckpointError, match="unknown swap 'fat'; expected a checkpoint file or one of slim"):
         Swapper.from_checkpoint("fat")
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from fststyle.networks import checkpoint
 from fststyle.networks.checkpoint import (
     CheckpointError,
+    bundled_files,
     find_checkpoint,
     load_checkpoint,
-    read_record,
+    read_metadata,
     save_checkpoint,
-    shipped,
 )
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
@@ -110,14 +110,14 @@ def test_a_style_needs_no_targets(tmp_path: Path, network: TransformNet) -> None
     assert load_checkpoint(tmp_path / "a.safetensors").style_targets == {}
 
 
-def test_the_record_comes_back_with_format_and_network(file: Path, network: TransformNet) -> None:
-    record = read_record(file)
-    assert record == {
+def test_the_metadata_comes_back_with_format_and_network(file: Path, network: TransformNet) -> None:
+    metadata = read_metadata(file)
+    assert metadata == {
         "format": 1,
         **RECORD,
         "network": {"class": "TransformNet", "arguments": network.config, "dtype": "float16"},
     }
-    assert load_checkpoint(file).record == record
+    assert load_checkpoint(file).metadata == metadata
 
 
 def test_the_file_holds_the_network_and_the_style_targets_and_nothing_else(file: Path, network: TransformNet) -> None:
@@ -202,7 +202,7 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    assert "not a checkpoint of fststyle" in refusal(path, read_record)
+    assert "not a checkpoint of fststyle" in refusal(path, read_metadata)
     save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
     assert "not a checkpoint of fststyle" in refusal(path)
 
@@ -212,7 +212,7 @@ def test_a_truncated_checkpoint_is_refused_at_every_length(file: Path) -> None:
     cut = file.with_name("cut.safetensors")
     for length in (*range(0, 24), *range(24, len(whole), len(whole) // 60), len(whole) - 1):
         cut.write_bytes(whole[:length])
-        refusal(cut, read_record)
+        refusal(cut, read_metadata)
         message = refusal(cut)
         assert ("is cut off" in message) == (length >= 8)
 
@@ -235,15 +235,17 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
 
 
-def rewrite_record(path: Path, **changes: Any) -> None:
-    rewrite(path, lambda header: header.update(__metadata__={"fststyle": json.dumps({**read_record(path), **changes})}))
+def rewrite_metadata(path: Path, **changes: Any) -> None:
+    rewrite(
+        path, lambda header: header.update(__metadata__={"fststyle": json.dumps({**read_metadata(path), **changes})})
+    )
 
 
 def test_another_kind_is_refused_where_one_is_needed(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, network, {"kind": "superres", "name": "x4"})
-    assert load_checkpoint(path).record["kind"] == "superres"
-    assert load_checkpoint(path, "superres").record["kind"] == "superres"
+    assert load_checkpoint(path).metadata["kind"] == "superres"
+    assert load_checkpoint(path, "superres").metadata["kind"] == "superres"
     assert "kind 'superres'; expected kind 'style'" in refusal(path, lambda p: load_checkpoint(p, "style"))
 
 
@@ -261,22 +263,22 @@ def test_another_kind_is_refused_where_one_is_needed(tmp_path: Path, network: Tr
     ],
     ids=str,
 )
-def test_a_record_that_lacks_what_every_command_reads_is_refused(file: Path, changes: dict[str, Any]) -> None:
-    rewrite_record(file, **changes)
-    assert "expected a name, and a network's class and arguments" in refusal(file, read_record)
+def test_a_metadata_that_lacks_what_every_command_reads_is_refused(file: Path, changes: dict[str, Any]) -> None:
+    rewrite_metadata(file, **changes)
+    assert "expected a name, and a network's class and arguments" in refusal(file, read_metadata)
 
 
 def test_a_file_without_a_name_is_called_after_itself(tmp_path: Path, network: TransformNet) -> None:
     save_checkpoint(tmp_path / "mine.safetensors", network, {"kind": "style"})
-    assert read_record(tmp_path / "mine.safetensors")["name"] == "mine"
+    assert read_metadata(tmp_path / "mine.safetensors")["name"] == "mine"
 
 
 def test_a_newer_format_or_an_unknown_kind_is_refused(file: Path) -> None:
-    rewrite_record(file, format=2)
-    assert "format 2; this version reads format 1" in refusal(file, read_record)
+    rewrite_metadata(file, format=2)
+    assert "format 2; this version reads format 1" in refusal(file, read_metadata)
     teapot = json.dumps({"format": 1, "kind": "teapot"})
     rewrite(file, lambda header: header.update(__metadata__={"fststyle": teapot}))
-    assert "'teapot'" in refusal(file, read_record)
+    assert "'teapot'" in refusal(file, read_metadata)
 
 
 @pytest.mark.parametrize(
@@ -291,8 +293,8 @@ def test_a_newer_format_or_an_unknown_kind_is_refused(file: Path) -> None:
         ({"class": "TransformNet", "arguments": {"width": 3, "residual_blocks": 1}}, "size mismatch"),
     ],
 )
-def test_a_record_that_does_not_fit_its_tensors_is_refused(file: Path, description: object, message: str) -> None:
-    rewrite_record(file, network=description)
+def test_a_metadata_that_does_not_fit_its_tensors_is_refused(file: Path, description: object, message: str) -> None:
+    rewrite_metadata(file, network=description)
     found = refusal(file)
     assert "does not fit its own description" in found
     assert message in found
@@ -308,11 +310,11 @@ def test_tensors_of_wrong_shapes_are_refused(file: Path) -> None:
 
 def test_style_targets_that_are_no_triangle_are_refused(file: Path, network: TransformNet) -> None:
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    metadata = {"fststyle": json.dumps(read_record(file))}
+    texts = {"fststyle": json.dumps(read_metadata(file))}
     for wrong in (torch.zeros(5), torch.zeros(3, 4), torch.zeros(1, 2, 3)):
-        save_file({**tensors, "style_targets.relu1_2": wrong}, file, metadata)
+        save_file({**tensors, "style_targets.relu1_2": wrong}, file, texts)
         refusal(file)
-    save_file({**tensors, "style_targets.relu1_2": torch.zeros(6)}, file, metadata)
+    save_file({**tensors, "style_targets.relu1_2": torch.zeros(6)}, file, texts)
     assert load_checkpoint(file).style_targets["relu1_2"].shape == (1, 3, 3)
 
 
@@ -331,11 +333,11 @@ def test_style_targets_come_back(tmp_path: Path, network: TransformNet) -> None:
 
 def test_missing_and_foreign_tensors_are_refused(file: Path, network: TransformNet) -> None:
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    metadata = {"fststyle": json.dumps(read_record(file))}
-    save_file({**tensors, "network.vgg.conv1_1": torch.zeros(1)}, file, metadata)
+    texts = {"fststyle": json.dumps(read_metadata(file))}
+    save_file({**tensors, "network.vgg.conv1_1": torch.zeros(1)}, file, texts)
     assert "vgg.conv1_1" in refusal(file)
     del tensors["network.decode.2.conv.bias"]
-    save_file(tensors, file, metadata)
+    save_file(tensors, file, texts)
     assert "decode.2.conv.bias" in refusal(file)
 
 
@@ -367,14 +369,14 @@ TENSOR = {"dtype": "F16", "shape": [1]}
 )
 def test_a_damaged_header_is_refused(file: Path, header: dict[str, Any]) -> None:
     rewrite(file, lambda whole: whole.update(header))
-    refusal(file, read_record)
+    refusal(file, read_metadata)
     refusal(file)
 
 
 def test_a_header_of_endless_brackets_is_refused(file: Path) -> None:
     text = b'{"a":' * 100_000
     file.write_bytes(struct.pack("<Q", len(text)) + text)
-    refusal(file, read_record)
+    refusal(file, read_metadata)
 
 
 # --- by name -------------------------------------------------------------------------------------
@@ -391,9 +393,9 @@ def installation(tmp_path: Path, network: TransformNet, monkeypatch: pytest.Monk
     return folder
 
 
-def test_shipped_styles_are_found_by_name(installation: Path) -> None:
-    assert list(shipped("style")) == ["starry_night", "wave"]
-    assert shipped("superres") == {}
+def test_bundled_styles_are_found_by_name(installation: Path) -> None:
+    assert list(bundled_files("style")) == ["starry_night", "wave"]
+    assert bundled_files("superres") == {}
     assert find_checkpoint("wave", "style") == installation / "styles" / "wave.safetensors"
 
 

@@ -27,7 +27,7 @@ from torchvision.models import VGG16_Weights, VGG19_Weights
 from fststyle.images import to_image
 from fststyle.losses import measure_photographs
 from fststyle.networks import pretrained
-from fststyle.networks.checkpoint import read_record, shipped
+from fststyle.networks.checkpoint import bundled_files, read_metadata
 from fststyle.networks.pretrained import (
     DEFAULT_WEIGHTS,
     PUBLISHED,
@@ -313,7 +313,7 @@ def test_a_local_copy_of_a_published_file_is_known_by_its_hash(
     loads_as(imagenet, preprocess="imagenet")
 
 
-def test_what_a_local_file_says_of_itself_goes_into_the_record(weights_file: Path) -> None:
+def test_what_a_local_file_says_of_itself_goes_into_the_metadata(weights_file: Path) -> None:
     encoder = load_encoder("vgg16", weights_file)
     assert (encoder.name, encoder.digest, encoder.architecture) == ("weights", sha256(weights_file), "vgg16")
     assert (encoder.pooling, encoder.padding) == ("max", "zeros")
@@ -480,7 +480,7 @@ def test_an_unknown_way_to_preprocess_is_refused(weights_file: Path) -> None:
 def test_random_weights_warn_that_the_pictures_will_not_be_real(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="fststyle"):
         encoder = load_encoder("vgg16", "random", widths=WIDTHS)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert [entry.levelname for entry in caplog.records] == ["WARNING"]
     assert "random weights: the pictures will not look like the style" in caplog.text
     assert encoder.digest == ""
 
@@ -667,7 +667,7 @@ def test_a_slim_encoder_is_small_and_reaches_what_losses_tap(
     architecture: str, padding: str, taps: dict[str, int]
 ) -> None:
     encoder = load_encoder(architecture, "slim")
-    path = shipped("encoder")[f"{architecture}_slim"]
+    path = bundled_files("encoder")[f"{architecture}_slim"]
     assert path.stat().st_size <= 4_200_000
     assert encoder.name == f"{architecture}-slim"
     assert encoder.digest == file_sha256(path)
@@ -678,12 +678,12 @@ def test_a_slim_encoder_is_small_and_reaches_what_losses_tap(
 
 @pytest.mark.parametrize("name", ["vgg19_slim", "vgg16_slim"])
 def test_a_slim_encoder_tells_where_it_comes_from(name: str) -> None:
-    record = read_record(shipped("encoder")[name])
-    assert record["kind"] == "encoder"
-    assert "Copyright (c) 2020 Huan Wang" in record["teacher"]["notice"]
-    assert "shall be included in all" in record["teacher"]["notice"]
-    assert len(record["teacher"]["sha256"]) == 64
-    assert "distill_encoder.py" in record["command"]
+    metadata = read_metadata(bundled_files("encoder")[name])
+    assert metadata["kind"] == "encoder"
+    assert "Copyright (c) 2020 Huan Wang" in metadata["teacher"]["notice"]
+    assert "shall be included in all" in metadata["teacher"]["notice"]
+    assert len(metadata["teacher"]["sha256"]) == 64
+    assert "distill_encoder.py" in metadata["command"]
 
 
 def test_the_slim_encoder_knows_photographs(slim: VGGEncoder, data: Path) -> None:
@@ -737,8 +737,8 @@ def test_unknown_weights_name_the_slim_ones_too() -> None:
 
 
 def told(encoder: VGGEncoder, **changes: Any) -> dict[str, Any]:
-    record = {key: getattr(encoder, key) for key in ("name", "architecture", "pooling", "padding")}
-    return {"name": "rain", "encoder": {**record, "sha256": encoder.digest, **changes}}
+    metadata = {key: getattr(encoder, key) for key in ("name", "architecture", "pooling", "padding")}
+    return {"name": "rain", "encoder": {**metadata, "sha256": encoder.digest, **changes}}
 
 
 def test_a_checkpoints_encoder_is_found_by_its_name(slim: VGGEncoder) -> None:
@@ -763,8 +763,8 @@ def test_a_local_or_scaled_encoder_must_be_given(slim: VGGEncoder) -> None:
         encoder_of(told(slim, name="mine"))
     with pytest.raises(WeightsError, match="filters scaled on photographs; give their folder: --normalize FOLDER"):
         encoder_of(told(slim, name="vgg19-slim+normalized"))
-    beside = shipped("encoder")["vgg19_slim"].parent
+    beside = bundled_files("encoder")["vgg19_slim"].parent
     there = set(beside.iterdir())
     scaled = encoder_of(told(slim, name="vgg19-slim+normalized"), normalize=torch.rand(2, 3, 64, 64))
     assert scaled.name == "vgg19-slim+normalized"
-    assert set(beside.iterdir()) == there, "a cache was left among what ships"
+    assert set(beside.iterdir()) == there, "a cache was left among what is bundled"

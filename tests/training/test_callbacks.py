@@ -63,12 +63,12 @@ def test_less_than_one_step_between_two_previews_is_refused(every: int, tmp_path
 
 
 def test_the_average_is_the_moving_average_of_the_weights_after_each_step(photographs: Path) -> None:
-    average, record = AverageWeights(0.3), Weights()
-    fit(photographs, [average, record], 5)
+    average, metadata = AverageWeights(0.3), Weights()
+    fit(photographs, [average, metadata], 5)
     assert average.average is not None
     # It begins with the first weights; then the share of the old is (1 + n) / (10 + n), at most 0.3.
-    expected = record.after[0].double()
-    for share, now in zip([3 / 12, 0.3, 0.3, 0.3], record.after[1:], strict=True):
+    expected = metadata.after[0].double()
+    for share, now in zip([3 / 12, 0.3, 0.3, 0.3], metadata.after[1:], strict=True):
         expected = share * expected + (1 - share) * now.double()
     torch.testing.assert_close(weights(average.average.module).double(), expected, rtol=1e-5, atol=1e-7)
 
@@ -76,17 +76,17 @@ def test_the_average_is_the_moving_average_of_the_weights_after_each_step(photog
 def test_validation_judges_the_average_and_training_goes_on_with_the_weights(
     photographs: Path, straight: tuple[Tensor, Tensor]
 ) -> None:
-    average, record = AverageWeights(0.3), Weights()
+    average, metadata = AverageWeights(0.3), Weights()
     averages: list[Tensor] = []
 
     def look(_: pl.Trainer) -> None:
         assert average.average is not None
         averages.append(weights(average.average.module))
 
-    task, _ = fit(photographs, [average, record, At(2, look), At(4, look)], 6, val_check_interval=2)
-    assert len(record.judged) >= 2
-    torch.testing.assert_close(torch.stack(record.judged[:2]), torch.stack(averages), rtol=0, atol=0)
-    assert not torch.equal(record.judged[0], record.after[1])
+    task, _ = fit(photographs, [average, metadata, At(2, look), At(4, look)], 6, val_check_interval=2)
+    assert len(metadata.judged) >= 2
+    torch.testing.assert_close(torch.stack(metadata.judged[:2]), torch.stack(averages), rtol=0, atol=0)
+    assert not torch.equal(metadata.judged[0], metadata.after[1])
     torch.testing.assert_close(weights(task.network), straight[0], rtol=0, atol=0)
 
 
@@ -136,7 +136,7 @@ def test_each_unreadable_picture_is_named_once_and_counted(caplog: pytest.LogCap
     counter = CountUnreadable(0.5)
     meet(counter, 20, "a.jpg: is damaged")
     meet(counter, 20, "b.jpg: is empty", "a.jpg: is damaged")
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [entry.getMessage() for entry in caplog.records] == [
         "skipped, cannot be read (1 so far): a.jpg: is damaged",
         "skipped, cannot be read (2 so far): b.jpg: is empty",
     ]
@@ -190,8 +190,8 @@ def export(path: Path, task: StyleTask, images: Tensor, step: int = 7, rank: int
         datamodule=data,
         callbacks=[],
     )
-    record = {"kind": "style", "name": "wave", "encoder": {"name": "vgg16-random-0"}}
-    Export(path, record, **options).on_train_end(trainer, task)  # type: ignore[arg-type]
+    metadata = {"kind": "style", "name": "wave", "encoder": {"name": "vgg16-random-0"}}
+    Export(path, metadata, **options).on_train_end(trainer, task)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -203,21 +203,21 @@ def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Ten
     task = make_task()
     export(tmp_path / "a.safetensors", task, held_out)
     checkpoint = load_checkpoint(tmp_path / "a.safetensors", "style")
-    record = checkpoint.record
-    assert record["kind"] == "style"
-    assert record["name"] == "wave"
-    assert record["encoder"] == {"name": "vgg16-random-0"}
-    assert record["steps"] == 7
-    assert record["images"] == 7 * 4 * 3 * 2
-    assert 0 <= record["seconds"] < 60
-    assert record["loss"]["normalizers"] == pytest.approx(task.loss.normalizers)
-    assert record["loss"]["style_weight"] == 5
-    assert record["loss"]["balanced"] is True
-    assert record["network"] == {"class": "TransformNet", "arguments": task.network.config, "dtype": "float16"}
+    metadata = checkpoint.metadata
+    assert metadata["kind"] == "style"
+    assert metadata["name"] == "wave"
+    assert metadata["encoder"] == {"name": "vgg16-random-0"}
+    assert metadata["steps"] == 7
+    assert metadata["images"] == 7 * 4 * 3 * 2
+    assert 0 <= metadata["seconds"] < 60
+    assert metadata["loss"]["normalizers"] == pytest.approx(task.loss.normalizers)
+    assert metadata["loss"]["style_weight"] == 5
+    assert metadata["loss"]["balanced"] is True
+    assert metadata["network"] == {"class": "TransformNet", "arguments": task.network.config, "dtype": "float16"}
     with torch.no_grad():
         outputs = task.network.eval()(held_out)
         terms = task.loss(outputs, content=task.loss.content_targets(held_out), style=task.style_targets).scalars()
-    assert record["held_out"] == pytest.approx({name: float(value) for name, value in terms.items()}, rel=1e-4)
+    assert metadata["held_out"] == pytest.approx({name: float(value) for name, value in terms.items()}, rel=1e-4)
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("float16", "F16"), ("float32", "F32")])
@@ -264,7 +264,7 @@ def test_an_unknown_dtype_is_refused_before_the_run(tmp_path: Path) -> None:
 
 
 def choose(task: StyleTask, held_out: Tensor, changes: list[float], *others: Any) -> tuple[int, dict[str, Any]]:
-    """Step and record of the candidate chosen of networks whose last layer's bias was changed, one for each."""
+    """Step and metadata of the candidate chosen of networks whose last layer's bias was changed, one for each."""
     export = Export("a.safetensors", {}, candidates=len(changes), every=10)
     trainer = SimpleNamespace(callbacks=list(others), global_step=0, datamodule=None)
     trainer.datamodule = SimpleNamespace(val_dataloader=lambda: [{"image": held_out}] if len(held_out) else [])

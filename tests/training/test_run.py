@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fststyle.config import ConfigError, compose
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import load_checkpoint, read_record
+from fststyle.networks.checkpoint import load_checkpoint, read_metadata
 from fststyle.training.run import Run, build
 from fststyle.training.state import Stop, states
 
@@ -48,8 +48,8 @@ def test_a_notebook_trains_from_the_configuration_in_five_lines(words: list[str]
     made = build(config)
     exported = made.fit()
     assert exported == made.folder / "painting.safetensors"
-    record = read_record(exported)
-    assert (record["steps"], record["name"], record["style"]["image"]) == (2, "painting", "painting.png")
+    metadata = read_metadata(exported)
+    assert (metadata["steps"], metadata["name"], metadata["style"]["image"]) == (2, "painting", "painting.png")
     assert made.stopped is Stop.NONE
     assert (made.folder / "train.log").is_file()
     assert len(states(made.folder)) == 1
@@ -81,7 +81,7 @@ def test_a_notebook_trains_from_plain_objects_in_five_lines(
     trainer.fit(task, data)
 
     checkpoint = load_checkpoint(target, "style")
-    assert (checkpoint.record["name"], checkpoint.record["steps"]) == ("mine", 2)
+    assert (checkpoint.metadata["name"], checkpoint.metadata["steps"]) == ("mine", 2)
     assert checkpoint.network(to_image(astronaut[:32, :48])).shape == (1, 3, 32, 48)
 
 

@@ -184,7 +184,7 @@ def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photograp
     _, trainer = fit(photographs, [StopOnSignal(), During(2, interrupt), SaveState(tmp_path), export], 100, task)
     assert trainer.global_step == 2
     assert [step_of(state) for state in states(tmp_path)] == [2]
-    assert load_checkpoint(tmp_path / "a.safetensors").record["steps"] == 2
+    assert load_checkpoint(tmp_path / "a.safetensors").metadata["steps"] == 2
     assert signal.getsignal(signal.SIGINT) == before
 
 
