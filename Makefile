@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # What trains, exports or starts processes.
-LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_health.py
+LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_diagnostics.py
 
 .PHONY: help demo test test-fast test-slow test-cluster lint format clean
 help:

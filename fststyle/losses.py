@@ -64,7 +64,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fststyle.color import color_statistics, match_statistics
-from fststyle.health import WINDOW, folded
+from fststyle.diagnostics import WINDOW, folded
 from fststyle.networks.vgg import PIXELS, PhotographStatistics, VGGEncoder
 
 ContentForm = Literal["mean", "half_sum"]
@@ -238,7 +238,7 @@ def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
 
 
 def checkerboard_loss(image: Tensor) -> Tensor:
-    """What repeats in an image with the period of two upsamplings by 2: see ``health.folded``.
+    """What repeats in an image with the period of two upsamplings by 2: see ``diagnostics.folded``.
 
     Nothing but its position modulo 4 tells a network the pixels of an even area apart, so it uses that
     to make a texture there, and a fine weave is seen. Pixels that are optimised themselves need no such term.

@@ -205,7 +205,12 @@ def train(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 
 def _bare(chosen: argparse.Namespace) -> list[str]:
     """The settings of a run that does nothing beside its steps."""
-    alone = ["task.compile=false", "trainer.log_every_n_steps=5", "callbacks.previews.count=0", "callbacks.health=null"]
+    alone = [
+        "task.compile=false",
+        "trainer.log_every_n_steps=5",
+        "callbacks.previews.count=0",
+        "callbacks.diagnostics=null",
+    ]
     return [*alone, f"encoder={chosen.encoder[-1]}", f"trainer.accelerator={chosen.device}"]
 
 

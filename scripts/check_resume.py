@@ -55,7 +55,7 @@ SMALL = (
     "threads=1",
     "callbacks.export.dtype=float32",
     "callbacks.previews.count=0",
-    "callbacks.health=null",
+    "callbacks.diagnostics=null",
     "callbacks.checkpoints.every=7",
 )
 #: Case to the options that it is run with, and its ranks.

@@ -56,7 +56,7 @@ def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
         *(
             "callbacks.checkpoints.every=100000",
             "callbacks.checkpoints.keep=1000",
-            "callbacks.health=null",
+            "callbacks.diagnostics=null",
             "data.workers=1",
         ),
         "trainer.val_check_interval=100000",

@@ -182,7 +182,7 @@ def commands(models: Mapping[str, dict[str, Any]]) -> str:
     """The command of every model's last training, and its artifact diagnostics, folded."""
     parts = ["<details><summary>The commands that trained them, in the words of their time (CHANGELOG.md)</summary>\n"]
     for name, metadata in models.items():
-        scores = ", ".join(f"{key} {value:.2g}" for key, value in (metadata.get("health") or {}).items())
+        scores = ", ".join(f"{key} {value:.2g}" for key, value in (metadata.get("diagnostics") or {}).items())
         parts.append(f"`{name}`" + (f" (artifact diagnostics: {scores})" if scores else "") + "\n")
         parts.append(f"```sh\n{metadata.get('command', '')}\n```\n")
     return "\n".join([*parts, "</details>\n"])

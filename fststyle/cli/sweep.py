@@ -110,7 +110,7 @@ def report(folder: Path) -> int:
     0 where all are done, 2 where all were refused, else 1.
     """
     runs = rows(folder)
-    lines: list[tuple[str, ...]] = [("run", "steps", "content", "style", "total", "images/s", "health", "file")]
+    lines: list[tuple[str, ...]] = [("run", "steps", "content", "style", "total", "images/s", "diagnostics", "file")]
     for run in runs:
         if run.metadata is None:
             lines.append((run.name, *["—"] * 5, run.reason.partition(":")[0], str(run.folder)))
@@ -128,17 +128,17 @@ def report(folder: Path) -> int:
 
 
 def _figures(metadata: dict[str, Any]) -> Sequence[str]:
-    """Steps, held-out terms (a mean over layers), speed and health of an exported file's metadata."""
-    from fststyle.health import faults
+    """Steps, held-out terms (a mean over layers), speed and diagnostics of an exported file's metadata."""
+    from fststyle.diagnostics import faults
     from fststyle.losses import mean_term
 
     held_out: dict[str, float] = metadata.get("held_out", {})
     terms = [*(mean_term(held_out, kind) for kind in ("content", "style")), held_out.get("total", math.nan)]
     seconds = metadata.get("seconds") or 0
-    found = faults(metadata.get("health", {}))
+    found = faults(metadata.get("diagnostics", {}))
     return (
         str(metadata["steps"]),
         *("—" if math.isnan(term) else f"{term:.3g}" for term in terms),
         f"{metadata['images'] / seconds:.1f}" if seconds else "—",
-        (found[0].partition(" (")[0] if found else "sound") if metadata.get("health") else "—",
+        (found[0].partition(" (")[0] if found else "sound") if metadata.get("diagnostics") else "—",
     )

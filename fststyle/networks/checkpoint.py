@@ -141,6 +141,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"kinds {', '.join(KINDS)}"
         )
     metadata.setdefault("name", path.stem)
+    if "health" in metadata:  # its name before
+        metadata["diagnostics"] = metadata.pop("health")
     network = metadata.get("network") or {}
     described = isinstance(network, dict) and [type(network.get(key)) for key in ("class", "arguments")] == [str, dict]
     if not isinstance(metadata["name"], str) or not (described or kind == "encoder"):

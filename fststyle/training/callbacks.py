@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fststyle import health
+from fststyle import diagnostics
 from fststyle.images import contact_sheet, save_image, to_pixels
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.training.data import UNREADABLE_MINIMUM
@@ -180,7 +180,7 @@ class Previews(Callback):
                 logger.experiment.add_image("preview", sheet, trainer.global_step, dataformats="HWC")
 
 
-class Health(Callback):
+class Diagnostics(Callback):
     """Score the network on probe pictures now and then; the scores go to the loggers, a fault is told when it is new.
 
     Args:
@@ -202,8 +202,8 @@ class Health(Callback):
         if step % self.every or not trainer.is_global_zero or self.photograph is None:
             return
         found = self.examine(trained_network(trainer, task), task.device)
-        task.log_dict({f"health/{name}": score for name, score in found.items()}, rank_zero_only=True)
-        faults = {fault.partition(" (")[0]: fault for fault in health.faults(found)}
+        task.log_dict({f"diagnostics/{name}": score for name, score in found.items()}, rank_zero_only=True)
+        faults = {fault.partition(" (")[0]: fault for fault in diagnostics.faults(found)}
         for what, fault in faults.items():
             if what not in self.known:
                 log.warning("at step %d the network makes %s", step, fault)
@@ -214,7 +214,7 @@ class Health(Callback):
         if self.photograph is None:
             return {}
         with evaluating(network):
-            return health.scores(network, self.photograph[None].to(device))
+            return diagnostics.scores(network, self.photograph[None].to(device))
 
 
 class Export(Callback):
@@ -298,8 +298,8 @@ class Export(Callback):
         self.written = True
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
-        """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``health``."""
-        examiner = next((callback for callback in trainer.callbacks if isinstance(callback, Health)), None)  # type: ignore[attr-defined]
+        """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``diagnostics``."""
+        examiner = next((callback for callback in trainer.callbacks if isinstance(callback, Diagnostics)), None)  # type: ignore[attr-defined]
         network = copy.deepcopy(trained_network(trainer, task)).eval()
         judged: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
         for step, weights in self.candidates:
@@ -308,12 +308,12 @@ class Export(Callback):
             found = examiner.examine(network, task.device) if examiner else {}
             scores = {name: round(score, 4) for name, score in found.items()}
             about: dict[str, Any] = {"exported_step": step, "held_out": held_out} | (
-                {"health": scores} if scores else {}
+                {"diagnostics": scores} if scores else {}
             )
             # Without held-out photographs the last is the best.
-            judged.append(((len(health.faults(scores)), held_out.get("total", -step)), weights, about))
+            judged.append(((len(diagnostics.faults(scores)), held_out.get("total", -step)), weights, about))
         _, weights, about = min(judged, key=lambda candidate: candidate[0])
-        for fault in health.faults(about.get("health", {})):
+        for fault in diagnostics.faults(about.get("diagnostics", {})):
             log.warning("the exported network makes %s", fault)
         network.load_state_dict(weights)
         return network, about

@@ -42,7 +42,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_the_table_tells(
     assert sweep("-m", "style=rose,broken,lily", *launcher) == 1
     said = capfd.readouterr().out
     head, rose, broken, lily, reason, again = said[said.index("run ") :].splitlines()[:6]
-    assert head.split() == ["run", "steps", "content", "style", "total", "images/s", "health", "file"]
+    assert head.split() == ["run", "steps", "content", "style", "total", "images/s", "diagnostics", "file"]
     assert (rose.split()[:2], lily.split()[:2]) == (["rose", "2"], ["lily", "2"])
     for row in (rose, lily):
         assert read_metadata(desk / row.split()[-1])["steps"] == 2

@@ -50,7 +50,7 @@ def test_a_job_on_two_nodes_is_stopped_queued_again_and_ends_with_the_same_weigh
         "steps=300",
         "callbacks.export.dtype=float32",
         "callbacks.checkpoints.every=1000",
-        "callbacks.health=null",
+        "callbacks.diagnostics=null",
     )
     whole = slurm.submit(*TWO, str(JOB), *words, "output=whole", cwd=desk)
     slurm.until(lambda: slurm.state(whole) not in ("PENDING", "RUNNING", "COMPLETING"), "the whole run")

@@ -26,8 +26,8 @@ from fststyle.networks.vgg import VGGEncoder
 from fststyle.training.callbacks import (
     AverageWeights,
     CountUnreadable,
+    Diagnostics,
     Export,
-    Health,
     Previews,
     held_out_terms,
     trained_network,
@@ -291,9 +291,9 @@ def test_the_best_of_the_last_networks_is_exported_not_the_last(held_out: Tensor
 
 def test_a_sound_network_is_exported_rather_than_a_broken_one(held_out: Tensor) -> None:
     task = make_task()
-    step, about = choose(task, held_out, [0.0, math.nan], Health(10, held_out[0]))
+    step, about = choose(task, held_out, [0.0, math.nan], Diagnostics(10, held_out[0]))
     assert step == 10
-    assert about["health"]["non_finite"] == 0
+    assert about["diagnostics"]["non_finite"] == 0
 
 
 def test_candidates_travel_with_the_saved_state(held_out: Tensor) -> None:
@@ -311,13 +311,13 @@ def test_candidates_travel_with_the_saved_state(held_out: Tensor) -> None:
 def test_faults_are_told_when_they_are_new(held_out: Tensor, caplog: pytest.LogCaptureFixture) -> None:
     task, told = make_task(), []
     task.log_dict = lambda scores, **_: told.append(scores)  # type: ignore[method-assign]
-    watch = Health(every=2, photograph=held_out[0])
+    watch = Diagnostics(every=2, photograph=held_out[0])
     with torch.no_grad():
         task.network.decode[-1].conv.bias.fill_(math.nan)
     for step in (1, 2, 3, 4):
         watch.on_train_batch_end(SimpleNamespace(callbacks=[], global_step=step, is_global_zero=True), task)  # type: ignore[arg-type]
     assert len(told) == 2
-    assert told[0]["health/non_finite"] == 1
+    assert told[0]["diagnostics/non_finite"] == 1
     assert caplog.text.count("values that are not finite") == 1
     assert "at step 2 the network makes" in caplog.text
 

@@ -146,7 +146,7 @@ def test_every_override_of_the_callbacks_takes_effect(words: list[str]) -> None:
             assert str(found) == str(new), f"callbacks.{name}.{key}"
 
 
-@pytest.mark.parametrize("name", ["unreadable", "average", "previews", "health", "checkpoints"])
+@pytest.mark.parametrize("name", ["unreadable", "average", "previews", "diagnostics", "checkpoints"])
 def test_a_callback_is_left_out_and_the_run_still_exports(name: str, words: list[str]) -> None:
     target = compose("train", words).callbacks[name]._target_.rpartition(".")[2]
     more = ["callbacks.export.every=500"] if name == "checkpoints" else []

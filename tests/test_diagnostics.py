@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fststyle import health
+from fststyle import diagnostics
 from fststyle.images import to_image
 from fststyle.networks.checkpoint import bundled_files, load_checkpoint
 from fststyle.networks.transform import TransformNet
@@ -43,10 +43,10 @@ class Planted(nn.Module):
 
 def names(network: nn.Module, photograph: Tensor) -> set[str]:
     """The scores that are beyond their limits."""
-    found = health.scores(network, photograph)
-    assert set(found) == set(health.LIMITS)
-    lines = health.faults(found)
-    return {name for name in health.LIMITS if any(f"({name} is" in line for line in lines)}
+    found = diagnostics.scores(network, photograph)
+    assert set(found) == set(diagnostics.LIMITS)
+    lines = diagnostics.faults(found)
+    return {name for name in diagnostics.LIMITS if any(f"({name} is" in line for line in lines)}
 
 
 def blot(image: Tensor) -> Tensor:
@@ -108,23 +108,23 @@ def test_every_bundled_style_passes_every_probe(style: str, photograph: Tensor) 
 
 def test_the_checkerboard_score_is_an_eighth_for_noise_and_one_for_a_pure_pattern() -> None:
     noise = torch.rand(1, 3, 272, 272, generator=torch.Generator().manual_seed(0))
-    assert health.checkerboard(noise) == pytest.approx(1 / 8, rel=0.15)
+    assert diagnostics.checkerboard(noise) == pytest.approx(1 / 8, rel=0.15)
     tile = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert health.checkerboard(tile.repeat(1, 1, 68, 68)) == pytest.approx(1, rel=0.1)
-    assert health.checkerboard(tile.repeat(1, 1, 68, 68).repeat_interleave(2, 3)) < 0.8, "another period"
+    assert diagnostics.checkerboard(tile.repeat(1, 1, 68, 68)) == pytest.approx(1, rel=0.1)
+    assert diagnostics.checkerboard(tile.repeat(1, 1, 68, 68).repeat_interleave(2, 3)) < 0.8, "another period"
 
 
 def test_windows_are_folded_to_their_mean_tile() -> None:
     tile = torch.arange(16.0).view(1, 1, 4, 4)
     image = tile.repeat(1, 1, 8, 16)  # 32 × 64: two windows
-    folded = health.folded(image)
+    folded = diagnostics.folded(image)
     assert folded.shape == (1, 1, 1, 4, 2, 4)
     for window in range(2):
         torch.testing.assert_close(folded[0, 0, 0, :, window], tile[0, 0] - 7.5)
 
 
 def test_a_fault_is_told_with_what_was_found_and_expected() -> None:
-    sound = {name: (1.0 if name in ("contrast", "colour", "response") else 0.0) for name in health.LIMITS}
-    assert health.faults(sound) == []
-    assert health.faults({**sound, "blobs": 99.0}) == ["spots (blobs is 99, expected at most 12)"]
-    assert health.faults({**sound, "border": float("nan")})[0].startswith("bands along the border")
+    sound = {name: (1.0 if name in ("contrast", "colour", "response") else 0.0) for name in diagnostics.LIMITS}
+    assert diagnostics.faults(sound) == []
+    assert diagnostics.faults({**sound, "blobs": 99.0}) == ["spots (blobs is 99, expected at most 12)"]
+    assert diagnostics.faults({**sound, "border": float("nan")})[0].startswith("bands along the border")
