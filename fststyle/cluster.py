@@ -9,14 +9,14 @@ import time
 
 log = logging.getLogger(__name__)
 
-#: The exit code of a run that was told to stop and saved its state: start it again, it goes on (EX_TEMPFAIL).
+#: The exit code of a run that was told to stop and saved a checkpoint: started again, it resumes (EX_TEMPFAIL).
 PREEMPTED = 75
 #: Seconds that a requeued process waits for Slurm to end it.
 WAIT = 120
 
 
 class Preempted(KeyboardInterrupt):
-    """A run that was told to stop, and has saved its state."""
+    """A run that was told to stop, and has saved a checkpoint."""
 
     exit_code = PREEMPTED
 

@@ -237,23 +237,23 @@ def ranks(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 
 def saving(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     """What a state every 100 steps costs: seconds of a save over those of 100 steps."""
-    from fststyle.training.state import SaveState
+    from fststyle.training.checkpoints import SaveCheckpoints
 
-    save, took = SaveState.save, []
+    save, took = SaveCheckpoints.save, []
 
-    def timed(callback: SaveState, trainer: Any) -> None:
+    def timed(callback: SaveCheckpoints, trainer: Any) -> None:
         began = time.perf_counter()
         save(callback, trainer)
         took.append(time.perf_counter() - began)
 
-    SaveState.save = timed  # type: ignore[method-assign]
+    SaveCheckpoints.save = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as folder:
             more = ["callbacks.checkpoints.every=10", "callbacks.checkpoints.minutes=null", "data.workers=1"]
             speed = float(np.median(_trained(chosen, folder, [*_bare(chosen), *more])[1:]))
-            size = max(file.stat().st_size for file in Path(folder).glob("run/states/*"))
+            size = max(file.stat().st_size for file in Path(folder).glob("run/checkpoints/*"))
     finally:
-        SaveState.save = save  # type: ignore[method-assign]
+        SaveCheckpoints.save = save  # type: ignore[method-assign]
     seconds, hundred = statistics.median(took), 100 * chosen.batch / speed
     row = {
         "save, seconds": round(seconds, 3),

@@ -38,7 +38,7 @@ import fststyle.training.callbacks
 import fststyle.training.tasks
 from fststyle.cli import main as fststyle
 from fststyle.images import save_image
-from fststyle.training.state import newest_state
+from fststyle.training.checkpoints import newest_checkpoint
 
 #: A network small enough for 20 steps a second.
 SMALL = (
@@ -160,7 +160,7 @@ def _trainings(folder: Path) -> int:
 
 def same(a: Path, b: Path) -> list[str]:
     """What differs between two runs: names of tensors; empty where nothing does."""
-    first, second = newest_state(a), newest_state(b)
+    first, second = newest_checkpoint(a), newest_checkpoint(b)
     assert first is not None
     assert second is not None
     states = [torch.load(path, weights_only=True) for path in (first, second)]

@@ -26,7 +26,7 @@ from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.report import page as html
 from fststyle.report.style import StyleDistance
-from fststyle.training.state import states
+from fststyle.training.checkpoints import training_checkpoints
 
 log = logging.getLogger("compare_recipes")
 
@@ -123,7 +123,7 @@ def main() -> None:
         folder = chosen.output / name.replace(" ", "-")
         began = trained(name, chosen, folder)
         rows = [row for row in rows if row["recipe"] != name]
-        for checkpoint in reversed(states(folder)):
+        for checkpoint in reversed(training_checkpoints(folder)):
             minutes = (checkpoint.stat().st_mtime - began) / 60
             rows.append(measured(checkpoint, name, minutes, chosen.output, loss, distances))
             log.info("%s", rows[-1])

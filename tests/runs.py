@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 
 from fststyle.losses import PerceptualLoss
@@ -50,11 +50,11 @@ def fit(
         callbacks=callbacks,
         check_val_every_n_epoch=None,
         default_root_dir="/nonexistent",  # nobody writes there
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
         **{"val_check_interval": 100, **options},
         **dict.fromkeys(
             (
                 "logger",
-                "enable_checkpointing",
                 "enable_progress_bar",
                 "enable_model_summary",
                 "num_sanity_val_steps",

@@ -17,7 +17,7 @@ from fststyle.cluster import Preempted, launched, rank, requeue, wait_for_the_en
 from fststyle.config import FAILED, ConfigError
 
 if TYPE_CHECKING:
-    from fststyle.training.state import StopOnSignal
+    from fststyle.training.signals import StopOnSignal
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def train(cfg: DictConfig) -> None:
         Preempted: told to stop by a signal, with everything saved.
         KeyboardInterrupt: Ctrl-C.
     """
-    from fststyle.training.state import Stop, StopOnSignal
+    from fststyle.training.signals import Stop, StopOnSignal
 
     _quiet_libraries()
     stopper = StopOnSignal()

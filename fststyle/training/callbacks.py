@@ -24,8 +24,8 @@ from fststyle.images import contact_sheet, save_image, to_pixels
 from fststyle.networks.checkpoint import save_checkpoint
 from fststyle.training.data import UNREADABLE_MINIMUM
 from fststyle.training.ranks import agreeing, total
+from fststyle.training.signals import Stop, stopped_by
 from fststyle.training.sources import DataError
-from fststyle.training.state import Stop, stopped_by
 
 log = logging.getLogger(__name__)
 

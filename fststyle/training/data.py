@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
+from fststyle.training.signals import leave_signals
 from fststyle.training.sources import DataError, Generated, Source
-from fststyle.training.state import leave_signals
 
 log = logging.getLogger(__name__)
 

@@ -48,15 +48,16 @@ from fststyle.losses import PerceptualLoss
 from fststyle.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from fststyle.networks.pretrained import file_sha256
 from fststyle.training.callbacks import Export, TimedProgressBar
+from fststyle.training.checkpoints import is_whole, newest_checkpoint, training_checkpoints
 from fststyle.training.data import Photographs
-from fststyle.training.state import Stop, StopOnSignal, is_whole, newest_state, states, stopped_by
+from fststyle.training.signals import Stop, StopOnSignal, stopped_by
 from fststyle.training.tasks import NonFiniteError, Task
 
 log = logging.getLogger(__name__)
 
 #: What a run writes beside its configuration and the exported file.
 _WRITTEN = (
-    *("train.log", "states/step_*.ckpt", "states/step_*.part", "previews/step_*.png"),
+    *("train.log", "checkpoints/step_*.ckpt", "checkpoints/step_*.part", "previews/step_*.png"),
     *("csv/metrics.csv", "csv/hparams.yaml", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
 )
 
@@ -171,7 +172,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     if checkpoint is None:
         count = config.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
-    steps_done = _check_state(checkpoint, task) if checkpoint else 0
+    steps_done = _check_checkpoint(checkpoint, task) if checkpoint else 0
 
     for key in ("callbacks", "logger"):
         if key in config.trainer:
@@ -211,18 +212,20 @@ def _check_folder(folder: Path, config: DictConfig) -> str | None:
     # A job that was requeued resumes by itself.
     resume = config.resume or config.ckpt_path or ("auto" if requeued() else None)
     if resume in ("last", "auto"):
-        if newest := newest_state(folder):
+        if newest := newest_checkpoint(folder):
             return str(newest)
         if resume == "last":
-            raise ConfigError(f"{folder / 'states'}: holds no whole state; resume=last needs a run in {folder}")
+            raise ConfigError(
+                f"{folder / 'checkpoints'}: holds no undamaged training checkpoint; resume=last needs a run in {folder}"
+            )
     elif resume:
-        state = Path(resume).expanduser()
-        if not state.is_file():
-            raise ConfigError(f"{state}: no such file; resume takes last, auto or a FILE.ckpt")
-        if not is_whole(state):
-            raise ConfigError(f"{state}: is damaged, its content is not what its name tells; try resume=last")
-        return str(state)
-    elif states(folder) and not config.overwrite:
+        saved = Path(resume).expanduser()
+        if not saved.is_file():
+            raise ConfigError(f"{saved}: no such file; resume takes last, auto or a FILE.ckpt")
+        if not is_whole(saved):
+            raise ConfigError(f"{saved}: is damaged, its content does not have the hash in its name; try resume=last")
+        return str(saved)
+    elif training_checkpoints(folder) and not config.overwrite:
         raise ConfigError(
             f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
             "or write elsewhere with output=FOLDER"
@@ -245,10 +248,10 @@ def _is_of_a_run(folder: Path) -> bool:
         return False
 
 
-def _check_state(state: str, task: Task) -> int:
+def _check_checkpoint(path: str, task: Task) -> int:
     """The steps of a training checkpoint; refuses one of another network, loss or optimizer before work begins."""
     try:
-        saved = torch.load(state, "cpu", weights_only=True)
+        saved = torch.load(path, "cpu", weights_only=True)
         task.load_state_dict(saved["state_dict"])
         steps = int(saved["global_step"])
         targets = {layer: target.shape for layer, target in saved["style_targets"].items()}
@@ -256,28 +259,30 @@ def _check_state(state: str, task: Task) -> int:
     except Exception as error:  # torch raises many kinds on foreign bytes
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
         raise ConfigError(
-            f"{state}: is not the state of such a run ({reason}); resume takes a state and the settings it had"
+            f"{path}: is not a training checkpoint of such a run ({reason}); give the settings that it was begun with"
         ) from None
     wanted = {layer: target.shape for layer, target in task.style_targets.items()}
     if ("color" in targets) != ("color" in wanted):
         begun, weight = ("with", "2") if "color" in targets else ("without", "0")
-        raise ConfigError(f"{state}: was begun {begun} the colour term; add loss.color_weight={weight}, or what it had")
+        raise ConfigError(f"{path}: was begun {begun} the colour term; add loss.color_weight={weight}, or what it had")
     if targets != wanted:
         raise ConfigError(
-            f"{state}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
+            f"{path}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
             "style= that it was begun with"
         )
     if groups != [len(task.configure_optimizers()["optimizer"].param_groups)]:
-        raise ConfigError(
-            f"{state}: was begun with another optimizer; give task.optimizer=adam or muon as it was begun"
-        )
+        raise ConfigError(f"{path}: was begun with another optimizer; give task.optimizer=adam or muon as it was begun")
     return steps
 
 
 def kept_checkpoint(folder: Path) -> str:
     """The end of a message: which training checkpoint of a run in a folder there is to resume from."""
-    found = states(folder)
-    return f"; the last saved state is {found[0]}, resume=last goes on" if found else "; no state was saved yet"
+    found = training_checkpoints(folder)
+    return (
+        f"; the last training checkpoint is {found[0]}, resume=last goes on"
+        if found
+        else "; no checkpoint was saved yet"
+    )
 
 
 def _continue_table(table: CSVLogger, steps_done: int) -> None:

@@ -61,7 +61,7 @@ def _weight(weight: float, name: str = "checkerboard_weight") -> float:
 class Task(pl.LightningModule):
     """What all training shares: the step, the optimizer, what is logged and saved. A task says what is judged.
 
-    Its state is the network, and what the loss measures against: style targets, where there are any,
+    A checkpoint holds the network, and what the loss measures against: style targets, where there are any,
     and normalisers. The encoder is never part of it.
 
     Args:

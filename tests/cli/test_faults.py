@@ -18,7 +18,7 @@ import pytest
 from commands import SMALL, train
 from fststyle.images import find_pictures, save_image
 from fststyle.networks.checkpoint import read_metadata
-from fststyle.training.state import newest_state, step_of
+from fststyle.training.checkpoints import newest_checkpoint, step_of
 
 #: No case takes a tenth of it.
 PATIENCE = 300
@@ -43,7 +43,7 @@ def running(desk: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     with open(desk / "said.txt", "w") as said:
         process = subprocess.Popen(command, cwd=desk, stdout=said, stderr=said, start_new_session=True)
         try:
-            wait(lambda: any((desk / "out" / "states").glob("*.ckpt")) or process.poll() is not None)
+            wait(lambda: any((desk / "out" / "checkpoints").glob("*.ckpt")) or process.poll() is not None)
             yield process
         finally:
             if process.poll() is None:
@@ -79,12 +79,12 @@ def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
     with running(desk, *words, "steps=1000000", "data.workers=2") as process:
         os.killpg(process.pid, number)  # its workers hear it, too
         assert process.wait(PATIENCE) == 75, (desk / "said.txt").read_text()
-    state = newest_state(desk / "out")
+    state = newest_checkpoint(desk / "out")
     assert state is not None
     step = step_of(state)
     assert lines(desk) == [
         f"fststyle: painting was told to stop at step {step} of 1000000; "
-        f"the last saved state is {state.relative_to(desk)}, resume=last goes on"
+        f"resume=last goes on from {state.relative_to(desk)}"
     ]
     assert "Traceback" not in (desk / "said.txt").read_text()
     assert not (desk / "out" / "painting.safetensors").exists()
@@ -99,8 +99,8 @@ def test_a_decoding_process_that_is_killed_ends_the_run_in_one_line(desk: Path, 
         assert process.wait(PATIENCE) == 1
     (line,) = lines(desk)
     assert "a process that decodes photographs was killed, perhaps for want of memory" in line
-    assert "the last saved state is out/states/step_" in line
-    assert newest_state(desk / "out") is not None
+    assert "resume=last goes on from out/checkpoints/step_" in line
+    assert newest_checkpoint(desk / "out") is not None
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_rank_that_is_killed_ends_the_others_in_one_line(desk: Path, words: tu
         assert process.wait(PATIENCE) == 1
     (line,) = lines(desk)
     assert "another rank ended or no longer answers" in line
-    assert newest_state(desk / "out") is not None
+    assert newest_checkpoint(desk / "out") is not None
 
 
 def environment(pid: int) -> bytes:
@@ -133,7 +133,7 @@ def test_a_shard_that_cannot_be_read_ends_the_run_in_one_line(
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fststyle: ")]
     assert "the stream broke off" in line
     assert "resume=last goes on" in line
-    assert newest_state(desk / "out") is not None
+    assert newest_checkpoint(desk / "out") is not None
 
 
 def test_a_requeued_job_goes_on_without_being_told(

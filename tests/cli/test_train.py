@@ -24,7 +24,7 @@ from commands import SMALL, in_folder, train
 from fststyle.cli import main
 from fststyle.images import save_image
 from fststyle.networks.checkpoint import load_checkpoint, read_metadata
-from fststyle.training.state import newest_state
+from fststyle.training.checkpoints import newest_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
 
@@ -89,7 +89,7 @@ def test_a_run_that_time_ends_shows_no_estimate_for_all_steps(
 
 def test_a_run_leaves_config_logs_previews_state_and_the_style(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
-    assert {"config.yaml", "csv", "tensorboard", "previews", "states", "flowers.safetensors"} <= names
+    assert {"config.yaml", "csv", "tensorboard", "previews", "checkpoints", "flowers.safetensors"} <= names
     assert sorted(path.name for path in (run / "previews").iterdir()) == [f"step_{step:08d}.png" for step in (1, 2, 4)]
     assert not list(run.rglob("*.part"))
 
@@ -325,7 +325,7 @@ def test_a_style_of_ones_own_is_found_in_a_config_folder(
 def test_the_whole_network_can_be_exported_in_float32(tmp_path: Path, words: tuple[str, ...]) -> None:
     options = ("callbacks.export.dtype=float32", "callbacks.average=null", "steps=2", "output=out")
     assert train(tmp_path, *words, *options) == 0
-    state = torch.load(newest_state(tmp_path / "out"), weights_only=True)
+    state = torch.load(newest_checkpoint(tmp_path / "out"), weights_only=True)
     exported = load_checkpoint(tmp_path / "out" / "flowers.safetensors").network.state_dict()
     assert exported.keys() == {name.removeprefix("network.") for name in state["state_dict"]}
     for name, value in exported.items():  # no average: what was trained last
@@ -357,7 +357,7 @@ def test_ctrl_c_keeps_the_last_state_and_exports(tmp_path: Path, words: tuple[st
     steps = read_metadata(tmp_path / "out" / "flowers.safetensors")["steps"]
     assert 1 <= steps < 1000000
     assert f"fststyle: interrupted at step {steps} of 1000000; exported out/flowers.safetensors" in text
-    assert torch.load(newest_state(tmp_path / "out"), weights_only=True)["global_step"] == steps
+    assert torch.load(newest_checkpoint(tmp_path / "out"), weights_only=True)["global_step"] == steps
 
 
 # --- refusals ---------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ BAD_WORDS = [
     ("encoder.weights=vgg", "vgg16 has no weights 'vgg'; expected features, imagenet, slim, random, or a file"),
     ("network.width=wide", "network"),
     ("init_from=nothing", "unknown style 'nothing'"),
-    ("resume=last", "holds no whole state; resume=last needs a run"),
+    ("resume=last", "holds no undamaged training checkpoint; resume=last needs a run"),
     ("resume=text.jpg", "text.jpg"),
     ("steps=0", "steps is 0"),
     ("callbacks.average.decay=2", "moving average is 2"),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from commands import SMALL
 from fststyle.images import save_image
 from fststyle.networks.checkpoint import read_metadata
-from fststyle.training.state import newest_state, states, step_of
+from fststyle.training.checkpoints import newest_checkpoint, step_of, training_checkpoints
 from slurm import Slurm
 
 JOB = Path(__file__).resolve().parents[2] / "scripts" / "slurm" / "train.sbatch"
@@ -62,7 +62,7 @@ def test_a_job_on_two_nodes_is_stopped_queued_again_and_ends_with_the_same_weigh
     slurm.until(lambda: csv.is_file() and len(csv.read_text().splitlines()) > 3, "some steps")
     slurm.run("scancel", "--signal=USR1", job)  # as before the end of its time
     slurm.until(lambda: "is queued again" in log_of(desk, job), "to be queued again")
-    stopped = [step_of(state) for state in states(desk / "stopped")]
+    stopped = [step_of(state) for state in training_checkpoints(desk / "stopped")]
     assert len(stopped) == 1
     assert 0 < stopped[0] < 300
     slurm.until(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED"), "the second part")
@@ -80,7 +80,7 @@ def test_a_job_that_is_cancelled_saves_and_is_not_queued_again(slurm: Slurm, des
     slurm.until(lambda: csv.is_file() and len(csv.read_text().splitlines()) > 1, "some steps")
     slurm.run("scancel", job)
     slurm.until(lambda: slurm.state(job) == "CANCELLED", "to end")
-    assert newest_state(desk / "cancelled") is not None, log_of(desk, job)
+    assert newest_checkpoint(desk / "cancelled") is not None, log_of(desk, job)
     assert "is queued again" not in log_of(desk, job)
 
 

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from fststyle.images import find_pictures
 from fststyle.training.callbacks import CountUnreadable
+from fststyle.training.checkpoints import SaveCheckpoints, newest_checkpoint, step_of, training_checkpoints
 from fststyle.training.data import Photographs
 from fststyle.training.ranks import ddp
+from fststyle.training.signals import Stop, StopOnSignal
 from fststyle.training.sources import DataError, folder
-from fststyle.training.state import SaveState, Stop, StopOnSignal, newest_state, states, step_of
 from runs import During, fit, make_task, weights
 
 #: No case takes a tenth of it.
@@ -178,14 +179,14 @@ def told_to_stop(rank: int, photographs: Path, folder: Path) -> tuple[int, int]:
     """Only the second rank hears the signal."""
     stopper = StopOnSignal()
     tell = During(3, lambda _: os.kill(os.getpid(), signal.SIGTERM) if rank == 1 else None)
-    _, trainer = fit(photographs, [stopper, tell, SaveState(folder)], 1000, **parallel(2))
+    _, trainer = fit(photographs, [stopper, tell, SaveCheckpoints(folder)], 1000, **parallel(2))
     return trainer.global_step, int(stopper.agreed)
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_rank_stops_all_in_the_same_step(photographs: Path, tmp_path: Path) -> None:
     assert on_ranks(2, told_to_stop, photographs, tmp_path, to=tmp_path) == [(3, Stop.SAVE)] * 2
-    assert [step_of(state) for state in states(tmp_path)] == [3]
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [3]
 
 
 class Poison(Callback):
@@ -200,7 +201,7 @@ class Poison(Callback):
 
 
 def poisoned(_: int, photographs: Path, folder: Path, steps: range) -> tuple[int, Tensor]:
-    callbacks = [Poison(1, steps), SaveState(folder, every=5)]
+    callbacks = [Poison(1, steps), SaveCheckpoints(folder, every=5)]
     task, trainer = fit(photographs, callbacks, 200, log_every_n_steps=10, **parallel(2))
     return trainer.global_step, weights(task.network)
 
@@ -217,7 +218,7 @@ def test_a_step_that_is_not_finite_on_one_rank_is_left_out_on_all(photographs: P
 def test_one_rank_that_stays_not_finite_stops_all_with_one_message(photographs: Path, tmp_path: Path) -> None:
     for error in on_ranks(2, poisoned, photographs, tmp_path, range(3, 10**6), to=tmp_path):
         assert "the gradients of the last" in str(error)
-    state = newest_state(tmp_path)
+    state = newest_checkpoint(tmp_path)
     assert state is not None
     network = torch.load(state, weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in network.values())
@@ -241,7 +242,7 @@ def test_too_many_unreadable_pictures_on_one_rank_stop_all(photographs: Path, tm
 
 def dying(rank: int, photographs: Path, folder: Path) -> None:
     die = During(6, lambda _: os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else None)
-    fit(photographs, [die, SaveState(folder, every=2)], 1000, **parallel(2))
+    fit(photographs, [die, SaveCheckpoints(folder, every=2)], 1000, **parallel(2))
 
 
 @pytest.mark.slow
@@ -249,7 +250,7 @@ def test_a_rank_that_dies_ends_the_others_with_a_good_state_behind(photographs: 
     left, killed = on_ranks(2, dying, photographs, tmp_path, to=tmp_path)
     assert killed is None
     assert isinstance(left, Exception)
-    state = newest_state(tmp_path)
+    state = newest_checkpoint(tmp_path)
     assert state is not None
     assert step_of(state) == 4
 

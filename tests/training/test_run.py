@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from fststyle.config import ConfigError, compose
 from fststyle.images import save_image
 from fststyle.networks.checkpoint import load_checkpoint, read_metadata
+from fststyle.training.checkpoints import training_checkpoints
 from fststyle.training.run import Run, build
-from fststyle.training.state import Stop, states
+from fststyle.training.signals import Stop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
 
@@ -52,7 +53,7 @@ def test_a_notebook_trains_from_the_configuration_in_five_lines(words: list[str]
     assert (metadata["steps"], metadata["name"], metadata["style"]["image"]) == (2, "painting", "painting.png")
     assert made.stopped is Stop.NONE
     assert (made.folder / "train.log").is_file()
-    assert len(states(made.folder)) == 1
+    assert len(training_checkpoints(made.folder)) == 1
 
 
 def test_a_notebook_trains_from_plain_objects_in_five_lines(
@@ -189,7 +190,7 @@ def test_loggers_of_other_packages_are_named_where_they_are_missing(
 def test_ckpt_path_is_resume_by_lightnings_name(words: list[str]) -> None:
     first = run(words)
     first.fit()
-    (state,) = states(first.folder)
+    (state,) = training_checkpoints(first.folder)
     again = run(words, f"ckpt_path={state}", "steps=3")
     assert (again.checkpoint, again.steps_done) == (str(state), 2)
     again.fit()
@@ -211,7 +212,7 @@ def test_lightnings_own_checkpoints_come_beside_ours_where_they_are_asked_for(wo
     added = f"_target_: pytorch_lightning.callbacks.ModelCheckpoint, every_n_train_steps: 1, dirpath: {tmp_path}"
     run(words, f"+callbacks.lightnings={{{added}}}", "overwrite=true").fit()
     assert [path.name for path in tmp_path.glob("*.ckpt")] == ["epoch=0-step=2.ckpt"]
-    assert len(states(made.folder)) == 1
+    assert len(training_checkpoints(made.folder)) == 1
 
 
 def test_the_trainers_own_callbacks_and_logger_are_refused(words: list[str]) -> None:

@@ -23,19 +23,10 @@ from torch import Tensor
 
 from fststyle.networks.checkpoint import load_checkpoint
 from fststyle.training.callbacks import AverageWeights, Export
+from fststyle.training.checkpoints import SaveCheckpoints, is_whole, newest_checkpoint, step_of, training_checkpoints
 from fststyle.training.data import Photographs
+from fststyle.training.signals import Stop, StopOnSignal, leave_signals, stopped_by
 from fststyle.training.sources import folder
-from fststyle.training.state import (
-    SaveState,
-    Stop,
-    StopOnSignal,
-    is_whole,
-    leave_signals,
-    newest_state,
-    states,
-    step_of,
-    stopped_by,
-)
 from runs import At, During, fit, make_task, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -45,14 +36,14 @@ def stop(trainer: pl.Trainer) -> None:
     trainer.should_stop = True
 
 
-# --- saved state ------------------------------------------------------------------------------------
+# --- checkpoints ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("end", ["at its last step", "by an interrupt", "by its time"])
 def test_a_resumed_run_ends_with_the_bits_of_one_that_was_never_stopped(
     photographs: Path, straight: tuple[Tensor, Tensor], tmp_path: Path, end: str
 ) -> None:
-    callbacks: list[Callback] = [AverageWeights(0.3), SaveState(tmp_path)]
+    callbacks: list[Callback] = [AverageWeights(0.3), SaveCheckpoints(tmp_path)]
     if end == "by an interrupt":  # arrives within a step, before the state is due
         callbacks.insert(0, At(3, stop))
     elif end == "by its time":  # found out once all others had their turn
@@ -61,7 +52,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_was_never_stopped(
     assert trainer.global_step == 3
 
     average = AverageWeights(0.3)
-    task, trainer = fit(photographs, [average, SaveState(tmp_path)], 6, resume=newest_state(tmp_path))
+    task, trainer = fit(photographs, [average, SaveCheckpoints(tmp_path)], 6, resume=newest_checkpoint(tmp_path))
     assert trainer.global_step == 6
     assert average.average is not None
     torch.testing.assert_close(weights(task.network), straight[0], rtol=0, atol=0)
@@ -72,41 +63,42 @@ def test_the_state_is_kept_every_so_many_steps_and_at_the_last_one(photographs: 
     kept: list[tuple[int, list[int]]] = []
 
     def look(trainer: pl.Trainer) -> None:
-        kept.append((trainer.global_step, [step_of(state) for state in states(tmp_path)]))
+        kept.append((trainer.global_step, [step_of(state) for state in training_checkpoints(tmp_path)]))
 
-    saving = [SaveState(tmp_path, every=2, keep=2), *(At(step, look) for step in range(1, 8))]
+    saving = [SaveCheckpoints(tmp_path, every=2, keep=2), *(During(step, look) for step in range(1, 8))]
     fit(photographs, saving, 7)
-    assert kept == [(1, []), (2, [2]), (3, [2]), (4, [4, 2]), (5, [4, 2]), (6, [6, 4]), (7, [7, 6])]
-    for state in states(tmp_path):
+    assert kept == [(0, []), (1, []), (2, [2]), (3, [2]), (4, [4, 2]), (5, [4, 2]), (6, [6, 4])]
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [7, 6]
+    for state in training_checkpoints(tmp_path):
         assert torch.load(state, weights_only=True)["global_step"] == step_of(state)
         assert is_whole(state)
-    assert sorted((tmp_path / "states").iterdir()) == sorted(states(tmp_path))
+    assert sorted((tmp_path / "checkpoints").iterdir()) == sorted(training_checkpoints(tmp_path))
 
 
 def test_the_state_is_kept_every_so_many_minutes(photographs: Path, tmp_path: Path) -> None:
-    fit(photographs, [SaveState(tmp_path, every=1000, minutes=1e-9, keep=9)], 3)
-    assert [step_of(state) for state in states(tmp_path)] == [3, 2, 1]
+    fit(photographs, [SaveCheckpoints(tmp_path, every=1000, minutes=1e-9, keep=9)], 3)
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [3, 2, 1]
 
 
 @pytest.mark.parametrize("damage", ["cut short", "one bit", "empty"])
 def test_a_damaged_state_is_passed_over(
     damage: str, photographs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fit(photographs, [SaveState(tmp_path, every=1)], 3)
-    newest, before = states(tmp_path)
+    fit(photographs, [SaveCheckpoints(tmp_path, every=1)], 3)
+    newest, before = training_checkpoints(tmp_path)
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes({"cut short": content[:-100], "one bit": content, "empty": b""}[damage])
-    assert newest_state(tmp_path) == before
+    assert newest_checkpoint(tmp_path) == before
     assert f"{newest} is damaged" in caplog.text
     before.write_bytes(b"")
-    assert newest_state(tmp_path) is None
+    assert newest_checkpoint(tmp_path) is None
 
 
 def test_a_run_that_goes_on_from_an_earlier_state_drops_the_later_ones(photographs: Path, tmp_path: Path) -> None:
-    fit(photographs, [SaveState(tmp_path, every=2, keep=9)], 6)
-    fit(photographs, [SaveState(tmp_path, every=100, keep=9)], 5, resume=states(tmp_path)[-1])
-    assert [step_of(state) for state in states(tmp_path)] == [5, 2]
+    fit(photographs, [SaveCheckpoints(tmp_path, every=2, keep=9)], 6)
+    fit(photographs, [SaveCheckpoints(tmp_path, every=100, keep=9)], 5, resume=training_checkpoints(tmp_path)[-1])
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [5, 2]
 
 
 def test_a_save_that_fails_leaves_the_run_and_the_states_before(
@@ -119,14 +111,16 @@ def test_a_save_that_fails_leaves_the_run_and_the_states_before(
         return lambda _: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
 
     try:
-        _, trainer = fit(photographs, [At(3, limit(1000)), At(5, limit(before[0])), SaveState(tmp_path, every=2)], 7)
+        _, trainer = fit(
+            photographs, [At(3, limit(1000)), At(5, limit(before[0])), SaveCheckpoints(tmp_path, every=2)], 7
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert trainer.global_step == 7
     assert caplog.text.count("could not be saved") == 1
-    assert "the state of step 4 could not be saved: [Errno 27] File too large" in caplog.text
-    assert [step_of(state) for state in states(tmp_path)] == [7, 6]
-    assert sorted((tmp_path / "states").iterdir()) == sorted(states(tmp_path))
+    assert "the checkpoint of step 4 could not be saved: [Errno 27] File too large" in caplog.text
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [7, 6]
+    assert sorted((tmp_path / "checkpoints").iterdir()) == sorted(training_checkpoints(tmp_path))
 
 
 def test_random_states_are_part_of_it(photographs: Path, tmp_path: Path) -> None:
@@ -138,21 +132,21 @@ def test_random_states_are_part_of_it(photographs: Path, tmp_path: Path) -> None
 
     every = [At(step, draw) for step in range(1, 7)]
     drawn.append([])
-    fit(photographs, [*every, SaveState(tmp_path, every=3, keep=9)], 6)
+    fit(photographs, [*every, SaveCheckpoints(tmp_path, every=3, keep=9)], 6)
     drawn.append([])
-    fit(photographs, [*every, SaveState(tmp_path)], 6, resume=states(tmp_path)[-1])
+    fit(photographs, [*every, SaveCheckpoints(tmp_path)], 6, resume=training_checkpoints(tmp_path)[-1])
     assert drawn[1] == drawn[0][9:]
 
 
 def test_a_run_goes_on_at_its_photograph_with_batches_of_another_size(photographs: Path, tmp_path: Path) -> None:
-    fit(photographs, [SaveState(tmp_path)], 3)  # of two
+    fit(photographs, [SaveCheckpoints(tmp_path)], 3)  # of two
     seen: list[Tensor] = []
 
     class See(Callback):
         def on_train_batch_start(self, _: pl.Trainer, __: Any, batch: Any, *___: Any) -> None:
             seen.append(batch["image"])
 
-    fit(photographs, [SaveState(tmp_path), See()], 5, resume=newest_state(tmp_path), batch_size=3)
+    fit(photographs, [SaveCheckpoints(tmp_path), See()], 5, resume=newest_checkpoint(tmp_path), batch_size=3)
     data = Photographs(folder(photographs), size=32, batch_size=1, workers=0, scale=(0.6, 1.0), held_out=2)
     assert torch.equal(torch.cat(seen), torch.cat(list(itertools.islice(data.batches_from(6), 6))))
 
@@ -162,12 +156,12 @@ def test_a_run_goes_on_at_its_photograph_with_batches_of_another_size(photograph
     [
         ({"every": 0}, "every 0 steps; expected at least 1"),
         ({"minutes": 0}, "every 0 minutes; expected a number above 0, or null"),
-        ({"keep": 0}, "0 states are to be kept; expected at least 1"),
+        ({"keep": 0}, "0 checkpoints are to be kept; expected at least 1"),
     ],
 )
 def test_states_that_make_no_sense_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        SaveState(tmp_path, **options)
+        SaveCheckpoints(tmp_path, **options)
 
 
 # --- signals ----------------------------------------------------------------------------------------
@@ -181,9 +175,9 @@ def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photograp
     before = signal.getsignal(signal.SIGINT)
     task = make_task()
     export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"})
-    _, trainer = fit(photographs, [StopOnSignal(), During(2, interrupt), SaveState(tmp_path), export], 100, task)
+    _, trainer = fit(photographs, [StopOnSignal(), During(2, interrupt), SaveCheckpoints(tmp_path), export], 100, task)
     assert trainer.global_step == 2
-    assert [step_of(state) for state in states(tmp_path)] == [2]
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [2]
     assert load_checkpoint(tmp_path / "a.safetensors").metadata["steps"] == 2
     assert signal.getsignal(signal.SIGINT) == before
 
@@ -193,10 +187,10 @@ def test_a_second_interrupt_ends_the_run_at_once(photographs: Path, tmp_path: Pa
     twice: list[Callback] = [During(2, interrupt), During(2, interrupt)]
     try:
         with pytest.raises((KeyboardInterrupt, SystemExit)):
-            fit(photographs, [StopOnSignal(), *twice, SaveState(tmp_path)], 100)
+            fit(photographs, [StopOnSignal(), *twice, SaveCheckpoints(tmp_path)], 100)
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning puts back what it found
-    assert not states(tmp_path)
+    assert not training_checkpoints(tmp_path)
 
 
 def test_an_interrupt_sent_to_a_decoding_worker_too_is_left_to_the_main_process(photographs: Path) -> None:
@@ -226,9 +220,9 @@ def test_other_signals_end_the_run_after_the_step_without_export(
     export = Export(tmp_path / "a.safetensors", {"kind": "style", "name": "a"})
     tell = During(2, lambda _: os.kill(os.getpid(), number))
     stopper = StopOnSignal()
-    _, trainer = fit(photographs, [stopper, tell, SaveState(tmp_path), export], 100)
+    _, trainer = fit(photographs, [stopper, tell, SaveCheckpoints(tmp_path), export], 100)
     assert (trainer.global_step, stopper.agreed, stopped_by(trainer)) == (2, what, what)
-    assert [step_of(state) for state in states(tmp_path)] == [2]
+    assert [step_of(state) for state in training_checkpoints(tmp_path)] == [2]
     assert not (tmp_path / "a.safetensors").exists()
     assert signal.getsignal(number) == before
 
