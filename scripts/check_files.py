@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import multiprocessing
@@ -453,7 +454,11 @@ def read_all(files: list[str], connection: Any, scratch: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for number, file in enumerate(files):
         outcome, slowest = [], 0.0
-        for way in (lambda: read_picture(file, deep=True), lambda: large.decoded(file, read_header(file), scratch)):  # noqa: B023
+        ways = (
+            functools.partial(read_picture, file, keep_16bit=True),
+            functools.partial(lambda file: large.decoded(file, read_header(file), scratch), file),
+        )
+        for way in ways:
             began = time.perf_counter()
             try:
                 way()

@@ -305,11 +305,11 @@ def main() -> None:
         first = saved["step"]
         log.info("going on from step %d", first)
 
-    def judge(images: Tensor, local: bool) -> Tensor:
+    def compute_loss(images: Tensor, local: bool) -> Tensor:
         target = teacher(images)
         return distance(student(images, target if local else None), target, 0.0 if local else chosen.gram)
 
-    compiled = torch.compile(judge) if chosen.compile else judge
+    compiled = torch.compile(compute_loss) if chosen.compile else compute_loss
     began, shown = time.perf_counter(), 0.0
     for step, images in enumerate(pictures(chosen.photographs, chosen.size, chosen.batch, first, chosen.seed), first):
         if step >= chosen.steps:

@@ -67,7 +67,7 @@ def everything(encoder: VGGEncoder, **settings: Any) -> PerceptualLoss:
     return PerceptualLoss(encoder, tv_weight=1e-3, pixel_weight=0.5, **settings)
 
 
-def judge(loss: PerceptualLoss, images: Tensor, painting: Tensor) -> dict[str, Tensor]:
+def compute_loss(loss: PerceptualLoss, images: Tensor, painting: Tensor) -> dict[str, Tensor]:
     """Every term of the images, darkened, against themselves (content, pixels) and the painting (style)."""
     terms = loss(images * 0.6, loss.content_targets(images), loss.style_targets(painting), images)
     return terms.scalars()
@@ -226,9 +226,9 @@ def test_a_batch_of_four_costs_the_mean_of_its_images(
 ) -> None:
     loss = everything(deepcopy(encoder).double(), style_divisor="chw", tv_reduction="mean", **conventions)
     images, painting = images.double().requires_grad_(), painting.double()
-    together = judge(loss, images, painting)
+    together = compute_loss(loss, images, painting)
     gradient = torch.autograd.grad(together["total"], images)[0]
-    apart = [judge(loss, images[i : i + 1], painting) for i in range(4)]
+    apart = [compute_loss(loss, images[i : i + 1], painting) for i in range(4)]
     assert together.keys() >= {"total", "content/relu2_2", *(f"style/{name}" for name in STYLE_LAYERS), "tv", "pixel"}
     for name, value in together.items():
         torch.testing.assert_close(value, torch.stack([terms[name] for terms in apart]).mean(), rtol=1e-10, atol=0)
@@ -238,8 +238,8 @@ def test_a_batch_of_four_costs_the_mean_of_its_images(
 
 @pytest.mark.parametrize("gram", ["none", "chw"])
 def test_float32_agrees_with_float64(encoder: VGGEncoder, images: Tensor, painting: Tensor, gram: Any) -> None:
-    single = judge(everything(encoder, gram=gram), images, painting)
-    double = judge(everything(deepcopy(encoder).double(), gram=gram), images.double(), painting.double())
+    single = compute_loss(everything(encoder, gram=gram), images, painting)
+    double = compute_loss(everything(deepcopy(encoder).double(), gram=gram), images.double(), painting.double())
     for name, value in double.items():
         assert value.dtype == torch.float64
         assert single[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -247,7 +247,7 @@ def test_float32_agrees_with_float64(encoder: VGGEncoder, images: Tensor, painti
 
 def assert_bfloat16_agrees(loss: PerceptualLoss, image: Tensor, painting: Tensor) -> None:
     """As in training: the painting is measured once in float32, all else under autocast."""
-    full = judge(loss, image, painting)
+    full = compute_loss(loss, image, painting)
     style = loss.style_targets(painting)
     with torch.autocast("cpu", torch.bfloat16):
         assert loss.encoder(image, ["relu3_1"])["relu3_1"].dtype == torch.bfloat16
@@ -349,7 +349,7 @@ def test_the_total_weighs_every_term_by_group_and_layer(encoder: VGGEncoder, ima
         tv_weight=0.13,
         pixel_weight=17.0,
     )
-    t = {name: value.item() for name, value in judge(loss, images, painting).items()}
+    t = {name: value.item() for name, value in compute_loss(loss, images, painting).items()}
     expected = 7 * (0.25 * t["content/relu1_1"] + 3 * t["content/conv2_1"])
     expected += 11 * (2 * t["style/relu1_2"] + 0.5 * t["style/pool2"]) + 0.13 * t["tv"] + 17 * t["pixel"]
     assert t["total"] == pytest.approx(expected, rel=1e-6)
@@ -570,10 +570,10 @@ def test_the_loss_of_pixels_needs_no_encoder(images: Tensor) -> None:
 
 
 def test_losses_of_super_resolution_are_1_for_another_photograph(images: Tensor, encoder: VGGEncoder) -> None:
-    for name, judge in (("pixel", build("pixel", None)), ("feature", build("feature", encoder))):
-        judge.calibrate([images], {})
+    for name, compute_loss in (("pixel", build("pixel", None)), ("feature", build("feature", encoder))):
+        compute_loss.calibrate([images], {})
         other = images.roll(1, 0)
-        total = judge(images, content=judge.content_targets(other), pixels=other).total
+        total = compute_loss(images, content=compute_loss.content_targets(other), pixels=other).total
         assert float(total) == pytest.approx(1, rel=1e-5), name
 
 
@@ -614,8 +614,8 @@ def test_gatys_style_loss_does_not_depend_on_the_paintings_size(encoder: VGGEnco
 def test_the_extra_divisor_of_the_lecture_notes_is_the_layers_size(
     encoder: VGGEncoder, images: Tensor, painting: Tensor
 ) -> None:
-    plain = judge(PerceptualLoss(encoder), images, painting)
-    divided = judge(PerceptualLoss(encoder, style_divisor="chw"), images, painting)
+    plain = compute_loss(PerceptualLoss(encoder), images, painting)
+    divided = compute_loss(PerceptualLoss(encoder, style_divisor="chw"), images, painting)
     sizes = {"relu1_2": 4 * 48 * 48, "relu2_2": 6 * 24 * 24, "relu3_3": 8 * 12 * 12, "relu4_3": 10 * 6 * 6}
     for layer, size in sizes.items():
         assert divided[f"style/{layer}"].item() == pytest.approx(plain[f"style/{layer}"].item() / size, rel=1e-6)
@@ -653,7 +653,7 @@ def test_a_balanced_loss_averages_over_layers(encoder: VGGEncoder, images: Tenso
         balanced=True,
     )
     loss.calibrate([images], loss.style_targets(painting))
-    t = {name: value.item() for name, value in judge(loss, images, painting).items()}
+    t = {name: value.item() for name, value in compute_loss(loss, images, painting).items()}
     content = (t["content/relu1_2"] + t["content/relu2_2"]) / 2
     style = (3 * t["style/relu1_2"] + t["style/relu2_2"]) / 4
     assert t["total"] == pytest.approx(content + 10 * style + 1e-3 * t["tv"] + 0.5 * t["pixel"], rel=1e-6)
@@ -750,7 +750,7 @@ def test_without_a_style_there_is_no_color_term(encoder: VGGEncoder, images: Ten
 def test_a_balanced_loss_wants_to_be_calibrated_first(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder, balanced=True)
     with pytest.raises(ValueError, match=r"no normalizer for content/relu2_2; call calibrate\(\) on photographs first"):
-        judge(loss, images, painting)
+        compute_loss(loss, images, painting)
 
 
 @pytest.mark.parametrize(
@@ -768,14 +768,14 @@ def test_a_failed_calibration_leaves_the_loss_uncalibrated(
     with pytest.raises(ValueError, match=message):
         loss.calibrate(batches, loss.style_targets(painting))
     with pytest.raises(ValueError, match="no normalizer"):
-        judge(loss, images, painting)
+        compute_loss(loss, images, painting)
 
 
 def test_an_unbalanced_loss_needs_no_calibration(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder)
-    before = judge(loss, images, painting)["total"].item()
+    before = compute_loss(loss, images, painting)["total"].item()
     assert loss.calibrate([images], loss.style_targets(painting)) == {}
-    assert judge(loss, images, painting)["total"].item() == before
+    assert compute_loss(loss, images, painting)["total"].item() == before
 
 
 @pytest.mark.parametrize("name", [*PRESETS, "balanced"])
@@ -786,7 +786,7 @@ def test_settings_rebuild_the_loss(name: str, images: Tensor, painting: Tensor) 
     again = PerceptualLoss(encoder, **loss.settings)
     again.normalizers = dict(loss.normalizers)
     assert again.settings == loss.settings
-    assert judge(again, images, painting)["total"].item() == judge(loss, images, painting)["total"].item()
+    assert compute_loss(again, images, painting)["total"].item() == compute_loss(loss, images, painting)["total"].item()
 
 
 def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
@@ -812,8 +812,8 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         loss.calibrate([images], loss.style_targets(painting))
         again = PerceptualLoss(encoder, **loss.settings)
         again.normalizers = dict(loss.normalizers)
-        assert judge(again, images, painting)["total"].item() == pytest.approx(
-            judge(loss, images, painting)["total"].item(), rel=1e-6
+        assert compute_loss(again, images, painting)["total"].item() == pytest.approx(
+            compute_loss(loss, images, painting)["total"].item(), rel=1e-6
         )
 
 

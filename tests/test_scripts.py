@@ -18,7 +18,7 @@ from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
 from fststyle.networks.checkpoint import bundled_files, load_checkpoint, save_checkpoint
 from fststyle.networks.pretrained import load_encoder
-from fststyle.networks.styleswap import InverseNet, carried
+from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -117,7 +117,7 @@ def test_recipes_are_judged_at_every_state_they_save(
 def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     encoder = load_encoder("vgg16", "slim")
-    weights, told = carried(encoder, "relu3_1")
+    weights, told = truncated_encoder(encoder, "relu3_1")
     metadata = {"kind": "swap", "name": "mine", "encoder": told}
     save_checkpoint(tmp_path / "mine.safetensors", InverseNet(64), metadata, encoder=weights)
     for name, part in (("photo", astronaut[:64, :64]), ("painting", astronaut[100:164, 100:164])):

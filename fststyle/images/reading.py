@@ -24,14 +24,14 @@ SUFFIXES = frozenset(
 
 
 def read_picture(
-    path: str | os.PathLike[str], size: int | None = None, *, deep: bool = False, max_pixels: int | None = None
+    path: str | os.PathLike[str], size: int | None = None, *, keep_16bit: bool = False, max_pixels: int | None = None
 ) -> Picture:
     """Read a picture file.
 
     Args:
         path: the file.
         size: if given, the longer side is brought to this many pixels.
-        deep: keep 16 bits a channel, as uint16, where the file has them and libvips is there to read them;
+        keep_16bit: keep 16 bits a channel, as uint16, where the file has them and libvips is there to read them;
             otherwise every file gives uint8.
         max_pixels: as ``open_picture``.
 
@@ -40,7 +40,7 @@ def read_picture(
     """
     header = read_header(path, max_pixels)
     check_sides(path, *header.resized(size), at_size=size is not None, max_pixels=max_pixels)
-    if deep and header.bits == 16 and large.available():
+    if keep_16bit and header.bits == 16 and large.available():
         pixels = resize_pixels(large.read(path, header), *header.resized(size))
         return Picture(*_split(pixels), header.exif)
     picture = open_picture(path, max_pixels=max_pixels)

@@ -323,7 +323,7 @@ def stylize_files(
         return stylizer.pixels(picture.rgb, options, memory, files.tiles == "exact")
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, deep=True, max_pixels=files.max_pixels)
+        return read_picture(path, files.size, keep_16bit=True, max_pixels=files.max_pixels)
 
     return process(jobs, stylised, read, streaming(files, stylizers, options), skipped=there, strip=files.strip)
 
@@ -368,7 +368,7 @@ def upscale_files(
         return with_histogram_of(output, picture.rgb)
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, deep=not match_histogram, max_pixels=files.max_pixels)
+        return read_picture(path, files.size, keep_16bit=not match_histogram, max_pixels=files.max_pixels)
 
     # Histograms are of the whole picture, in memory.
     stream = NO_STREAM if match_histogram else streaming(files, [upscaler], StylizeOptions())

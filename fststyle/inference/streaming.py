@@ -17,7 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import to_image, to_pixels
-from fststyle.inference.strips import Norm, Stored, Strips, beside, convolved, enlarged, filtered, gathered, upsampled
+from fststyle.inference.strips import (
+    Norm,
+    Stored,
+    Strips,
+    convolved,
+    enlarged,
+    filtered,
+    gathered,
+    residual_add,
+    upsampled,
+)
 from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, UpBlock, reflection_pad
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -294,7 +304,7 @@ class _SuperRes(_Run):
         x = self.block((strip - self.mean for strip in self.picture()), network.encode.conv, network.encode.norm)
         for block in network.transform:
             if self.known.keys() >= {norm for norm in (block.first.norm, block.norm) if isinstance(norm, InstanceNorm)}:
-                x = beside(x, functools.partial(self.residual, block=block))
+                x = residual_add(x, functools.partial(self.residual, block=block))
             else:  # this pass ends within
                 x = self.residual(x, block)
         for up in network.decode[:-1]:
@@ -303,7 +313,7 @@ class _SuperRes(_Run):
         if not network.skip:
             return (network.finished(strip) for strip in result)
         large = upsampled(self.picture(), network.scale, "bicubic")
-        return beside(large, lambda strips: _led_by(result, strips))
+        return residual_add(large, lambda strips: _led_by(result, strips))
 
     def picture(self) -> Strips:
         for top in range(0, self.height, self.rows):

@@ -109,7 +109,7 @@ def upsampled(strips: Strips, scale: int, mode: str) -> Strips:
         yield large[:, :, reach * scale : large.shape[2] - reach * scale]
 
 
-def beside(strips: Strips, change: Callable[[Strips], Strips]) -> Strips:
+def residual_add(strips: Strips, change: Callable[[Strips], Strips]) -> Strips:
     """The sum of a picture and its change, of one size: what is ahead of its change waits for it."""
     waiting: deque[Tensor] = deque()
 

@@ -71,7 +71,7 @@ def save_checkpoint(
         metadata: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
         style_targets: from ``PerceptualLoss.style_targets``.
         dtype: of the network's weights, ``float16`` or ``float32``.
-        encoder: weights that the network needs to run (``networks.styleswap.carried``); they get the same
+        encoder: weights that the network needs to run (``networks.styleswap.truncated_encoder``); they get the same
             dtype, but for ``preprocess``, which stays float32.
     """
     import torch

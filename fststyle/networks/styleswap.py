@@ -292,7 +292,7 @@ class StyleSwap(nn.Module):
         return cut(self.inverse(swapped), *content.shape[-2:])
 
 
-def carried(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def truncated_encoder(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The part of an encoder that travels in a checkpoint of kind ``swap``: up to ``layer``, and nothing deeper.
 
     Returns:

@@ -336,7 +336,7 @@ def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str,
                 key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
             }
             images = len(batch["image"])
-            for name, value in task.judge(task.inputs(on_device), network).scalars().items():
+            for name, value in task.compute_loss(task.inputs(on_device), network).scalars().items():
                 sums[name] = sums.get(name, 0.0) + float(value) * images
             count += images
     return {name: round(value / count, 6) for name, value in sums.items()}

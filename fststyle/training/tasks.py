@@ -21,7 +21,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from fststyle.images import MIN_SIDE
 from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, pixel_loss
-from fststyle.networks.styleswap import InverseNet, StyleSwap, carried, check_patch, swap
+from fststyle.networks.styleswap import InverseNet, StyleSwap, check_patch, swap, truncated_encoder
 from fststyle.networks.superres import reduce
 from fststyle.training.muon import Muon
 
@@ -118,10 +118,10 @@ class Task(pl.LightningModule):
     # --- what a task says ---------------------------------------------------------------------------
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:
-        """What ``judge`` takes, of a batch; it is not compiled."""
+        """What ``compute_loss`` takes, of a batch; it is not compiled."""
         return batch["image"]
 
-    def judge(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+    def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         """Let a network, the task's unless another is given, make what it is for, and judge that.
 
         ``regularized`` adds to the total what only training needs.
@@ -145,9 +145,9 @@ class Task(pl.LightningModule):
     # --- the loop -----------------------------------------------------------------------------------
 
     def objective(self, inputs: Any) -> LossTerms:
-        """What a training step minimises: ``judge``, regularised, compiled where that pays."""
+        """What a training step minimises: ``compute_loss``, regularised, compiled where that pays."""
         if self._compiled is None:
-            eager: Callable[..., LossTerms] = functools.partial(self.judge, regularized=True)
+            eager: Callable[..., LossTerms] = functools.partial(self.compute_loss, regularized=True)
             device = self.device.type
             worth = self.compile_when is True or (self.compile_when == "auto" and self._repays(device))
             self._compiled = torch.compile(eager) if worth and _has_compiler(device) else eager
@@ -200,7 +200,7 @@ class Task(pl.LightningModule):
             )
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        self._log_terms("val", self.judge(self.inputs(batch)), len(batch["image"]))
+        self._log_terms("val", self.compute_loss(self.inputs(batch)), len(batch["image"]))
 
     def _log_terms(self, stage: str, terms: LossTerms, batch_size: int) -> None:
         named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
@@ -286,7 +286,7 @@ class StyleTask(Task):
         self.style_samples = style_samples
         self.checkerboard_weight = _weight(checkerboard_weight)
 
-    def judge(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+    def compute_loss(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs = inputs.contiguous(memory_format=torch.channels_last)
         content = self.loss.content_targets(photographs, self.style_targets)
         output = (network or self.network)(photographs)
@@ -309,7 +309,7 @@ class SuperResTask(Task):
         blur: of the reduction, a standard deviation in pixels of the photograph; the paper's is 1.
         checkerboard_weight: of ``losses.checkerboard_loss`` of what is wrong, in what is minimised: features
             hardly see the fine weave that the paper's results have.
-        turned: minimise the loss of both pictures turned by the same random angle and enlarged, anew in each
+        random_rotation: minimise the loss of both pictures turned by the same random angle and enlarged, anew in each
             step. A weave that features do not see as it is they see then (as Olah, Mordvintsev, Schubert
             2017, "Feature visualization", do against such patterns).
         options: as in ``Task``.
@@ -323,11 +323,11 @@ class SuperResTask(Task):
         loss: PerceptualLoss,
         blur: float = 1.0,
         checkerboard_weight: float = 150.0,
-        turned: bool = False,
+        random_rotation: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(network, loss, **options)
-        self.checkerboard_weight, self.turned = _weight(checkerboard_weight), turned
+        self.checkerboard_weight, self.random_rotation = _weight(checkerboard_weight), random_rotation
         if not 0 <= blur < math.inf:
             raise ValueError(f"blur is {blur}; expected a number ≥ 0")
         if not isinstance(getattr(network, "scale", None), int):
@@ -345,12 +345,12 @@ class SuperResTask(Task):
 
     def inputs(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Photographs (B, 3, H, W), and how to turn them this time: an affine map (2, 3), or None."""
-        if not self.turned:
+        if not self.random_rotation:
             return batch["image"], None
         step = self.trainer.global_step if self._trainer is not None else 0
-        return batch["image"], random_turn(step).to(batch["image"])
+        return batch["image"], random_rotation_map(step).to(batch["image"])
 
-    def judge(
+    def compute_loss(
         self, inputs: tuple[Tensor, Tensor | None], network: nn.Module | None = None, regularized: bool = False
     ) -> LossTerms:
         photographs, turn = inputs
@@ -358,7 +358,7 @@ class SuperResTask(Task):
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
         judged, wanted = output, photographs
         if regularized and turn is not None:
-            judged, wanted = turned(output, turn), turned(photographs, turn)
+            judged, wanted = rotated(output, turn), rotated(photographs, turn)
         terms: LossTerms = self.loss(judged, content=self.loss.content_targets(wanted), pixels=wanted)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output - photographs)
@@ -368,8 +368,8 @@ class SuperResTask(Task):
         return network(reduce(photograph, self.scale, self.blur))  # type: ignore[no-any-return]
 
 
-def random_turn(step: int) -> Tensor:
-    """An affine map (2, 3), as ``turned`` takes it: by any angle, enlarged by 1 to 1.3 times what keeps within.
+def random_rotation_map(step: int) -> Tensor:
+    """An affine map (2, 3), as ``rotated`` takes it: by any angle, enlarged by 1 to 1.3 times what keeps within.
 
     The step decides, so that it is the same on all ranks and in a run that goes on.
     """
@@ -379,7 +379,7 @@ def random_turn(step: int) -> Tensor:
     return torch.tensor([[scale * cos, -scale * sin, 0.0], [scale * sin, scale * cos, 0.0]])
 
 
-def turned(image: Tensor, turn: Tensor) -> Tensor:
+def rotated(image: Tensor, turn: Tensor) -> Tensor:
     """A square image (B, C, S, S) seen through an affine map (2, 3) of places, -1 to 1 along each side; bilinear."""
     image = image if image.dtype == torch.float64 else image.float()
     grid = F.affine_grid(turn.to(image).expand(len(image), 2, 3), list(image.shape), align_corners=False)
@@ -443,7 +443,7 @@ class InverseTask(Task):
         assert self.loss.encoder is not None
         return self.loss.encoder(image, [self.layer])[self.layer]
 
-    def judge(
+    def compute_loss(
         self, inputs: tuple[Tensor, Tensor], network: nn.Module | None = None, regularized: bool = False
     ) -> LossTerms:
         """Judge what is made of features (N, C, h, w) by its own; of the first, the pictures (M, 3, H, W) are known."""
@@ -462,5 +462,5 @@ class InverseTask(Task):
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         assert self.loss.encoder is not None
-        weights, told = carried(self.loss.encoder, self.layer)
+        weights, told = truncated_encoder(self.loss.encoder, self.layer)
         return weights, {"encoder": told}

@@ -360,7 +360,7 @@ def test_sixteen_bits_in_sixteen_bits_out(here: Path) -> None:
     save_image(fine, here / "fine.png")
     for tiles in ("off", "exact"):
         assert stylize("fine.png", "-o", f"{tiles}.png", "--tiles", tiles, "--backend", "torch") == 0
-    off, exact = (read_picture(f"{tiles}.png", deep=True).rgb for tiles in ("off", "exact"))
+    off, exact = (read_picture(f"{tiles}.png", keep_16bit=True).rgb for tiles in ("off", "exact"))
     assert off.dtype == exact.dtype == np.uint16
     assert np.abs(off.astype(int) - exact).max() < 257
     assert len(np.unique(off % 257)) > 100

@@ -14,7 +14,7 @@ from fststyle.images import read_picture, save_image
 from fststyle.inference import Swapper
 from fststyle.networks import checkpoint
 from fststyle.networks.checkpoint import read_metadata, save_checkpoint
-from fststyle.networks.styleswap import InverseNet, carried
+from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 
@@ -29,7 +29,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, encoder: VGGEncoder, monkeypatch
         save_image(astronaut[20 * index : 20 * index + 26, 100:133].copy(), name)
     save_image(astronaut[200:260:2, 100:150:2].copy(), "rain.jpg")
     torch.manual_seed(0)
-    weights, told = carried(encoder, "relu3_1")
+    weights, told = truncated_encoder(encoder, "relu3_1")
     bundled = tmp_path / "checkpoints" / "swap"
     bundled.mkdir(parents=True)
     metadata = {"kind": "swap", "name": "slim", "encoder": told}

@@ -30,7 +30,7 @@ def test_sixteen_bits_come_back_bit_for_bit(tmp_path: Path, deep: np.ndarray, en
     path, alpha = tmp_path / f"a.{ending}", deep[..., 0].copy()
     save_image(deep, path, alpha)
     assert read_header(path).bits == 16
-    picture = read_picture(path, deep=True)
+    picture = read_picture(path, keep_16bit=True)
     assert picture.rgb.dtype == np.uint16
     assert np.array_equal(picture.rgb, deep)
     assert picture.alpha is not None
@@ -43,7 +43,7 @@ def test_sixteen_bits_come_back_bit_for_bit(tmp_path: Path, deep: np.ndarray, en
 def test_sixteen_bits_become_eight_where_the_format_has_no_more(tmp_path: Path, deep: np.ndarray) -> None:
     for name in ("a.jpg", "a.webp", "a.bmp"):
         save_image(deep, tmp_path / name)
-        read = read_picture(tmp_path / name, deep=True).rgb
+        read = read_picture(tmp_path / name, keep_16bit=True).rgb
         assert read.dtype == np.uint8
         assert np.abs(read.astype(int) - deep / 257).mean() < 3
 
@@ -53,7 +53,7 @@ def test_without_libvips_sixteen_bits_are_read_and_written_as_eight(
 ) -> None:
     save_image(deep, tmp_path / "a.png")
     monkeypatch.setattr(large, "available", lambda: False)
-    assert read_picture(tmp_path / "a.png", deep=True).rgb.dtype == np.uint8
+    assert read_picture(tmp_path / "a.png", keep_16bit=True).rgb.dtype == np.uint8
     save_image(deep, tmp_path / "b.png")
     assert read_header(tmp_path / "b.png").bits == 8
 
@@ -118,7 +118,7 @@ def test_inks_become_what_pillow_makes_of_them_band_by_band(
         tifffile.imwrite(path, inks, photometric="separated")
     else:
         picture.save(path)
-    whole = read_picture(path, deep=True).rgb
+    whole = read_picture(path, keep_16bit=True).rgb
     assert whole.dtype == np.uint8
     monkeypatch.setattr(large, "open_picture", None)  # nothing is decoded whole
     scratch = large.decoded(path, read_header(path), tmp_path)
@@ -170,7 +170,7 @@ def test_exif_is_put_into_tiff(tmp_path: Path, deep: np.ndarray, big: bool) -> N
     else:
         save_image(deep, path, exif=exif.tobytes())
     assert path.read_bytes()[2] == (43 if big else 42)
-    assert np.array_equal(read_picture(path, deep=True).rgb, deep)
+    assert np.array_equal(read_picture(path, keep_16bit=True).rgb, deep)
     with Image.open(path) as written:
         found = written.getexif()
         assert found[0x010F] == "A maker with a name"

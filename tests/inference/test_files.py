@@ -54,7 +54,7 @@ def test_every_look_is_that_of_the_picture_in_memory(
     pixels = astronaut[:300, :70].astype(dtype) * (257 if dtype == np.uint16 else 1)
     save_image(pixels, tmp_path / "a.png")
     parts = applied(stylizer, tmp_path / "a.png", tmp_path / "b.png", options=options)
-    made = read_picture(tmp_path / "b.png", deep=True).rgb
+    made = read_picture(tmp_path / "b.png", keep_16bit=True).rgb
     assert made.dtype == dtype
     away = np.abs(made.astype(int) - stylizer.pixels(pixels, options))
     assert away.max() <= (1 if dtype == np.uint8 else 257)

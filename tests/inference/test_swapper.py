@@ -14,12 +14,12 @@ from fststyle.images import to_image, to_pixels
 from fststyle.inference import DeviceError
 from fststyle.networks import checkpoint
 from fststyle.networks.checkpoint import CheckpointError, load_checkpoint, read_metadata, save_checkpoint
-from fststyle.networks.styleswap import InverseNet, StyleSwap, carried
+from fststyle.networks.styleswap import InverseNet, StyleSwap, truncated_encoder
 from fststyle.networks.vgg import VGGEncoder
 
 
 def save(path: Path, source: VGGEncoder, network: InverseNet, **changes: Any) -> None:
-    weights, told = carried(source, "relu3_1")
+    weights, told = truncated_encoder(source, "relu3_1")
     metadata = {"kind": "swap", "name": path.stem, "encoder": told, **changes.pop("metadata", {})}
     save_checkpoint(path, network, metadata, **{"encoder": weights, **changes})
 
@@ -103,7 +103,7 @@ def test_a_file_that_does_not_fit_itself_is_refused_in_one_line(
 
 
 def test_a_layer_of_another_size_is_refused(tmp_path: Path, encoder: VGGEncoder, network: InverseNet) -> None:
-    weights, told = carried(encoder, "relu4_1")
+    weights, told = truncated_encoder(encoder, "relu4_1")
     save(tmp_path / "deep.safetensors", encoder, network, encoder=weights, metadata={"encoder": told})
     with pytest.raises(CheckpointError, match="relu4_1 of custom has 10 channels at 1/8"):
         Swapper.from_checkpoint(tmp_path / "deep.safetensors", "cpu")

@@ -12,7 +12,7 @@ from torch import Tensor
 from fststyle.images import to_image
 from fststyle.networks import styleswap
 from fststyle.networks.pretrained import load_encoder, random_weights
-from fststyle.networks.styleswap import InverseNet, StyleSwap, carried, swap
+from fststyle.networks.styleswap import InverseNet, StyleSwap, swap, truncated_encoder
 from fststyle.networks.vgg import VGGEncoder
 
 
@@ -302,7 +302,7 @@ def test_a_picture_too_small_for_the_patch_is_refused(model: StyleSwap) -> None:
 
 
 def test_only_what_is_needed_of_an_encoder_travels(encoder: VGGEncoder, tmp_path: Path) -> None:
-    weights, told = carried(encoder, "relu3_1")
+    weights, told = truncated_encoder(encoder, "relu3_1")
     convolutions = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1")
     assert {key.split(".")[0] for key in weights} == {"preprocess", *convolutions}
     assert told["layer"] == "relu3_1"
@@ -310,5 +310,5 @@ def test_only_what_is_needed_of_an_encoder_travels(encoder: VGGEncoder, tmp_path
     image = torch.rand(1, 3, 20, 24)
     assert torch.equal(cut(image, ["relu3_1"])["relu3_1"], encoder(image, ["relu3_1"])["relu3_1"])
     with pytest.raises(ValueError, match="no layer 'relu9_9'"):
-        carried(encoder, "relu9_9")
-    assert len(carried(VGGEncoder(random_weights("vgg19", widths=(2,) * 5), "vgg19"), "relu4_1")[0]) == 2 * 10
+        truncated_encoder(encoder, "relu9_9")
+    assert len(truncated_encoder(VGGEncoder(random_weights("vgg19", widths=(2,) * 5), "vgg19"), "relu4_1")[0]) == 2 * 10

@@ -23,7 +23,7 @@ from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
 from fststyle.networks.vgg import VGGEncoder
 from fststyle.training import tasks
-from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, random_turn, turned
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, random_rotation_map, rotated
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -45,11 +45,11 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     torch.manual_seed(0)
     network = TransformNet(width=4, residual_blocks=1, upsampling="nearest")  # as when GOLDEN was taken
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
-    judge = PerceptualLoss(encoder, **LOSSES[loss])
-    targets = judge.style_targets(pictures(1, 2.0))
-    judge.calibrate([pictures(3, 1.0)], targets)
+    compute_loss = PerceptualLoss(encoder, **LOSSES[loss])
+    targets = compute_loss.style_targets(pictures(1, 2.0))
+    compute_loss.calibrate([pictures(3, 1.0)], targets)
     paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0, "optimizer": "adam"}
-    return StyleTask(network, judge, targets, **{"compile": False, **paper, **options})
+    return StyleTask(network, compute_loss, targets, **{"compile": False, **paper, **options})
 
 
 def train(task: Task, photographs: Any, steps: int, precision: torch.dtype | None = None) -> list[float]:
@@ -104,7 +104,7 @@ def test_three_steps_give_the_recorded_losses(loss: str) -> None:
     """Nothing says that these values are right; but should they change, the arithmetic of training did."""
     task = make(loss, learning_rate=1e-2)
     photographs = pictures(2, 0.0)
-    terms = {name: float(value.detach()) for name, value in task.judge(photographs).scalars().items()}
+    terms = {name: float(value.detach()) for name, value in task.compute_loss(photographs).scalars().items()}
     assert terms == pytest.approx(GOLDEN[loss]["terms"], rel=1e-4)
     assert train(task, photographs, 3) == pytest.approx(GOLDEN[loss]["totals"], rel=1e-4)
 
@@ -134,13 +134,13 @@ def test_twenty_steps_on_one_batch_lower_its_loss(loss: str) -> None:
 def test_a_batch_costs_the_mean_of_its_photographs() -> None:
     task = make()
     photographs = pictures(4, 0.0)
-    alone = [float(task.judge(photograph[None]).total.detach()) for photograph in photographs]
-    assert float(task.judge(photographs).total.detach()) == pytest.approx(sum(alone) / 4, rel=1e-5)
+    alone = [float(task.compute_loss(photograph[None]).total.detach()) for photograph in photographs]
+    assert float(task.compute_loss(photographs).total.detach()) == pytest.approx(sum(alone) / 4, rel=1e-5)
 
 
 def test_gradients_reach_every_weight_of_the_network_and_nothing_else() -> None:
     task = make()
-    task.judge(pictures(2, 0.0)).total.backward()
+    task.compute_loss(pictures(2, 0.0)).total.backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights_of(task.network))
     assert [name for name, _ in task.named_parameters() if not name.startswith("network.")] == []
     assert not any(value.requires_grad for value in task.loss.encoder.weights().values())
@@ -169,13 +169,13 @@ def test_training_samples_positions_and_validation_takes_all() -> None:
     task = make(style_samples=7)
     asked: list[int | None] = []
 
-    def judge(*_: Any, samples: int | None = None, **__: Any) -> LossTerms:
+    def compute_loss(*_: Any, samples: int | None = None, **__: Any) -> LossTerms:
         asked.append(samples)
         return LossTerms(total=torch.zeros(()))
 
-    task.loss.forward = judge  # type: ignore[method-assign]
-    task.judge(pictures(2, 1.0), regularized=True)
-    task.judge(pictures(2, 1.0))
+    task.loss.forward = compute_loss  # type: ignore[method-assign]
+    task.compute_loss(pictures(2, 1.0), regularized=True)
+    task.compute_loss(pictures(2, 1.0))
     assert asked == [7, None]
 
 
@@ -287,7 +287,7 @@ def test_every_term_is_logged_at_the_step_it_was_met(tmp_path: Path) -> None:
     assert min(recorder.named("train/images_per_second").values()) > 0
     assert len(recorder.named("val/total")) == 2
     last = list(recorder.named("val/total").values())[-1]
-    assert last == pytest.approx(float(task.judge(pictures(3, 0.5)).total.detach()), rel=1e-5)
+    assert last == pytest.approx(float(task.compute_loss(pictures(3, 0.5)).total.detach()), rel=1e-5)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -421,7 +421,7 @@ def test_without_a_compiler_the_run_goes_on_and_says_so(
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     task = make(compile=True)
-    torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.judge(pictures(1, 0.0)).total)
+    torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.compute_loss(pictures(1, 0.0)).total)
     assert "no C++ compiler was found" in caplog.text
     monkeypatch.setattr("shutil.which", lambda name: name if name == command else None)
     assert tasks._has_compiler("cpu")
@@ -440,7 +440,7 @@ def test_a_compiler_that_fails_is_done_without(
     monkeypatch.setattr("fststyle.training.tasks._has_compiler", lambda device: True)
     task = make(compile=True)
     for _ in range(2):
-        torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.judge(pictures(1, 0.0)).total)
+        torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.compute_loss(pictures(1, 0.0)).total)
     assert caplog.text.count("torch.compile failed, so the run goes on without: g++: internal error") == 1
 
 
@@ -451,11 +451,11 @@ def enlarging(loss: str, **options: Any) -> SuperResTask:
     torch.manual_seed(0)
     network = SuperResNet(4, width=6, residual_blocks=1)
     if loss == "pixel":
-        judge = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
+        compute_loss = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
     else:
         encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
-        judge = PerceptualLoss(encoder, ["relu2_2"], [], style_weight=0)
-    return SuperResTask(network, judge, **{"compile": False, "checkerboard_weight": 0.0, **options})
+        compute_loss = PerceptualLoss(encoder, ["relu2_2"], [], style_weight=0)
+    return SuperResTask(network, compute_loss, **{"compile": False, "checkerboard_weight": 0.0, **options})
 
 
 @pytest.mark.parametrize("loss", ["pixel", "feature"])
@@ -469,7 +469,7 @@ def test_super_resolution_judges_the_enlarged_against_the_photograph(loss: str) 
             assert task.loss.encoder is not None
             found, wanted = (task.loss.encoder(x, ["relu2_2"])["relu2_2"] for x in (output, photographs))
             expected = (found - wanted).square().mean()
-        torch.testing.assert_close(task.judge(task.inputs({"image": photographs})).total, expected)
+        torch.testing.assert_close(task.compute_loss(task.inputs({"image": photographs})).total, expected)
 
 
 @pytest.mark.parametrize("loss", ["pixel", "feature"])
@@ -485,31 +485,31 @@ def test_super_resolution_is_kept_from_weaving_by_what_repeats_in_its_errors() -
         error = task.network(reduce(photographs, 4, 1.0)) - photographs
         expected = error.square().mean() + 7 * checkerboard_loss(error)
         torch.testing.assert_close(task.objective(task.inputs({"image": photographs})).total, expected)
-        torch.testing.assert_close(task.judge(task.inputs({"image": photographs})).total, error.square().mean())
+        torch.testing.assert_close(task.compute_loss(task.inputs({"image": photographs})).total, error.square().mean())
 
 
 def test_super_resolution_may_be_judged_turned() -> None:
-    task, photographs = enlarging("pixel", turned=True), pictures(2, 0.0).repeat(1, 1, 2, 2)
+    task, photographs = enlarging("pixel", random_rotation=True), pictures(2, 0.0).repeat(1, 1, 2, 2)
     with torch.no_grad():
         inputs = task.inputs({"image": photographs})
         error = task.network(reduce(photographs, 4, 1.0)) - photographs
-        torch.testing.assert_close(task.judge(inputs).total, error.square().mean())
-        torch.testing.assert_close(task.objective(inputs).total, turned(error, inputs[1]).square().mean())
-    assert torch.equal(inputs[1], random_turn(0))
-    assert not torch.equal(inputs[1], random_turn(1))
+        torch.testing.assert_close(task.compute_loss(inputs).total, error.square().mean())
+        torch.testing.assert_close(task.objective(inputs).total, rotated(error, inputs[1]).square().mean())
+    assert torch.equal(inputs[1], random_rotation_map(0))
+    assert not torch.equal(inputs[1], random_rotation_map(1))
 
 
 def test_a_turn_stays_within_the_picture_and_keeps_angles() -> None:
     corners = torch.tensor([[-1.0, -1.0, 1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     for step in range(50):
-        turn = random_turn(step)
+        turn = random_rotation_map(step)
         assert (corners @ turn.T).abs().max() <= 1 + 1e-6
         square = turn[:, :2] @ turn[:, :2].T
         torch.testing.assert_close(square, square[0, 0] * torch.eye(2))
         assert square[0, 0] > 1 / 3.4
     quarter = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]])
     image = torch.rand(2, 3, 16, 16, dtype=torch.float64)
-    torch.testing.assert_close(turned(image, quarter), image.rot90(1, (2, 3)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(rotated(image, quarter), image.rot90(1, (2, 3)), rtol=0, atol=1e-6)
 
 
 def test_a_preview_of_super_resolution_is_of_the_photographs_size() -> None:
@@ -518,13 +518,13 @@ def test_a_preview_of_super_resolution_is_of_the_photographs_size() -> None:
 
 
 def test_networks_that_do_not_fit_the_task_are_refused() -> None:
-    judge = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
+    compute_loss = PerceptualLoss(None, [], [], content_weight=0, style_weight=0, pixel_weight=1)
     with pytest.raises(ValueError, match="superres_x4"):
-        SuperResTask(TransformNet(width=2, residual_blocks=0), judge)
+        SuperResTask(TransformNet(width=2, residual_blocks=0), compute_loss)
     with pytest.raises(ValueError, match="keeps the size"):
-        StyleTask(SuperResNet(4, width=2), judge, {})
+        StyleTask(SuperResNet(4, width=2), compute_loss, {})
     with pytest.raises(ValueError, match="blur is -1"):
-        SuperResTask(SuperResNet(4, width=2), judge, blur=-1)
+        SuperResTask(SuperResNet(4, width=2), compute_loss, blur=-1)
 
 
 # --- style swap -------------------------------------------------------------------------------------
@@ -533,8 +533,8 @@ def test_networks_that_do_not_fit_the_task_are_refused() -> None:
 def inverting(**options: Any) -> InverseTask:
     torch.manual_seed(0)
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16", name="small")
-    judge = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
-    return InverseTask(InverseNet(8), judge, **{"compile": False, "pixel_weight": 0.0, **options})
+    compute_loss = PerceptualLoss(encoder, ["relu3_1"], [], style_weight=0)
+    return InverseTask(InverseNet(8), compute_loss, **{"compile": False, "pixel_weight": 0.0, **options})
 
 
 def both(count: int) -> dict[str, Tensor]:
@@ -560,7 +560,7 @@ def test_style_swap_judges_a_picture_by_the_features_it_was_made_of() -> None:
         picture = task.network(features)
         assert task.loss.encoder is not None
         expected = (task.loss.encoder(picture, ["relu3_1"])["relu3_1"] - features).square().mean()
-        torch.testing.assert_close(task.judge((features, known)).total, expected)
+        torch.testing.assert_close(task.compute_loss((features, known)).total, expected)
     assert not features.requires_grad
 
 
@@ -574,7 +574,7 @@ def test_style_swap_learns_colours_of_pictures_that_are_known() -> None:
     task = inverting(pixel_weight=3.0)
     features, known = task.inputs(both(1))
     with torch.no_grad():
-        expected = task.judge((features, known)).total + 3 * (task.network(features)[:2] - known).square().mean()
+        expected = task.compute_loss((features, known)).total + 3 * (task.network(features)[:2] - known).square().mean()
         torch.testing.assert_close(task.objective((features, known)).total, expected)
 
 
