@@ -1,4 +1,4 @@
-"""What a cluster tells a process about its place in a run, and asks of it: ranks, nodes, preemption."""
+"""A process's place in a run on a cluster (ranks, nodes), and preemption."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import time
 
 log = logging.getLogger(__name__)
 
-#: The exit code of a run that was told to stop and saved a checkpoint: started again, it resumes (EX_TEMPFAIL).
+#: The exit code of a run that a signal stopped after it saved a checkpoint: started again, it resumes (EX_TEMPFAIL).
 PREEMPTED = 75
 #: Seconds that a requeued process waits for Slurm to end it.
 WAIT = 120
 
 
 class Preempted(KeyboardInterrupt):
-    """A run that was told to stop, and has saved a checkpoint."""
+    """A run that a signal stopped after it saved a checkpoint."""
 
     exit_code = PREEMPTED
 

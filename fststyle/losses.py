@@ -1,4 +1,4 @@
-"""How an image is judged: the terms as pure functions, and PerceptualLoss over them.
+"""The loss terms as pure functions, and PerceptualLoss over them.
 
 Conventions
 ===========
@@ -241,7 +241,7 @@ def checkerboard_loss(image: Tensor) -> Tensor:
     """What repeats in an image with the period of two upsamplings by 2: see ``diagnostics.folded``.
 
     Nothing but its position modulo 4 tells a network the pixels of an even area apart, so it uses that
-    to make a texture there, and a fine weave is seen. Pixels that are optimised themselves need no such term.
+    to make a texture there: checkerboard artifacts. Pixels that are optimised themselves need no such term.
 
     Args:
         image: (B, 3, H, W).

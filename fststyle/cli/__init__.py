@@ -1,6 +1,6 @@
 """The ``fststyle`` command.
 
-Exit codes: 0 all done; 1 failed or partly failed during the work; 2 refused before it began; 75 told to stop
+Exit codes: 0 all done; 1 failed or partly failed during the work; 2 refused before it began; 75 stopped by a signal
 (SIGTERM, SIGUSR1) with everything saved, the same command with resume=auto goes on; 141 the reader of a pipe left.
 Every command is a function of the parsed options that returns its exit code; what a command needs
 is imported when it runs.
@@ -28,7 +28,7 @@ COMMANDS = {
     "compare": "hold one pass against the slow optimisation; the papers' figures",
     "export": "write a style as ONNX, OpenVINO or PyTorch file for other programs",
     "styles": "list the styles that came with the installation",
-    "info": "tell what a checkpoint is and how it came to be",
+    "info": "show what a model file is and how it came to be",
     "fetch": "download encoder weights ahead of a run without internet",
 }
 #: Those that take Hydra's overrides.

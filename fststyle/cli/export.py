@@ -17,7 +17,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check where it goes, export, tell the files."""
+    """Check where it goes, export, print the files."""
     path = find_checkpoint(options.style, "style")
     name = check_kind(path, "style")["name"]
     from fststyle.inference.export import FORMATS, export

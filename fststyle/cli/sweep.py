@@ -1,4 +1,4 @@
-"""Several runs of one command (``-m``): what each does is kept apart, and a table at the end tells of them all."""
+"""Several runs of one command (``-m``): each has a folder of its own, and a table at the end shows them all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def forget() -> None:
 
 
 def is_one() -> bool:
-    """Whether this is one run of a multirun that is told of in a table."""
+    """Whether this is one run of a multirun."""
     config = HydraConfig.get()
     return bool(config.mode == RunMode.MULTIRUN and "sweep" in config.callbacks)
 

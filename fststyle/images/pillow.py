@@ -29,7 +29,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: What EXIF tells of a photograph, not of how its file is laid out.
+#: What EXIF says of a photograph, not of how its file is laid out.
 _KEPT_TAGS = (
     *(ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model, ExifTags.Base.XResolution),
     *(ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit, ExifTags.Base.Software, ExifTags.Base.DateTime),
@@ -50,7 +50,7 @@ class Picture:
     """A decoded picture, upright, in sRGB.
 
     ``rgb`` is uint8 or uint16 (H, W, 3), ``alpha`` of the same type (H, W) where the file has one, ``exif`` what the
-    file tells of the photograph, as an EXIF block whose orientation is upright.
+    file says of the photograph, as an EXIF block whose orientation is upright.
     """
 
     rgb: np.ndarray
@@ -60,7 +60,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file tells before it is decoded.
+    """What a picture file's header says.
 
     ``format`` and ``mode`` are Pillow's, height and width upright, ``bits`` those of a channel.
     """
@@ -110,14 +110,14 @@ def open_picture(
 
 
 def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> Header:
-    """What a picture file tells before it is decoded.
+    """What a picture file's header says.
 
     Raises:
         ImageError: as ``open_picture``, but for damage beyond the header.
     """
     with _opened(path, max_pixels) as picture, _decoding(path):
         bits, orientation = _bits(picture), _orientation(picture)
-        # Pillow turns TIFF by itself, and tells its upright size beforehand.
+        # Pillow turns TIFF by itself, and gives its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]
         return Header(picture.format or "", height, width, bits, picture.mode, orientation, _kept_exif(picture))
 
@@ -195,7 +195,7 @@ def with_heif(suffix: str) -> None:
 
 
 def _exif(picture: Image.Image) -> Image.Exif:
-    """What EXIF tells. Of a PNG file without, Pillow would decode the whole picture to look for it at the end."""
+    """A picture's EXIF. Of a PNG file without, Pillow would decode the whole picture to look for it at the end."""
     known = {"exif", "Raw profile type exif"} & picture.info.keys()
     if picture.format == "PNG" and not known and not _png_has_exif(picture.fp):  # type: ignore[attr-defined]
         return Image.Exif()
@@ -237,7 +237,7 @@ def _bits(picture: Image.Image) -> int:
 
 
 def _kept_exif(picture: Image.Image) -> bytes | None:
-    """What EXIF tells of the photograph; entries that cannot be written again are left out."""
+    """The EXIF entries about the photograph; those that cannot be written again are left out."""
     kept = Image.Exif()
     try:
         found = _exif(picture)

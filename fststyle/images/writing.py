@@ -1,4 +1,4 @@
-"""Picture files out: written beside their name and moved into place."""
+"""Picture files out: written to a temporary file and moved into place."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def save_image(
 ) -> None:
     """Write an image (or decoded pixels) to a picture file; the name's ending chooses the format.
 
-    Values outside [0, 1] are clamped. The file is written beside its name and moved into place, so
+    Values outside [0, 1] are clamped. It is written to a temporary file and moved into place, so
     that a broken run leaves either the old file or the whole new one.
 
     Args:
@@ -84,7 +84,7 @@ def check_ending(path: str | os.PathLike[str]) -> str:
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then move it into place.
+    """Let ``write`` fill a temporary file in ``path``'s folder, then move it into place.
 
     Raises:
         ImageError: when the folder is missing or cannot be written; nothing is left behind.

@@ -88,8 +88,8 @@ Work = Callable[[Picture, int], np.ndarray]
 class Stream:
     """What makes results from file to file.
 
-    ``wants`` tells of a source and the number of a label whether it is done so; ``apply`` does it, of a source, to a
-    target, by that number.
+    ``wants(source, number)``: whether the result of that label's number is made so; ``apply(source, target, number)``
+    makes it.
     """
 
     wants: Callable[[Path, int], bool]
@@ -137,7 +137,7 @@ def process(
     """Let ``work`` make pictures of every input.
 
     While one picture is worked on, the next are read and the last ones written, by threads. A picture that cannot be
-    read or written is named and skipped. Transparency is kept, and what EXIF tells.
+    read or written is named and skipped. Transparency and EXIF are kept.
 
     Args:
         jobs: from ``plan``.
@@ -262,7 +262,7 @@ class _Process:
 
     @contextlib.contextmanager
     def told(self, job: Job, target: Path) -> Iterator[None]:
-        """What goes wrong with one picture is told of, and counted."""
+        """Report and count what goes wrong with one picture."""
         count = len(self.failures)
         try:
             yield

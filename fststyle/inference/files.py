@@ -41,7 +41,7 @@ def apply_to_file(
         memory: bytes that activations may take.
         max_pixels: that ``size`` may come to; None: ``MAX_PIXELS``.
         strip_metadata: leave EXIF out.
-        progress: told what part of the work was done since it was last told; all parts sum to 1.
+        progress: called with the share of the work done since the last call; all shares sum to 1.
 
     Raises:
         ImageError: a picture that is damaged or too small, or a result that its format does not take.

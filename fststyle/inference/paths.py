@@ -45,7 +45,7 @@ def expand(
     """Paths, globs and folders to picture files.
 
     In a folder, and among what a pattern matches, what an earlier run made of a picture that lies there too is left
-    out, if the ``labels`` of results are given, which is told on stderr, and so is the folder of results.
+    out, if the ``labels`` of results are given, which stderr says, and so is the folder of results.
 
     Args:
         inputs: as a user types them.

@@ -79,7 +79,7 @@ def streamed(
             goes to a scratch file where it would take more than half.
         folder: of the scratch file.
         by: a filter of 3×3 pixels for the result; None for none.
-        tick: told how much was done, of ``work``.
+        tick: called with how much was done, of ``work``.
 
     Yields:
         Rows of the result, of the input's type, top to bottom.
@@ -158,7 +158,7 @@ def stream(
         height, width: of the picture.
         rows: of a strip of the input, a multiple of 4.
         scratch: a folder for what is stored at quarter resolution; None keeps it in memory.
-        tick: told how much was done, of ``work``.
+        tick: called with how much was done, of ``work``.
 
     Yields:
         Strips (1, 3, rows, width) of the result, of any heights, top to bottom, as ``network`` gives it.

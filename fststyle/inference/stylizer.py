@@ -80,7 +80,7 @@ class Stylizer:
         if backend == "openvino" and device in ("cuda", "mps"):
             raise DeviceError(f"openvino runs on the CPU; use --backend torch with --device {device}")
         if device not in ("auto", "cpu"):
-            choose_device(device)  # a device that is not there is told before any file is read
+            choose_device(device)  # before any file is read
         path = find_checkpoint(name_or_path, cls.kind)
         metadata = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
@@ -168,7 +168,7 @@ class Stylizer:
     def is_too_large(self, height: int, width: int, memory: int) -> bool:
         """Whether a pass over the whole frame would take more than so many bytes."""
         if height * width * 1024 * self.scale**2 <= memory:
-            return False  # told without importing torch
+            return False  # without importing torch
         from fststyle.inference.streaming import whole_frame_bytes
 
         return whole_frame_bytes(self.backend.torch_backend, height, width) > memory

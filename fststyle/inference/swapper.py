@@ -61,7 +61,7 @@ class Swapper:
             DeviceError: what this machine does not have.
         """
         if device not in ("auto", "cpu"):
-            choose_device(_with_float64(device))  # a device that is not there is told before any file is read
+            choose_device(_with_float64(device))  # before any file is read
         if name_or_path == DEFAULT and DEFAULT not in bundled_files("swap") and not os.path.exists(DEFAULT):
             raise CheckpointError(
                 f"the network {DEFAULT!r} for style swap did not come with this installation; "

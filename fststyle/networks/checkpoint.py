@@ -43,7 +43,7 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """A loaded checkpoint.
 
-    ``network`` is in evaluation mode, float32, on the CPU; ``metadata`` tells how it came to be;
+    ``network`` is in evaluation mode, float32, on the CPU; ``metadata`` says how it came to be;
     ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``, and
     ``color`` to the painting's colours (1, 4, 3), where the loss asks for them;
     ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
@@ -63,7 +63,7 @@ def save_checkpoint(
     dtype: str = "float16",
     encoder: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint, beside its name and then into place.
+    """Write a checkpoint to a temporary file, then move it into place.
 
     Args:
         path: the ``.safetensors`` file.
@@ -111,7 +111,7 @@ def compact(values: Tensor) -> Tensor:
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and metadata as one checkpoint file, beside its name and then into place."""
+    """Write tensors and metadata as one checkpoint file: to a temporary file, then moved into place."""
     from safetensors.torch import save
 
     data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **metadata}, ensure_ascii=False)})

@@ -129,7 +129,7 @@ class VGGEncoder(nn.Module):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a checkpoint's metadata tells of it."""
+        """What a checkpoint's metadata says of it."""
         return {
             "name": self.name,
             "architecture": self.architecture,

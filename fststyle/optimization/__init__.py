@@ -1,4 +1,4 @@
-"""The slow baseline: pixels as parameters, judged by the same loss as training."""
+"""The slow baseline: pixels as parameters, with the same loss as training."""
 
 from fststyle.optimization.optimize import NonFiniteError, Optimization, Progress, optimize
 

@@ -46,7 +46,7 @@ class NonFiniteError(RuntimeError):
 
 @dataclass
 class Progress:
-    """What a callback is told: the image just judged, before the step that follows from it.
+    """What a callback gets: the image just evaluated, before the step that follows from it.
 
     ``iteration`` counts from 1; ``image`` (1, 3, H, W) in [0, 1] must be copied to be kept;
     ``terms`` by the names of ``LossTerms.scalars``; ``seconds`` since the start, callbacks left out.
@@ -80,7 +80,7 @@ class Optimization:
     trace: list[dict[str, float]] = field(default_factory=list)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state to a file, beside its name and then into place."""
+        """Write the state to a temporary file, then move it into place."""
         write_atomically(path, lambda file: torch.save(vars(self), file))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Fast against slow: a checkpoint's one pass beside the optimisation of its own loss.
+"""Fast against slow: a model's one pass compared with the optimisation of its own loss.
 
 The objective is the checkpoint's: encoder, layers, weights, normalisers and style targets. The slow side
 starts from noise with pixels clamped to [0, 1], in the same precision, on the same machine (Johnson,
@@ -218,7 +218,7 @@ def _cpu() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON beside its name, then into place."""
+    """Write JSON to a temporary file, then move it into place."""
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
 
 
@@ -229,7 +229,7 @@ def report(cases: Sequence[Mapping[str, Any]], folder: Path, paintings: Mapping[
     """The parts of the page, from what was measured and the pictures in the folder."""
     parts = [
         html.paragraph(
-            "One pass of a trained network beside the optimisation that it replaces, from noise, by L-BFGS, of the "
+            "One pass of a trained network and the optimisation that it replaces, from noise, by L-BFGS, of the "
             "same objective: the loss that the network was trained with."
         ),
         html.paragraph(", ".join(f"{key}: {value}" for key, value in machine().items()), note=True),

@@ -1,4 +1,4 @@
-"""How much of a picture looks painted: windows of it beside windows of the painting.
+"""How much of a picture looks painted: windows of it compared with windows of the painting.
 
 A distance of Gram matrices over the whole picture falls with colours and with the texture of a few edges. Here every
 window of the result looks for the most similar window of the painting ("everywhere"), and every window of the painting

@@ -1,4 +1,4 @@
-"""Super-resolution measured as it is published: PSNR and SSIM of luminance, bicubic interpolation beside it."""
+"""Super-resolution measured as it is published: PSNR and SSIM of luminance, and those of bicubic interpolation."""
 
 from __future__ import annotations
 

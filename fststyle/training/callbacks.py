@@ -1,4 +1,4 @@
-"""What happens beside the training steps: averaged weights, previews, examinations, the exported file."""
+"""What happens besides the training steps: averaged weights, previews, examinations, the exported file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TimedProgressBar(TQDMProgressBar):
 
 
 class AverageWeights(Callback):
-    """An exponential moving average of the network's weights, which is judged and exported.
+    """An exponential moving average of the network's weights, which is validated and exported.
 
     Args:
         decay: share of the old average that stays at each step.
@@ -181,7 +181,7 @@ class Previews(Callback):
 
 
 class Diagnostics(Callback):
-    """Score the network on probe pictures now and then; the scores go to the loggers, a fault is told when it is new.
+    """Score the network on probe pictures now and then; scores are logged, a new fault is named in a warning.
 
     Args:
         every: steps between two examinations.
@@ -218,7 +218,7 @@ class Diagnostics(Callback):
 
 
 class Export(Callback):
-    """At the end, unless a signal told to save alone, write the one file: the best of the run's last networks.
+    """At the end, unless a signal asked for a checkpoint alone, write a file: the best of the run's last networks.
 
     Best is the one with the fewest faults, and among those the one of the lowest held-out objective.
 

@@ -30,7 +30,7 @@ NAME = re.compile(r"step_(\d+)-([0-9a-f]{16})\.ckpt")
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Writes a checkpoint beside its name, flushes it and moves it to a name that holds its hash.
+    """Writes a checkpoint to a temporary file, flushes it and moves it to a name with its hash.
 
     Where that fails, as on a full disk, the run goes on with the checkpoints that are there.
     """

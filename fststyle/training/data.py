@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 ASPECT = 0.1
 #: A picture that cannot be read is replaced by another; after so many in a row the source is given up.
 ATTEMPTS = 50
-#: The share of unreadable pictures is judged once this many were met.
+#: The share of unreadable pictures counts once this many were met.
 UNREADABLE_MINIMUM = 10
 
 
@@ -230,7 +230,7 @@ class StreamedCrops(Dataset[dict[str, Any]]):
 
 
 class WithStyles(Dataset[dict[str, Any]]):
-    """Samples of another data set, each with a crop of a style picture beside it, which its position decides.
+    """Samples of another data set, each with a crop of a style picture, which its position decides.
 
     Args:
         samples: a position, or a pair of position and row, to a sample.

@@ -55,7 +55,7 @@ from fststyle.training.tasks import NonFiniteError, Task
 
 log = logging.getLogger(__name__)
 
-#: What a run writes beside its configuration and the exported file.
+#: What a run writes besides its configuration and the exported file.
 _WRITTEN = (
     *("train.log", "checkpoints/step_*.ckpt", "checkpoints/step_*.part", "previews/step_*.png"),
     *("csv/metrics.csv", "csv/hparams.yaml", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
@@ -327,7 +327,7 @@ def _reason(error: Exception) -> str:
     if "DataLoader worker" in text:
         return "a process that decodes photographs was killed, perhaps for want of memory; data.workers= sets how many"
     if any(word in text.lower() for word in ("gloo", "nccl", "connection closed", "connection reset", "peer")):
-        return "another rank ended or no longer answers; its own message tells why"
+        return "another rank ended or no longer answers; its own message says why"
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
 
 

@@ -105,9 +105,9 @@ def stopped_by(trainer: pl.Trainer) -> Stop:
 
 
 def leave_signals(_: int = 0) -> None:
-    """For a decoding worker: what ends a run is told to its main process, which ends the workers in order.
+    """For a decoding worker: signals that end a run are for its main process, which ends the workers in order.
 
-    SIGTERM is also how that does it where a worker does not hear it otherwise; so who sent it decides.
+    The main process itself ends a worker by SIGTERM, so the sender decides.
     """
     for number in (number for number in SIGNALS if number != signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

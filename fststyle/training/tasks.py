@@ -59,14 +59,14 @@ def _weight(weight: float, name: str = "checkerboard_weight") -> float:
 
 
 class Task(pl.LightningModule):
-    """What all training shares: the step, the optimizer, what is logged and saved. A task says what is judged.
+    """What all training shares: the step, the optimizer, what is logged and saved. A task defines its loss.
 
     A checkpoint holds the network, and what the loss measures against: style targets, where there are any,
     and normalisers. The encoder is never part of it.
 
     Args:
         network: what is trained.
-        loss: judges what it makes.
+        loss: of what it makes.
         learning_rate: the optimizer's.
         optimizer: ``adam``, or ``muon`` (``training.muon``), which took about 70 % of the steps in one comparison.
         schedule: ``none``, or ``cosine`` to zero over ``steps``.
@@ -122,7 +122,7 @@ class Task(pl.LightningModule):
         return batch["image"]
 
     def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        """Let a network, the task's unless another is given, make what it is for, and judge that.
+        """Let a network, the task's unless another is given, make what it is for; returns the loss of that.
 
         ``regularized`` adds to the total what only training needs.
 
@@ -135,11 +135,11 @@ class Task(pl.LightningModule):
         """Raise ``ValueError`` for photographs of a size (pixels each way) that the task cannot use."""
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
-        """What the exported file holds beside the network: an encoder's weights, and more of the metadata."""
+        """What the exported file holds besides the network: an encoder's weights, and more of the metadata."""
         return None, {}
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
-        """What a preview shows beside a photograph (1, 3, H, W), of the same size."""
+        """What a preview shows next to a photograph (1, 3, H, W), of the same size."""
         raise NotImplementedError
 
     # --- the loop -----------------------------------------------------------------------------------
@@ -251,11 +251,11 @@ class StyleTask(Task):
 
     Args:
         network: image in, image of the same size out.
-        loss: judges the output against the photograph and the style.
+        loss: compares the output with the photograph and the style.
         style_targets: from ``loss.style_targets(painting)``.
         style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
-            style's loss, by which results are judged and compared with the slow mode, whose pixels need none.
+            style's loss, by which results are compared with the slow mode, whose pixels need none.
         optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
     """
 
@@ -305,10 +305,10 @@ class SuperResTask(Task):
 
     Args:
         network: ``networks.superres.SuperResNet``.
-        loss: judges the enlarged picture against the photograph: content layers, or pixels.
+        loss: compares the enlarged picture with the photograph: content layers, or pixels.
         blur: of the reduction, a standard deviation in pixels of the photograph; the paper's is 1.
         checkerboard_weight: of ``losses.checkerboard_loss`` of what is wrong, in what is minimised: features
-            hardly see the fine weave that the paper's results have.
+            hardly see the checkerboard artifacts that the paper's results have.
         random_rotation: minimise the loss of both pictures turned by the same random angle and enlarged, anew in each
             step. A weave that features do not see as it is they see then (as Olah, Mordvintsev, Schubert
             2017, "Feature visualization", do against such patterns).
