@@ -99,9 +99,8 @@ def test_recipes_are_judged_at_every_state_they_save(
     monkeypatch.setattr(
         recipes, "RECIPES", {"default": (small, 0.006), "from nothing": ([*small, "init_from=null"], 1)}
     )
-    monkeypatch.setattr(recipes, "COMPILING", 0)
     words = [str(tmp_path / "rain.png"), "--photographs", str(photographs), "--photo", str(tmp_path / "face.png")]
-    words += ["--minutes", "0.1", "--every", "0.04", "-o", str(tmp_path / "out")]
+    words += ["--minutes", "0.1", "--starting", "0", "--every", "0.04", "-o", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["compare_recipes.py", *words])
     recipes.main()
     found = json.loads((tmp_path / "out" / "recipes.json").read_text())
@@ -263,7 +262,7 @@ def test_the_gallery_is_made_from_the_model_files(
     for name in ("a", "b", "c", "d", "mosaic"):
         styles[name] = tmp_path / f"{name}.safetensors"
         save_checkpoint(styles[name], network, {**metadata, "name": name})
-    monkeypatch.setattr(gallery, "bundled", lambda kind: styles if kind == "style" else {})
+    monkeypatch.setattr(gallery, "bundled_files", lambda kind: styles if kind == "style" else {})
     monkeypatch.setattr(gallery, "SIZES", {"": 32, "_1024": 64})
     monkeypatch.setattr(sys, "argv", ["make_gallery.py", "--root", str(tmp_path)])
     threads = torch.get_num_threads()

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from fststyle.cli import main
-from fststyle.images import ImageError, read_picture, reading, save_image, to_image, to_pixels
+from fststyle.images import ImageError, pillow, read_picture, save_image, to_image, to_pixels
 from fststyle.inference import Stylizer
 from fststyle.inference.stylizer import median_filter
 from fststyle.networks import checkpoint
@@ -557,7 +557,7 @@ def test_a_second_run_over_a_pattern_leaves_the_results_of_the_first_alone(here:
 def test_a_result_that_is_too_large_for_its_format_is_named_and_the_others_done(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(reading.LONGEST, "WEBP", 30)
+    monkeypatch.setitem(pillow.LONGEST, "WEBP", 30)
     for tiles in ("off", "exact"):
         assert stylize("more", "-o", tiles, "--tiles", tiles, "--backend", "torch") == 1
         line = capsys.readouterr().err.splitlines()[0]
