@@ -197,7 +197,7 @@ def test_a_state_of_another_size_is_refused(
 def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fststyle import losses
+    from fststyle.losses import perceptual as losses
 
     real, calls = losses.total_variation, []
 

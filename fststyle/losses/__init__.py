@@ -1,0 +1,56 @@
+"""Losses: pure functions (``functional``), the loss over an encoder (``perceptual``), its units (``calibration``)."""
+
+from fststyle.losses.calibration import measure_photographs
+from fststyle.losses.functional import (
+    CHROMA,
+    COLOR_BLOCK,
+    QUANTILES,
+    ContentForm,
+    GramDivisor,
+    Reduction,
+    StyleDivisor,
+    StyleForm,
+    TVForm,
+    block_colors,
+    checkerboard_loss,
+    color_loss,
+    content_loss,
+    feature_quantiles,
+    gram_matrix,
+    pixel_loss,
+    projected,
+    sliced_wasserstein,
+    style_loss,
+    total_variation,
+)
+from fststyle.losses.perceptual import Layers, PerceptualLoss, split_layer
+from fststyle.losses.terms import LossTerms, mean_term
+
+__all__ = [
+    "CHROMA",
+    "COLOR_BLOCK",
+    "QUANTILES",
+    "ContentForm",
+    "GramDivisor",
+    "Layers",
+    "LossTerms",
+    "PerceptualLoss",
+    "Reduction",
+    "StyleDivisor",
+    "StyleForm",
+    "TVForm",
+    "block_colors",
+    "checkerboard_loss",
+    "color_loss",
+    "content_loss",
+    "feature_quantiles",
+    "gram_matrix",
+    "mean_term",
+    "measure_photographs",
+    "pixel_loss",
+    "projected",
+    "sliced_wasserstein",
+    "split_layer",
+    "style_loss",
+    "total_variation",
+]
