@@ -84,7 +84,7 @@ def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
     step = step_of(state)
     assert lines(desk) == [
         f"fststyle: painting was told to stop at step {step} of 1000000; "
-        f"resume=last goes on from {state.relative_to(desk)}"
+        f"the last training checkpoint is {state.relative_to(desk)}, resume=last goes on"
     ]
     assert "Traceback" not in (desk / "said.txt").read_text()
     assert not (desk / "out" / "painting.safetensors").exists()
@@ -99,7 +99,7 @@ def test_a_decoding_process_that_is_killed_ends_the_run_in_one_line(desk: Path, 
         assert process.wait(PATIENCE) == 1
     (line,) = lines(desk)
     assert "a process that decodes photographs was killed, perhaps for want of memory" in line
-    assert "resume=last goes on from out/checkpoints/step_" in line
+    assert "the last training checkpoint is out/checkpoints/step_" in line
     assert newest_checkpoint(desk / "out") is not None
 
 

@@ -51,7 +51,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypat
 
 
 @pytest.fixture
-def bundled_files(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bundled(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The styles of an installation that came with two."""
     folder = tmp_path / "installation" / "checkpoints" / "styles"
     folder.mkdir(parents=True)

@@ -45,7 +45,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: SuperResNet, monkeypatc
 
 
 @pytest.fixture
-def bundled_files(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def bundled(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "installation" / "checkpoints" / "superres"
     folder.mkdir(parents=True)
     shutil.copy(here / "mine.safetensors", folder / "x4_pixel.safetensors")
@@ -139,7 +139,7 @@ def test_a_folder_is_measured(here: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("bundled")
-def test_the_models_that_ship_for_the_scale_are_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_models_bundled_for_the_scale_are_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "superres", "large", "--scale", "8", "-o", "out", *TORCH]) == 0
     assert set(json.loads((here / "out" / "figures.json").read_text())["mean"]) == {"bicubic", "x8_pixel"}
 
