@@ -73,7 +73,6 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
         (run.folder / FAILED).unlink(missing_ok=True)  # of an earlier try
     exported = run.fit()
     if not run.stopped:
-        log.info("exported %s", exported)
         return ""
     at = f"at step {run.trainer.global_step} of {cfg.steps}"
     if exported:

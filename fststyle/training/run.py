@@ -91,20 +91,23 @@ class Run:
             RuntimeError: failed; the training checkpoints are there to resume from.
         """
         export = next((each for each in self.trainer.callbacks if isinstance(each, Export)), None)  # type: ignore[attr-defined]
-        self._begin()
+        self._prepare()
         resumed: dict[str, Any] = {"ckpt_path": self.checkpoint, "weights_only": True} if self.checkpoint else {}
         try:
             with _logged_to(None if rank() else self.folder / "train.log"):
+                self._announce()
                 self.trainer.fit(self.task, datamodule=self.data, **resumed)
                 if self.trainer.global_step >= self.trainer.max_steps and export and not export.written:
                     export.on_train_end(self.trainer, self.task)  # an earlier run ended before its export
+                if export and export.written:
+                    log.info("exported %s", export.path)
         except Exception as error:  # no longer a refusal: work had begun
             reason, kept = _reason(error), kept_checkpoint(self.folder)
             raise RuntimeError(f"the training of {self.config.name} stopped: {reason}{kept}") from error
         return export.path if export and self.stopped <= Stop.EXPORT else None
 
-    def _begin(self) -> None:
-        """Make the folder ready and log what is about to be trained; the first rank does it for all."""
+    def _prepare(self) -> None:
+        """Make the folder ready; the first rank does it for all."""
         if rank():
             return
         config, trainer = self.config, self.trainer
@@ -117,6 +120,12 @@ class Run:
             if self.checkpoint and isinstance(logger, CSVLogger):
                 _continue_table(logger, self.steps_done)
             logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+
+    def _announce(self) -> None:
+        """Log what is about to be trained."""
+        if rank():
+            return
+        config, trainer = self.config, self.trainer
         from_step = f", from step {self.steps_done} on" if self.steps_done else ""
         log.info("training %s in %s%s", config.name, self.folder, from_step)
         batch, accumulated, ranks = config.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size

@@ -44,7 +44,10 @@ def run(words: list[str], *more: str, **options: Any) -> Run:
     return build(compose("train", [*words, *more]), **options)
 
 
-def test_a_notebook_trains_from_the_configuration_in_five_lines(words: list[str]) -> None:
+def test_a_notebook_trains_from_the_configuration_in_five_lines(
+    words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     config = compose("train", words)
     made = build(config)
     exported = made.fit()
@@ -52,7 +55,9 @@ def test_a_notebook_trains_from_the_configuration_in_five_lines(words: list[str]
     metadata = read_metadata(exported)
     assert (metadata["steps"], metadata["name"], metadata["style"]["image"]) == (2, "painting", "painting.png")
     assert made.stopped is Stop.NONE
-    assert (made.folder / "train.log").is_file()
+    lines = (made.folder / "train.log").read_text().splitlines()
+    assert lines[0].endswith(f"INFO training painting in {made.folder}")
+    assert lines[-1].endswith(f"INFO exported {exported}")
     assert len(training_checkpoints(made.folder)) == 1
 
 
