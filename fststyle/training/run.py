@@ -149,6 +149,9 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     Raises:
         ValueError, OSError: a configuration, file or folder that cannot be used.
     """
+    for key in ("callbacks", "logger"):
+        if key in config.trainer:
+            raise ConfigError(f"trainer.{key} is given; use {key}=, a group of its own")
     kind = get_class(config.task._target_).kind  # type: ignore[attr-defined]
     if config.get("style") and kind != "style":
         raise ConfigError(
@@ -159,9 +162,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     set_threads(config)
     config.output = str(Path(config.output).expanduser())
     pl.seed_everything(config.seed, verbose=False)
-    style = None
-    if config.get("style"):
-        style = load_style(config.style)
+    style = load_style(config.style) if config.get("style") else None
     start = load_checkpoint(find_checkpoint(config.init_from, kind), kind) if config.init_from else None
     checkpoint = _check_folder(Path(config.output), config)
 
@@ -183,9 +184,6 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
     steps_done = _check_checkpoint(checkpoint, task) if checkpoint else 0
 
-    for key in ("callbacks", "logger"):
-        if key in config.trainer:
-            raise ConfigError(f"trainer.{key} is given; use {key}=, a group of its own")
     found = [*callbacks, *_callbacks(config, callbacks)]
     for each in found:
         if isinstance(each, Export):
@@ -218,6 +216,11 @@ def _check_folder(folder: Path, config: DictConfig) -> str | None:
     """Refuse a folder that cannot be used; return the checkpoint to resume from, if the run is to be resumed."""
     if config.resume and config.ckpt_path:
         raise ConfigError(f"resume is {config.resume} and ckpt_path {config.ckpt_path}; give one of them")
+    if not config.overwrite and any((folder / "states").glob("step_*.ckpt")):
+        raise ConfigError(
+            f"{folder / 'states'}: holds checkpoints of an earlier version; finish that run with it, or write "
+            "elsewhere with output=FOLDER"
+        )
     # A job that was requeued resumes by itself.
     resume = config.resume or config.ckpt_path or ("auto" if requeued() else None)
     if resume in ("last", "auto"):

@@ -155,8 +155,7 @@ def test_every_override_of_the_callbacks_takes_effect(words: list[str]) -> None:
 @pytest.mark.parametrize("name", ["unreadable", "average", "previews", "diagnostics", "checkpoints"])
 def test_a_callback_is_left_out_and_the_run_still_exports(name: str, words: list[str]) -> None:
     target = compose("train", words).callbacks[name]._target_.rpartition(".")[2]
-    more = ["callbacks.export.every=500"] if name == "checkpoints" else []
-    made = run(words, f"callbacks.{name}=null", *more)
+    made = run(words, f"callbacks.{name}=null")
     assert target not in names(made.trainer)
     assert made.fit() is not None
 
@@ -202,6 +201,17 @@ def test_ckpt_path_is_resume_by_lightnings_name(words: list[str]) -> None:
     assert again.trainer.global_step == 3
     with pytest.raises(ConfigError, match=r"resume is last and ckpt_path .*; give one of them"):
         run(words, f"ckpt_path={state}", "resume=last")
+
+
+@pytest.mark.parametrize("more", [[], ["resume=auto"], ["resume=last"]])
+def test_a_run_of_an_earlier_version_is_refused_and_stays_as_it_was(more: list[str], words: list[str]) -> None:
+    """Its checkpoints lie in ``states/``, where nothing would look for them."""
+    folder = Path(run(words).fit() or "").parent
+    (folder / "checkpoints").rename(folder / "states")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"states: holds checkpoints of an earlier version"):
+        run(words, *more)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_run_trains_outside_of_the_main_thread(words: list[str]) -> None:
