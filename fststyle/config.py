@@ -14,6 +14,7 @@ import hydra
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fststyle import cluster
 from fststyle.resources import resource
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,6 @@ class ConfigError(ValueError):
 
 def register_resolvers() -> None:
     """Let ``conf/`` use ``${fststyle.NAME:…}``; composing with ``compose`` does it, other ways need this call."""
-    from fststyle import cluster
-
     resolvers: dict[str, Callable[..., Any]] = {
         "stem": lambda path: Path(path).stem,
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),

@@ -49,17 +49,9 @@ def trained(name: str, chosen: argparse.Namespace, folder: Path) -> float:
         *(sys.executable, "-m", "fststyle", "train", "experiment=quick", f"style.image={chosen.painting}"),
         *("style.name=new", "data=folder", f"data.source.path={chosen.photographs}", "trainer.precision=bf16-mixed"),
         *(*overrides, f"steps={steps}", f"output={folder}", "callbacks.previews.every=100000"),
-        *(
-            f"trainer.max_time={{seconds: {round(chosen.minutes * 60)}}}",
-            f"callbacks.checkpoints.minutes={chosen.every}",
-        ),
-        *(
-            "callbacks.checkpoints.every=100000",
-            "callbacks.checkpoints.keep=1000",
-            "callbacks.diagnostics=null",
-            "data.workers=1",
-        ),
-        "trainer.val_check_interval=100000",
+        *(f"trainer.max_time={{seconds: {round(chosen.minutes * 60)}}}", "trainer.val_check_interval=100000"),
+        *(f"callbacks.checkpoints.minutes={chosen.every}", "callbacks.checkpoints.every=100000"),
+        *("callbacks.checkpoints.keep=1000", "callbacks.diagnostics=null", "data.workers=1"),
     ]
     log.info("%s: %s", name, " ".join(command[1:]))
     began = time.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import sys
 
@@ -90,8 +91,7 @@ def byte_count(text: str) -> int:
 
 def files_of(options: argparse.Namespace) -> Files:
     """What ``add_files``, ``--output`` and ``--size`` say."""
-    known = ("output", "size", "recursive", "skip_existing", "strip", "max_pixels", "tiles", "memory")
-    return Files(**{name: getattr(options, name) for name in known})
+    return Files(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Files)})
 
 
 def finish(summary: Summary) -> int:

@@ -223,7 +223,7 @@ class _Process:
         """All results of one picture."""
         read: _Read | None = None
         for number, target in job.results:
-            with self.told(job, target):
+            with self.reporting(job, target):
                 read = read or future.result()
                 if number in read.streamed:
                     self.stream.apply(job.source, target, number)
@@ -245,7 +245,7 @@ class _Process:
     def written(self) -> None:
         """Wait for the result that has been written for the longest time."""
         job, target, future = self.writing.popleft()
-        with self.told(job, target):
+        with self.reporting(job, target):
             future.result()
             self.done(target)
 
@@ -261,7 +261,7 @@ class _Process:
         self.bar.update()
 
     @contextlib.contextmanager
-    def told(self, job: Job, target: Path) -> Iterator[None]:
+    def reporting(self, job: Job, target: Path) -> Iterator[None]:
         """Report and count what goes wrong with one picture."""
         count = len(self.failures)
         try:

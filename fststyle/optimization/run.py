@@ -14,18 +14,21 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 from tqdm import tqdm
 
+from fststyle.color import match_color, match_histogram, with_luminance
 from fststyle.config import ConfigError, balance, build_encoder, build_loss, check_missing, load_style, set_threads
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fststyle.optimization import Optimization, Progress
-    from fststyle.optimization.optimize import Objective
+from fststyle.devices import choose_device
+from fststyle.images import MIN_SIDE, check_ending, check_writable, load_image, save_image
+from fststyle.networks.styleswap import check_patch
+from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
+from fststyle.optimization.optimize import Objective
+from fststyle.optimization.recipes import resized, size_of, starting_image
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +64,6 @@ def run(config: DictConfig) -> Path:
     _check(config)
     check_missing(config, ignored=("content", "style.image"))
     set_threads(config)
-    from hydra.utils import instantiate
-
-    from fststyle.devices import choose_device
-
     device = choose_device(config.device)
     sources = _read(config)
     target = _target(config)
@@ -125,8 +124,6 @@ def _check(config: DictConfig) -> None:
     if config.mode == "texture" and config.start == "content":
         raise ConfigError("mode=texture has no content to start from; use start=noise, gray, style or a file")
     if config.mode == "swap":
-        from fststyle.networks.styleswap import check_patch
-
         check_patch(config.patch, config.stride)
     stages = len(config.sizes) if config.sizes is not None else 1
     if OmegaConf.is_list(config.iterations) and len(config.iterations) != stages:
@@ -137,8 +134,6 @@ def _check(config: DictConfig) -> None:
 
 
 def _read(config: DictConfig) -> Sources:
-    from fststyle.images import MIN_SIDE, load_image
-
     wants_content, wants_style = MODES[config.mode]
     longest = [config.size] if config.sizes is None else list(config.sizes)
     if any(not isinstance(size, int) or size < MIN_SIDE for size in longest):
@@ -149,8 +144,6 @@ def _read(config: DictConfig) -> Sources:
         size = config.style.size if config.style.size is not None else round(longest[-1] * config.style.scale)
         style = load_style(config.style, size)
     if config.preserve_color == "match" and content is not None and style is not None:
-        from fststyle.color import match_color
-
         style = match_color(style, content)
     if config.shape is not None:
         if config.sizes is not None or len(config.shape) != 2 or min(config.shape) < MIN_SIDE:
@@ -169,9 +162,6 @@ def _read(config: DictConfig) -> Sources:
 
 
 def _start(config: DictConfig, sources: Sources) -> Tensor:
-    from fststyle.images import load_image
-    from fststyle.optimization.recipes import resized, starting_image
-
     size = sources.sizes[0]
     if config.start in STARTS:
         around = sources.style if config.bounds == "source" else None
@@ -192,9 +182,6 @@ def _run(
     saved: Optimization | None,
 ) -> Optimization:
     """Optimise at every size from the ``first`` on, there from the ``saved`` state if there is one."""
-    from fststyle.optimization import NonFiniteError, recipes
-    from fststyle.optimization import optimize as lower
-
     style = None if sources.style is None else sources.style.to(device)
     counts = (
         list(config.iterations) if OmegaConf.is_list(config.iterations) else [config.iterations] * len(sources.sizes)
@@ -202,7 +189,7 @@ def _run(
     watch = _Watch(config, target, counts)
 
     def stage(start: Tensor, number: int) -> Optimization:
-        content = None if sources.content is None else recipes.resized(sources.content, sources.sizes[number])
+        content = None if sources.content is None else resized(sources.content, sources.sizes[number])
         content = None if content is None else content.to(device)
         bounds: tuple[Any, Any] = (0.0, 1.0)
         if config.bounds == "source":
@@ -211,7 +198,7 @@ def _run(
             bounds = recipes.pixel_range(source)
         resume = saved if number == first else None
         watch.begin(number, resume)
-        return lower(
+        return optimize(
             start.to(device),
             recipes.faster(_objective(config, loss, content, style), config.precision, config.compile),
             iterations=counts[number],
@@ -240,8 +227,6 @@ def _run(
 
 
 def _objective(config: DictConfig, loss: Any, content: Tensor | None, style: Tensor | None) -> Objective:
-    from fststyle.optimization import recipes
-
     if config.mode in ("transfer", "swap"):
         assert content is not None
         assert style is not None
@@ -307,8 +292,6 @@ class _Watch:
         elif self.config.trace == "tensorboard":
             self._plot(progress)
         if self.config.snapshots and progress.iteration % self.config.snapshots == 0:
-            from fststyle.images import save_image
-
             save_image(progress.image, self.target.with_name(f"{self.target.stem}_{self.rows:05d}.png"))
 
     def _tabulate(self, row: dict[str, float]) -> None:
@@ -334,8 +317,6 @@ class _Watch:
 
 def _target(config: DictConfig) -> Path:
     """Where the result goes; refuses what cannot be written, before any work."""
-    from fststyle.images import check_ending, check_writable
-
     if config.output is not None:
         target = Path(config.output).expanduser()
     else:
@@ -359,9 +340,6 @@ def _saved(config: DictConfig, target: Path, sizes: list[tuple[int, int]]) -> tu
     """The state to go on from, if that is asked for, and which of the sizes it belongs to."""
     if not config.resume:
         return 0, None
-    from fststyle.optimization import Optimization
-    from fststyle.optimization.recipes import size_of
-
     saved = Optimization.load(_state_file(target))
     height, width = size_of(saved.pixels)
     if (height, width) not in sizes:
@@ -374,10 +352,6 @@ def _saved(config: DictConfig, target: Path, sizes: list[tuple[int, int]]) -> tu
 
 
 def _write(config: DictConfig, sources: Sources, image: Tensor, target: Path) -> None:
-    from fststyle.color import match_histogram, with_luminance
-    from fststyle.images import save_image
-    from fststyle.optimization.recipes import resized, size_of
-
     reference = sources.style if config.mode in ("texture", "style") else sources.content
     if config.match_histogram and reference is not None:
         image = match_histogram(image, reference)

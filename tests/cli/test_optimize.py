@@ -145,7 +145,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 
         return real_optimize(*arguments, **{**options, "callback": callback})
 
-    monkeypatch.setattr("fststyle.optimization.optimize", optimize)
+    monkeypatch.setattr("fststyle.optimization.run.optimize", optimize)
 
 
 def test_ctrl_c_keeps_the_best_picture_and_the_run_goes_on(
