@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What trains, exports or starts processes.
+# What test-fast leaves out: commands, conversions, several ranks, bundled models.
 LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_diagnostics.py
 
 .PHONY: help demo test test-fast test-slow test-cluster lint format clean
