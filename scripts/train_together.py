@@ -17,21 +17,25 @@ The run keeps its training checkpoint in the output folder and goes on from it w
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import math
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fststyle.config import load_style, preset_loss, preset_style
+from fststyle.devices import DEVICES, choose_device
 from fststyle.images import (
     contact_sheet,
     open_picture,
@@ -71,8 +75,8 @@ class ConditionalNorm(InstanceNorm):
 
     def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         chosen = ConditionalNorm.styles
-        scale = self.weight[chosen][:, :, None, None] * torch.rsqrt(variance + self.eps)
-        return scale, self.bias[chosen][:, :, None, None] - mean * scale
+        scale = self.weight.index_select(0, chosen)[:, :, None, None] * torch.rsqrt(variance + self.eps)
+        return scale, self.bias.index_select(0, chosen)[:, :, None, None] - mean * scale
 
 
 def conditional(network: TransformNet, count: int) -> TransformNet:
@@ -129,18 +133,19 @@ class Objective(nn.Module):
         factors: list[float],
         checkerboard_weight: float,
         bfloat16: bool = False,
+        device: torch.device | None = None,
         **changes: Any,
     ) -> None:
         super().__init__()
-        self.encoder = load_encoder("vgg19", "slim")
+        self.encoder = load_encoder("vgg19", "slim").to(device or "cpu")
         self.losses, self.targets = [], []
         for painting, factor in zip(paintings, factors, strict=True):
             loss = preset_loss(self.encoder, **changes)
             loss.weights["style"] *= factor
-            self.targets.append(loss.style_targets(painting))
+            self.targets.append(loss.style_targets(painting.to(device)))
             loss.calibrate(None, self.targets[-1])
             self.losses.append(loss)
-        self.factors = torch.tensor([loss.weights["style"] for loss in self.losses])
+        self.factors = torch.tensor([loss.weights["style"] for loss in self.losses], device=device)
         #: Gives conventions, weights, and the normalisers that no painting changes.
         self.first = self.losses[0]
         self.checkerboard_weight = checkerboard_weight
@@ -148,7 +153,8 @@ class Objective(nn.Module):
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.colors = self.styles.pop("color", None)
         self.units = {
-            name: torch.tensor([loss.normalizers[name] for loss in self.losses]) for name in self.first.normalizers
+            name: torch.tensor([loss.normalizers[name] for loss in self.losses], device=device)
+            for name in self.first.normalizers
         }
 
     def forward(
@@ -158,12 +164,12 @@ class Objective(nn.Module):
         and the norms to use (B,)."""
         first = self.first
         ConditionalNorm.styles = norms
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
             colors = None if self.colors is None else {"color": self.colors[styles]}
             wanted = first.content_targets(photographs, colors)
             output = functional_call(network, weights, (photographs,)).float()
             features = first.features(output, {*first.content_layers, *self.styles})
-        content, style = torch.zeros(()), torch.zeros(len(styles))
+        content, style = output.new_zeros(()), output.new_zeros(len(styles))
         for layer, weight in first.content_layers.items():
             term = content_loss(features[layer], wanted[layer], first.content)
             content = content + weight * term / first.normalizers[f"content/{layer}"]
@@ -196,8 +202,11 @@ def earlier(metadata: dict[str, Any]) -> list[Any]:
 class Trained:
     """A conditional network in training, for all styles or for one, with its optimizer and moving average."""
 
-    def __init__(self, states: list[dict[str, Tensor]], count: int, width: int, rate: float) -> None:
-        self.network = conditional(TransformNet(width=width), count).to(memory_format=torch.channels_last)
+    def __init__(
+        self, states: list[dict[str, Tensor]], count: int, width: int, rate: float, device: torch.device
+    ) -> None:
+        network = conditional(TransformNet(width=width), count)
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if states:  # shared convolutions are the first one's
             self.network.load_state_dict(
                 {
@@ -208,6 +217,13 @@ class Trained:
         self.optimizer = Muon(self.network.parameters(), lr=rate)
         self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
         self.step, self.seconds = 0, 0.0
+        #: Learning rate, and share of the weights in their moving average: tensors, which a CUDA graph reads anew.
+        self.rate, self.share = (torch.zeros((), device=device) for _ in range(2))
+        self._use_rate()
+
+    def _use_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
 
     def state(self) -> dict[str, Any]:
         return {
@@ -222,17 +238,39 @@ class Trained:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        self._use_rate()
 
-    def advance(self, rate: float, decay: float) -> None:
-        """One step of the optimizer with the gradients that there are, unless they are not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if torch.isfinite(nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)):
-            self.optimizer.step()
+    def schedule(self, rate: float, decay: float) -> None:
+        """Count a step, and set its learning rate and the decay of the moving average."""
         self.step += 1
-        with torch.no_grad():
-            for key, value in self.network.state_dict().items():
-                self.average[key].lerp_(value, 1 - min(decay, self.step / (self.step + 10)))
+        self.rate.fill_(rate)
+        self.share.fill_(1 - min(decay, self.step / (self.step + 10)))
+
+    def advance(self) -> None:
+        """A step of the optimizer with the gradients that there are, unless they are not finite."""
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # without waiting for the device
+        self.optimizer.step()
+        weights = self.network.state_dict()
+        averages = [self.average[key] for key in weights]
+        changes = torch._foreach_sub(list(weights.values()), averages)
+        torch._foreach_mul_(changes, self.share)
+        torch._foreach_add_(averages, changes)
+
+
+def recorded(step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """A step as a CUDA graph: its thousands of kernels are then started at once, which otherwise takes longer than
+    they run."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph
 
 
 def main() -> None:
@@ -251,28 +289,32 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=3)
     options.add_argument("--rate", type=float, default=3e-3, help="Muon's learning rate; cosine to 0")
     options.add_argument("--width", type=int, default=32)
-    options.add_argument("--style-weight", type=float, help="instead of the default of loss=balanced")
-    options.add_argument("--color-weight", type=float, help="instead of the default of loss=balanced")
-    options.add_argument("--tv-weight", type=float, help="instead of the default of loss=balanced")
+    options.add_argument(
+        "--loss", action="append", default=[], metavar="KEY=VALUE", help="instead of what loss=balanced has"
+    )
     options.add_argument("--checkerboard", type=float, default=1000.0)
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16, where the CPU has it")
+    options.add_argument("--device", choices=DEVICES, default="auto")
+    options.add_argument("--workers", type=int, default=1, help="processes that decode photographs")
+    options.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16")
     options.add_argument("--compile", action="store_true")
+    options.add_argument("--graphs", action="store_true", help="record steps as CUDA graphs (with --separate)")
     options.add_argument("-o", "--output", type=Path, required=True)
     chosen = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    device = choose_device(chosen.device)
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(chosen.seed)
     chosen.output.mkdir(parents=True, exist_ok=True)
 
     names, files = zip(*(entry.split("=", 1) for entry in chosen.styles), strict=True)
     settings = [preset_style(name, file) for name, file in zip(names, files, strict=True)]
     paintings = [load_style(style) for style in settings]
-    given = {f"{name}_weight": getattr(chosen, f"{name}_weight") for name in ("style", "color", "tv")}
-    changes = {name: weight for name, weight in given.items() if weight is not None}
+    changes = OmegaConf.to_container(OmegaConf.from_dotlist(chosen.loss))
     factors = [style.weight for style in settings]
-    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, **changes)
+    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, device, **changes)
     states, before = [], {name: [] for name in names}
     if chosen.init:
         starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
@@ -286,23 +328,28 @@ def main() -> None:
         shares[name] = int(count)
     turns = [index for index, name in enumerate(names) for _ in range(shares[name])]
     if chosen.separate:
-        trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate) for at in range(len(names))]
+        trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate, device) for at in range(len(names))]
     else:
-        trained = [Trained(states, len(names), chosen.width, chosen.rate)]
+        trained = [Trained(states, len(names), chosen.width, chosen.rate, device)]
     step, elapsed = 0, 0.0
     checkpoint = chosen.output / "checkpoint.pt"
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
         for each, state in zip(trained, saved["trained"], strict=True):
             each.load(state)
         step, elapsed = saved["step"], saved["elapsed"]
         log.info("going on from step %d", step)
     photographs = Photographs(
-        sources.folder(chosen.photographs), chosen.size, chosen.batch, workers=1, seed=chosen.seed, scale=chosen.scale
+        sources.folder(chosen.photographs),
+        chosen.size,
+        chosen.batch,
+        workers=chosen.workers,
+        seed=chosen.seed,
+        scale=chosen.scale,
     )
     shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
 
-    held = photographs.held_out_images[:16]
+    held = photographs.held_out_images[:16].to(device)
 
     @torch.no_grad()
     def write() -> None:
@@ -311,8 +358,9 @@ def main() -> None:
         rows = []
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
-            one = of_style(own.average, 0 if chosen.separate else index, chosen.width)
+            one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
             loss = objective.losses[index]
+            targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
             metadata = {
                 "kind": "style",
                 "name": name,
@@ -336,36 +384,51 @@ def main() -> None:
                 "created": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "licence": "Apache-2.0",
             }
-            save_checkpoint(chosen.output / f"{name}.safetensors", one, metadata, objective.targets[index])
-            rows.append([to_pixels(one(photo)) for photo in shown])
+            save_checkpoint(chosen.output / f"{name}.safetensors", one, metadata, targets)
+            rows.append([to_pixels(one(photo.to(device)).cpu()) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")
 
     forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
     began, order = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
     queue: list[int] = []
-    sums = torch.zeros(2)
-    for batch in photographs.batches_from(step):
+    numbers = torch.arange(len(names), device=device)
+    sums = torch.zeros(2, device=device)
+    batch = torch.zeros(chosen.batch, 3, chosen.size, chosen.size, device=device)
+    batch = batch.contiguous(memory_format=torch.channels_last)
+
+    def learn(own: Trained, styles: Tensor, norms: Tensor) -> None:
+        own.network.zero_grad()
+        weights = dict(own.network.named_parameters())
+        total, content, style = forward(trained[0].network, weights, batch, styles, norms)
+        total.backward()
+        own.advance()
+        sums.add_(torch.stack([content, style]))
+
+    graphs: dict[int, torch.cuda.CUDAGraph] = {}
+    for photos in photographs.batches_from(step):
         elapsed = time.perf_counter() - began
         if elapsed > chosen.minutes * 60:
             break
         needed = 1 if chosen.separate else chosen.batch
         while len(queue) < needed:
             queue += [turns[at] for at in torch.randperm(len(turns), generator=order).tolist()]
-        styles, queue = torch.tensor(queue[:needed]).expand(chosen.batch), queue[needed:]
-        own = trained[int(styles[0]) if chosen.separate else 0]
-        norms = torch.zeros_like(styles) if chosen.separate else styles
-        weights = dict(own.network.named_parameters())
-        own.network.zero_grad()
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        total, content, style = forward(trained[0].network, weights, batch, styles, norms)
-        total.backward()
+        now, queue = queue[:needed], queue[needed:]
+        own = trained[now[0] if chosen.separate else 0]
+        styles = numbers[now[0]].expand(chosen.batch) if chosen.separate else torch.stack([numbers[at] for at in now])
+        norms = numbers[0].expand(chosen.batch) if chosen.separate else styles
         rise = min(1, (own.step + 1) / 50)
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
-        own.advance(chosen.rate * rise * fall, chosen.average)
+        own.schedule(chosen.rate * rise * fall, chosen.average)
+        batch.copy_(photos, non_blocking=True)
+        if now[0] in graphs:
+            graphs[now[0]].replay()
+        elif chosen.graphs and chosen.separate:
+            graphs[now[0]] = recorded(functools.partial(learn, own, styles, norms))
+        else:
+            learn(own, styles, norms)
         own.seconds += time.perf_counter() - began - elapsed
         step += 1
-        sums += torch.stack([content, style])
         if step % 50 == 0:
             log.info("step %d, %.0f s: content %.3f, style %.4f", step, elapsed, *(sums / 50).tolist())
             sums.zero_()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
@@ -69,37 +70,45 @@ class Muon(torch.optim.Optimizer):
             (self._muon if group["matrices"] else self._adam)(pairs, group)
         return loss
 
-    def _replace(self, old: Tensor, new: Tensor) -> None:
-        """Put ``new`` in place of ``old``, unless the step is left out; without waiting for the device to know."""
-        old.copy_(new if self.found_inf is None else torch.where(self.found_inf.to(old.device) > 0, old, new))
-
     def _muon(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         for weight, gradient in pairs:
             alike.setdefault((len(weight), weight[0].numel()), []).append((weight, gradient))
         for shape, same in alike.items():
-            steps = []
-            for weight, gradient in same:
-                state = self.state[weight]
-                if not state:
-                    state["momentum"] = torch.zeros_like(weight)
-                momentum = state["momentum"]
-                self._replace(momentum, momentum.lerp(gradient, 1 - group["momentum"]))
-                steps.append(gradient.lerp(momentum, group["momentum"]).reshape(shape))
+            weights, gradients = map(list, zip(*same, strict=True))
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["momentum"] = torch.zeros_like(weight)
+            momenta = [self.state[weight]["momentum"] for weight in weights]
+            renewed = torch._foreach_lerp(momenta, gradients, 1 - group["momentum"])
+            ahead = torch._foreach_lerp(gradients, renewed, group["momentum"])
+            steps = orthogonalized(torch.stack([step.reshape(shape) for step in ahead]))
             size = 0.2 * max(shape) ** 0.5 * group["lr"]
-            for (weight, _), step in zip(same, orthogonalized(torch.stack(steps)), strict=True):
-                self._replace(weight, weight - size * step.view(weight.shape))
+            stepped = [w - size * step.view(w.shape) for w, step in zip(weights, steps, strict=True)]
+            old, new = [*momenta, *weights], [*renewed, *stepped]
+            if self.found_inf is not None:
+                skip = self.found_inf.to(old[0].device) > 0
+                new = [torch.where(skip, before, after) for before, after in zip(old, new, strict=True)]
+            torch._foreach_copy_(old, new)
 
     def _adam(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
-        first, second = group["betas"]
-        for weight, gradient in pairs:
-            state = self.state[weight]
-            if not state:
-                state["step"] = torch.zeros((), device=weight.device)
-                state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
-            self._replace(state["step"], state["step"] + 1)
-            self._replace(state["mean"], state["mean"].lerp(gradient, 1 - first))
-            self._replace(state["square"], state["square"].lerp(gradient.square(), 1 - second))
-            mean = state["mean"] / (1 - first ** state["step"])
-            square = state["square"] / (1 - second ** state["step"])
-            self._replace(weight, weight - group["lr"] * mean / (square.sqrt() + group["eps"]))
+        weights, gradients = map(list, zip(*pairs, strict=True))
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["step"] = torch.zeros((), device=weight.device)
+                self.state[weight]["mean"] = torch.zeros_like(weight)
+                self.state[weight]["square"] = torch.zeros_like(weight)
+        means, squares, steps = ([self.state[w][key] for w in weights] for key in ("mean", "square", "step"))
+        beta1, beta2 = group["betas"]
+        adam(
+            *(weights, gradients, means, squares, [], steps),
+            fused=True,  # one kernel
+            found_inf=self.found_inf,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
+from fststyle import __version__
 from fststyle.cluster import rank, requeued
 from fststyle.config import (
     COMMAND,
@@ -375,7 +375,9 @@ def describe(
         "precision": str(config.trainer.precision),
         "command": command,
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "versions": {name: version(name) for name in ("fststyle", "torch", "pytorch-lightning")}
-        | {"python": platform.python_version()},
+        "versions": {
+            **{"fststyle": __version__, "torch": torch.__version__, "pytorch-lightning": pl.__version__},
+            "python": platform.python_version(),
+        },
         "licence": "Apache-2.0",
     }
