@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fststyle.version import __version__
 
 _PUBLIC = {
     "StylizeOptions": "fststyle.inference",
@@ -23,8 +23,8 @@ _PUBLIC = {
     "Swapper": "fststyle.inference",
     "TransformNet": "fststyle.networks.transform",
     "Upscaler": "fststyle.inference",
-    "VGGEncoder": "fststyle.networks.vgg",
-    "load_encoder": "fststyle.networks.pretrained",
+    "VGGEncoder": "fststyle.encoders.vgg",
+    "load_encoder": "fststyle.encoders.pretrained",
     "load_image": "fststyle.images",
     "save_image": "fststyle.images",
 }
@@ -44,13 +44,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from fststyle.encoders.pretrained import load_encoder
+    from fststyle.encoders.vgg import VGGEncoder
     from fststyle.images import load_image, save_image
     from fststyle.inference import StylizeOptions, Stylizer, Swapper, Upscaler
     from fststyle.losses import PerceptualLoss
-    from fststyle.networks.pretrained import load_encoder
     from fststyle.networks.superres import SuperResNet
     from fststyle.networks.transform import TransformNet
-    from fststyle.networks.vgg import VGGEncoder
 
 
 def __getattr__(name: str) -> Any:

@@ -133,7 +133,7 @@ def build_encoder(config: DictConfig, data: Any) -> Any:
 
 def named_encoder(name: str, architecture: str, normalize: str | None) -> Any:
     """The encoder that an option names, or that of a file, which has the given architecture."""
-    from fststyle.networks.pretrained import load_encoder
+    from fststyle.encoders.pretrained import load_encoder
 
     known, weights = ENCODERS.get(name, (architecture, name))
     return load_encoder(known, weights, normalize=normalize)
@@ -159,8 +159,8 @@ def preset_style(name: str, image: str) -> DictConfig:
 
 
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
+    from fststyle.encoders.vgg import PIXELS
     from fststyle.losses import split_layer
-    from fststyle.networks.vgg import PIXELS
 
     kept = {key: value for key, value in settings.items() if key not in changes}
     layers = [split_layer(name)[0] for name in kept.get("style_layers") or ()]

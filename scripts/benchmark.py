@@ -35,10 +35,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from fststyle import TransformNet, save_image
 from fststyle.cli import main as fststyle
 from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import find_pictures, read_picture
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import bundled_files, save_checkpoint
-from fststyle.networks.pretrained import load_encoder
+from fststyle.model_file import bundled_files, save_model_file
 from fststyle.optimization.recipes import faster, transfer
 from fststyle.report import page as html
 from fststyle.report.compare import machine, write_json
@@ -399,9 +399,9 @@ def one(chosen: argparse.Namespace) -> dict[str, list[Row]]:
     rgb = np.random.default_rng(0).integers(0, 256, (chosen.size[0], chosen.size[0], 3), dtype=np.uint8)
     if backend == "reference":
         from fststyle.images import to_image, to_pixels
-        from fststyle.networks.checkpoint import load_checkpoint
+        from fststyle.model_file import load_model_file
 
-        network = Reference().take(load_checkpoint(path).network.state_dict()).eval()
+        network = Reference().take(load_model_file(path).network.state_dict()).eval()
         with torch.inference_mode():
             to_pixels(network(to_image(rgb)))
     else:
@@ -446,7 +446,7 @@ def cli(chosen: argparse.Namespace) -> dict[str, list[Row]]:
 def _checkpoint(folder: Path, width: int = 32) -> tuple[Path, TransformNet]:
     torch.manual_seed(0)
     network, path = TransformNet(width), folder / f"{width}.safetensors"
-    save_checkpoint(path, network, {"kind": "style", "name": "full", "style": {"image": "none"}}, dtype="float32")
+    save_model_file(path, network, {"kind": "style", "name": "full", "style": {"image": "none"}}, dtype="float32")
     return path, network
 
 

@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import load_encoder
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import find_pictures, load_image
-from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.report.style import LAYERS

@@ -56,7 +56,7 @@ from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resize_pixels, resized_rows
 from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
-from fststyle.networks.checkpoint import bundled_files, find_checkpoint, load_checkpoint
+from fststyle.model_file import bundled_files, find_model_file, load_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource as installed
 
@@ -105,7 +105,7 @@ def equal(chosen: argparse.Namespace) -> dict[str, Any]:
     n = chosen.size[0]
     sizes = [(n, n), (n // 2 - 1, n + 1), (n * 3000 // 2048, n * 700 // 2048)]
     found: dict[str, Any] = {}
-    networks = [(name, load_checkpoint(find_checkpoint(name, "style")).network) for name in chosen.style]
+    networks = [(name, load_model_file(find_model_file(name, "style")).network) for name in chosen.style]
     networks += [] if chosen.only_styles else list(presets())
     for name, network in networks:
         double = network.double().eval()
@@ -193,13 +193,13 @@ def watched(words: list[str]) -> dict[str, Any]:
 
 def strength(chosen: argparse.Namespace) -> dict[str, Any]:
     """Style term, a mean over layers, at strengths between 0 and 1; a plain cross-fade beside it."""
+    from fststyle.encoders.pretrained import encoder_of
     from fststyle.losses import PerceptualLoss
-    from fststyle.networks.pretrained import encoder_of
 
     shares, found, rows = [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1], {}, []
     photo = np.ascontiguousarray(photographs.astronaut()[:300, 100:500])
     for name in chosen.style:
-        checkpoint = load_checkpoint(find_checkpoint(name, "style"), "style")
+        checkpoint = load_model_file(find_model_file(name, "style"), "style")
         loss = PerceptualLoss.from_metadata(encoder_of(checkpoint.metadata, None, None), checkpoint.metadata)
         output = Stylizer.from_checkpoint(name, "cpu").pixels(photo)
         row: dict[str, Any] = {"strength": shares, "blend": [], "cross-fade": []}

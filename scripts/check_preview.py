@@ -14,10 +14,10 @@ import json
 import statistics
 from pathlib import Path
 
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import read_metadata
-from fststyle.networks.pretrained import load_encoder
+from fststyle.model_file import read_metadata
 from fststyle.report.preview import cells, mean_term
 
 

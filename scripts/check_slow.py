@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 
 from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
 from fststyle.losses import PerceptualLoss, style_loss
-from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import (

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image
 from fststyle.inference import Swapper
 from fststyle.losses import content_loss
-from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
-from fststyle.networks.pretrained import load_encoder
+from fststyle.model_file import find_model_file, load_model_file
 from fststyle.networks.styleswap import StyleSwap, swap
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import swap as swapped_features
@@ -39,7 +39,7 @@ from fststyle.optimization.recipes import transfer
 
 def model_of(chosen: argparse.Namespace) -> StyleSwap:
     """The network that is measured."""
-    return StyleSwap.from_checkpoint(load_checkpoint(find_checkpoint(chosen.model, "swap"), "swap")).eval()
+    return StyleSwap.from_checkpoint(load_model_file(find_model_file(chosen.model, "swap"), "swap")).eval()
 
 
 def iterations(chosen: argparse.Namespace) -> dict[str, Any]:

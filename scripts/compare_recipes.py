@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image, to_pixels
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.pretrained import load_encoder
 from fststyle.networks.transform import TransformNet
 from fststyle.report import page as html
 from fststyle.report.style import StyleDistance

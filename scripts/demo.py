@@ -19,7 +19,7 @@ from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler, save_image
 from fststyle.images import read_picture, to_image, to_pixels
-from fststyle.networks.checkpoint import bundled_files
+from fststyle.model_file import bundled_files
 from fststyle.networks.superres import reduce
 from fststyle.report import page as html
 from fststyle.report.superres import bicubic, measure

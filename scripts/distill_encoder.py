@@ -28,10 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.encoders.files import save_encoder
+from fststyle.encoders.pretrained import load_encoder, random_weights
+from fststyle.encoders.vgg import VGGEncoder, layer_names, mean_activations, normalize_activations
 from fststyle.images import write_atomically
 from fststyle.losses import gram_matrix, measure_photographs
-from fststyle.networks.pretrained import load_encoder, random_weights, save_encoder
-from fststyle.networks.vgg import VGGEncoder, layer_names, mean_activations, normalize_activations
 from fststyle.training import sources
 from fststyle.training.data import Photographs
 

@@ -27,7 +27,7 @@ from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
-from fststyle.networks.checkpoint import bundled_files, read_metadata
+from fststyle.model_file import bundled_files, read_metadata
 from fststyle.networks.superres import reduce
 from fststyle.report.preview import mean_term
 from fststyle.report.superres import bicubic

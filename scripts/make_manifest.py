@@ -4,7 +4,7 @@
 
 The figures that training measured on held-out photographs stand in each checkpoint. Figures that
 were measured otherwise come from a JSON file {checkpoint name: {figure: value}} and are kept from the
-manifest before, as long as the checkpoint's hash is still the one that they were measured on.
+manifest before, as long as the model file's hash is still the one that they were measured on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fststyle.networks.checkpoint import KINDS, read_metadata
-from fststyle.networks.pretrained import file_sha256
+from fststyle.model_file import KINDS, read_metadata
+from fststyle.resources import file_sha256
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 

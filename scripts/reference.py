@@ -145,9 +145,9 @@ def main() -> None:
     options.add_argument("out")
     options.add_argument("--style", required=True, help="a checkpoint of ours, for its weights")
     chosen = options.parse_args()
-    from fststyle.networks.checkpoint import load_checkpoint
+    from fststyle.model_file import load_model_file
 
-    weights = load_checkpoint(chosen.style).network.state_dict()
+    weights = load_model_file(chosen.style).network.state_dict()
     network = Reference(weights["encode.0.conv.conv.weight"].shape[0]).take(weights).eval()
     rgb = np.asarray(Image.open(chosen.photo).convert("RGB"))
     image = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255

@@ -36,6 +36,7 @@ from torch.func import functional_call
 
 from fststyle.config import load_style, preset_loss, preset_style
 from fststyle.devices import DEVICES, choose_device
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import (
     contact_sheet,
     open_picture,
@@ -51,10 +52,10 @@ from fststyle.losses import (
     content_loss,
     total_variation,
 )
+from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.blocks import InstanceNorm
-from fststyle.networks.checkpoint import load_checkpoint, save_checkpoint
-from fststyle.networks.pretrained import file_sha256, load_encoder
 from fststyle.networks.transform import TransformNet
+from fststyle.resources import file_sha256
 from fststyle.training import sources
 from fststyle.training.data import Photographs, centre_crop
 from fststyle.training.muon import Muon
@@ -317,7 +318,7 @@ def main() -> None:
     objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, device, **changes)
     states, before = [], {name: [] for name in names}
     if chosen.init:
-        starts = [load_checkpoint(chosen.init / f"{name}.safetensors") for name in names]
+        starts = [load_model_file(chosen.init / f"{name}.safetensors") for name in names]
         states = [widened(start.network, chosen.width).state_dict() for start in starts]
         before = {name: earlier(start.metadata) for name, start in zip(names, starts, strict=True)}
     shares = dict.fromkeys(names, 1)
@@ -384,7 +385,7 @@ def main() -> None:
                 "created": datetime.now(UTC).strftime("%Y-%m-%d"),
                 "licence": "Apache-2.0",
             }
-            save_checkpoint(chosen.output / f"{name}.safetensors", one, metadata, targets)
+            save_model_file(chosen.output / f"{name}.safetensors", one, metadata, targets)
             rows.append([to_pixels(one(photo.to(device)).cpu()) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import save_image
-from fststyle.networks.pretrained import random_weights
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Photographs, paintings and weights that lie beside a developer's checkout; tests skip without them.

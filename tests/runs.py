@@ -11,10 +11,10 @@ import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor, nn
 
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.pretrained import random_weights
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.training.data import Photographs
 from fststyle.training.sources import folder
 from fststyle.training.tasks import StyleTask

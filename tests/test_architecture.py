@@ -14,7 +14,7 @@ import pytest
 
 import fststyle
 from fststyle import resources
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
 
@@ -40,19 +40,22 @@ def loaded_by(code: str) -> set[str]:
 
 def test_importing_the_package_and_reading_metadata_load_no_torch(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "wave.safetensors"
-    save_checkpoint(path, network, {"kind": "style", "name": "wave"})
+    save_model_file(path, network, {"kind": "style", "name": "wave"})
     loaded = loaded_by(
         "import fststyle, fststyle.images, fststyle.cli.info\n"
-        "from fststyle.networks.checkpoint import read_metadata\n"
+        "from fststyle.model_file import read_metadata\n"
         f"assert read_metadata({str(path)!r})['name'] == 'wave'\n"
         f"assert fststyle.cli.main(['info', {str(path)!r}]) == 0"
     )
-    assert "fststyle.networks.checkpoint" in loaded
+    assert "fststyle.model_file" in loaded
     assert not loaded & {"torch", "pytorch_lightning", "hydra", "datasets"}
 
 
 def test_importing_the_package_loads_nothing_of_it() -> None:
-    assert {name for name in loaded_by("import fststyle") if name.startswith("fststyle")} == {"fststyle"}
+    assert {name for name in loaded_by("import fststyle") if name.startswith("fststyle")} == {
+        "fststyle",
+        "fststyle.version",
+    }
 
 
 def test_the_version_and_a_refusal_come_without_torch() -> None:
@@ -73,7 +76,7 @@ def test_applying_a_style_loads_nothing_that_trains_one() -> None:
     loaded = loaded_by("import fststyle.inference")
     assert "fststyle.inference.stylizer" in loaded
     trainers = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "datasets", "torchvision", "tensorboard"}
-    ours = {"losses", "training", "optimization", "networks.vgg", "networks.pretrained", "report", "cli"}
+    ours = {"losses", "training", "optimization", "encoders.vgg", "encoders.pretrained", "report", "cli"}
     assert not loaded & {*trainers, *(f"fststyle.{name}" for name in ours)}
 
 
@@ -137,7 +140,7 @@ def test_the_wheel_holds_conf_and_checkpoints_and_finds_them(
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     styles = tree / "checkpoints" / "styles"
     styles.mkdir(exist_ok=True)
-    save_checkpoint(styles / "of_a_test.safetensors", network, {"kind": "style"})
+    save_model_file(styles / "of_a_test.safetensors", network, {"kind": "style"})
     monkeypatch.chdir(tree)
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         wheel.extractall(site)
@@ -148,9 +151,9 @@ def test_the_wheel_holds_conf_and_checkpoints_and_finds_them(
     assert files(tree / "fststyle") <= files(site / "fststyle")
     lines = python(
         "-c",
-        "from fststyle.networks.checkpoint import find_checkpoint\n"
+        "from fststyle.model_file import find_model_file\n"
         "from fststyle.resources import resource\n"
-        "print(resource('conf'), resource('checkpoints'), find_checkpoint('of_a_test', 'style'), sep='\\n')",
+        "print(resource('conf'), resource('checkpoints'), find_model_file('of_a_test', 'style'), sep='\\n')",
         path=site,
     ).splitlines()
     package = site / "fststyle"

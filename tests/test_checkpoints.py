@@ -13,9 +13,9 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
+from fststyle.encoders.pretrained import encoder_of
 from fststyle.images import read_picture, to_image, to_pixels
-from fststyle.networks.checkpoint import bundled_files, load_checkpoint, read_metadata
-from fststyle.networks.pretrained import encoder_of
+from fststyle.model_file import bundled_files, load_model_file, read_metadata
 from fststyle.networks.superres import reduce
 from fststyle.report import superres
 from fststyle.resources import resource
@@ -64,7 +64,7 @@ def test_one_default_weight_serves_every_bundled_style_within_a_factor_of_two() 
 @pytest.mark.parametrize("style", STYLES)
 def test_a_bundled_style_measures_in_its_own_loss_what_the_manifest_promises(style: str, data: Path) -> None:
     """The checkpoint rebuilds the loss: neither the painting nor a download is needed."""
-    checkpoint = load_checkpoint(bundled_files("style")[style])
+    checkpoint = load_model_file(bundled_files("style")[style])
     loss = PerceptualLoss.from_metadata(encoder_of(checkpoint.metadata), checkpoint.metadata)
     style_terms, content_terms = [], []
     with torch.inference_mode():

@@ -17,12 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from fststyle.config import register_resolvers
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.published import DEFAULT_WEIGHTS
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import bundled_files, load_checkpoint
-from fststyle.networks.pretrained import DEFAULT_WEIGHTS, random_weights
+from fststyle.model_file import bundled_files, load_model_file
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.resources import resource
 from fststyle.training.data import Photographs
 from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task
@@ -334,7 +335,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
 def test_the_quick_experiment_needs_no_encoder_from_elsewhere_and_starts_from_a_bundled_style() -> None:
     config = compose("experiment/quick")
     assert (config.encoder.architecture, config.encoder.weights) == ("vgg19", "slim")
-    start = load_checkpoint(bundled_files("style")[config.init_from]).network
+    start = load_model_file(bundled_files("style")[config.init_from]).network
     assert {**start.config, "width": config.network.width} == start.config
     assert config.loss == compose("loss/balanced").loss
 

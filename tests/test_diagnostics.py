@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fststyle import diagnostics
 from fststyle.images import to_image
-from fststyle.networks.checkpoint import bundled_files, load_checkpoint
+from fststyle.model_file import bundled_files, load_model_file
 from fststyle.networks.transform import TransformNet
 
 STYLES = bundled_files("style")
@@ -103,7 +103,7 @@ def test_what_is_whole_passes(photograph: Tensor) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_every_bundled_style_passes_every_probe(style: str, photograph: Tensor) -> None:
-    assert names(load_checkpoint(STYLES[style], "style").network, photograph) == set()
+    assert names(load_model_file(STYLES[style], "style").network, photograph) == set()
 
 
 def test_the_checkerboard_score_is_an_eighth_for_noise_and_one_for_a_pure_pattern() -> None:

@@ -16,6 +16,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
+from fststyle.encoders.pretrained import load_encoder, random_weights
+from fststyle.encoders.vgg import VGGEncoder, mean_activations, normalize_activations
 from fststyle.images import to_image
 from fststyle.losses import (
     CHROMA,
@@ -33,8 +35,6 @@ from fststyle.losses import (
     style_loss,
     total_variation,
 )
-from fststyle.networks.pretrained import load_encoder, random_weights
-from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
 from fststyle.resources import resource
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")

@@ -18,9 +18,9 @@ import torch
 
 from fststyle import config
 from fststyle.cli import compose, main, parser, preview
+from fststyle.encoders import pretrained
 from fststyle.images import save_image
-from fststyle.networks import pretrained
-from fststyle.networks.checkpoint import bundled_files, save_checkpoint
+from fststyle.model_file import bundled_files, save_model_file
 from fststyle.networks.transform import TransformNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +87,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     torch.manual_seed(0)
     (tmp_path / "runs/mine").mkdir(parents=True)
     metadata = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}}
-    save_checkpoint("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
+    save_model_file("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
     (tmp_path / "paintings").mkdir()
     save_image(small, "paintings/one.jpg")
     (tmp_path / "my_conf/style").mkdir(parents=True)

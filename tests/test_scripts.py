@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import bundled_files, load_checkpoint, save_checkpoint
-from fststyle.networks.pretrained import load_encoder
+from fststyle.model_file import bundled_files, load_model_file, save_model_file
 from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
 
@@ -44,7 +44,7 @@ def test_the_reference_computes_what_our_network_does() -> None:
 def test_the_reference_stylises_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = TransformNet(8)
-    save_checkpoint(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, dtype="float32")
+    save_model_file(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, dtype="float32")
     rgb = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     save_image(rgb, tmp_path / "in.png")
     words = [str(tmp_path / name) for name in ("in.png", "out.png")]
@@ -118,7 +118,7 @@ def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypat
     encoder = load_encoder("vgg16", "slim")
     weights, told = truncated_encoder(encoder, "relu3_1")
     metadata = {"kind": "swap", "name": "mine", "encoder": told}
-    save_checkpoint(tmp_path / "mine.safetensors", InverseNet(64), metadata, encoder=weights)
+    save_model_file(tmp_path / "mine.safetensors", InverseNet(64), metadata, encoder=weights)
     for name, part in (("photo", astronaut[:64, :64]), ("painting", astronaut[100:164, 100:164])):
         save_image(part.copy(), tmp_path / f"{name}.png")
     pictures = ["--photo", str(tmp_path / "photo.png"), "--painting", str(tmp_path / "painting.png")]
@@ -149,7 +149,7 @@ def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     pytest.importorskip("pyvips")
     torch.manual_seed(0)
     metadata = {"kind": "style", "name": "a", "style": {"image": "a.png"}}
-    save_checkpoint(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
+    save_model_file(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
     words = ["equal", "large", "folder", "kills", "fuzz", "--only-styles", "--style", str(tmp_path / "a.safetensors")]
     words += ["--size", "96", "--count", "30", "--files", "27", "--within", "0.2", "--backend", "torch"]
     words += ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "out"), "--kills", "2"]
@@ -181,7 +181,7 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     monkeypatch.setattr(together.time, "perf_counter", lambda: steps.append(0) or len(steps) / 2)  # a second a step
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.1"])
     together.main()
-    made = {name: load_checkpoint(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
+    made = {name: load_model_file(tmp_path / "out" / f"{name}.safetensors") for name in paintings}
     assert made["rain"].metadata["steps"] == 6
     assert made["rain"].metadata["history"] == []
     assert "rain=rain.png the_scream=the_scream.png --photographs" in made["rain"].metadata["command"]
@@ -194,12 +194,12 @@ def test_styles_are_trained_together_and_each_gets_a_file(
     assert not torch.equal(rain["encode.0.norm.bias"], snow["encode.0.norm.bias"])
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words, "--minutes", "0.2"])
     together.main()
-    assert load_checkpoint(tmp_path / "out" / "rain.safetensors").metadata["steps"] > 6
+    assert load_model_file(tmp_path / "out" / "rain.safetensors").metadata["steps"] > 6
     words += ["-o", str(tmp_path / "own"), "--separate", "--init", str(tmp_path / "out"), "--minutes", "0.1"]
     words += ["--share", "rain=2"]
     monkeypatch.setattr(sys, "argv", ["train_together.py", *words])
     together.main()
-    made = {name: load_checkpoint(tmp_path / "own" / f"{name}.safetensors") for name in paintings}
+    made = {name: load_model_file(tmp_path / "own" / f"{name}.safetensors") for name in paintings}
     rain, snow = (made[name].network.state_dict() for name in paintings)
     assert not any(torch.equal(rain[key], snow[key]) for key in rain if key.endswith("conv.weight"))
     assert [made[name].metadata["steps"] for name in paintings] == [4, 2]
@@ -230,7 +230,7 @@ def test_the_demo_shows_every_photograph_once_beside_every_style(
     styles = {}
     for name in ("mosaic", "wave", "unknown"):
         styles[name] = tmp_path / f"{name}.safetensors"
-        save_checkpoint(styles[name], network, {"kind": "style", "name": name})
+        save_model_file(styles[name], network, {"kind": "style", "name": name})
     page = "".join(demo.apply_styles(styles, tmp_path))
     shown = [f"{photo}{style}" for photo in ("one", "two") for style in ("", "_mosaic", "_wave", "_unknown")]
     links = re.findall(r'<a href="([^"]+)">', page)
@@ -261,7 +261,7 @@ def test_the_gallery_is_made_from_the_model_files(
     styles = {}
     for name in ("a", "b", "c", "d", "mosaic"):
         styles[name] = tmp_path / f"{name}.safetensors"
-        save_checkpoint(styles[name], network, {**metadata, "name": name})
+        save_model_file(styles[name], network, {**metadata, "name": name})
     monkeypatch.setattr(gallery, "bundled_files", lambda kind: styles if kind == "style" else {})
     monkeypatch.setattr(gallery, "SIZES", {"": 32, "_1024": 64})
     monkeypatch.setattr(sys, "argv", ["make_gallery.py", "--root", str(tmp_path)])

@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from fststyle import __version__
+from fststyle.version import __version__
 
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
 COMMANDS = {

@@ -13,13 +13,13 @@ from fststyle.images import ImageError, check_writable, existing_part, load_imag
 from fststyle.inference.paths import expand
 
 if TYPE_CHECKING:
+    from fststyle.encoders.vgg import VGGEncoder
     from fststyle.losses import PerceptualLoss
-    from fststyle.networks.vgg import VGGEncoder
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
-    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a bundled style or a checkpoint")
+    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a bundled style or a model file")
     command.add_argument("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
     command.add_argument("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
     command.add_argument("--size", type=size, action="append", metavar="N", help="longer side; default: 256")
@@ -51,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> int:
+    from fststyle.encoders.pretrained import encoder_of
     from fststyle.losses import PerceptualLoss
-    from fststyle.networks.checkpoint import find_checkpoint, load_checkpoint
-    from fststyle.networks.pretrained import encoder_of
+    from fststyle.model_file import find_model_file, load_model_file
     from fststyle.report.compare import Style, compare, equality_table, speed_table
 
     if not options.style:
-        raise ValueError("--style is missing; give a bundled style or a checkpoint, or --figure NAME")
+        raise ValueError("--style is missing; give a bundled style or a model file, or --figure NAME")
     stems = [photo.stem for photo in photos]
     if len(set(stems)) < len(stems):
         raise ImageError("two photographs have one name; compare them separately")
@@ -70,7 +70,7 @@ def _report(options: argparse.Namespace, photos: list[Path], folder: Path) -> in
         read_picture(photo, min(options.size or [256]))
     styles = []
     for number, name in enumerate(options.style):
-        checkpoint = load_checkpoint(find_checkpoint(name, "style"), "style")
+        checkpoint = load_model_file(find_model_file(name, "style"), "style")
         encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
         painting = read_picture(paintings[number], 512).rgb if paintings else None
         styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
@@ -131,7 +131,7 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
         )
     photographs = None
     if options.photographs is not None:
-        from fststyle.networks.pretrained import photographs_for_normalizing
+        from fststyle.encoders.pretrained import photographs_for_normalizing
 
         images = list(photographs_for_normalizing(options.photographs, 64, 256))
         photographs = torch.cat([image[:, :, :256, :256] for image in images])

@@ -15,10 +15,10 @@ from tqdm import tqdm
 from fststyle.cli.options import add_backend
 from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
 from fststyle.inference.paths import label_of
-from fststyle.networks.checkpoint import bundled_files, check_kind, find_checkpoint
+from fststyle.model_file import bundled_files, check_kind, find_model_file
 
 if TYPE_CHECKING:
-    from fststyle.networks.vgg import VGGEncoder
+    from fststyle.encoders.vgg import VGGEncoder
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -95,7 +95,7 @@ def measure_superres(options: argparse.Namespace) -> int:
 
 
 def _scale(model: str) -> int:
-    arguments = check_kind(find_checkpoint(model, "superres"), "superres")["network"]["arguments"]
+    arguments = check_kind(find_model_file(model, "superres"), "superres")["network"]["arguments"]
     return int(arguments.get("scale", 1))
 
 
@@ -104,7 +104,7 @@ def measure_style(options: argparse.Namespace) -> int:
     if not options.result and not options.style:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
-        check_kind(find_checkpoint(name, "style"), "style")
+        check_kind(find_model_file(name, "style"), "style")
     target = None if options.json is None else Path(options.json).expanduser()
     if target is not None:
         if target.is_dir():

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from fststyle.images import ImageError
-from fststyle.networks.checkpoint import check_kind, find_checkpoint
+from fststyle.model_file import check_kind, find_model_file
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("style", metavar="NAME_OR_FILE", help="a bundled style or a checkpoint")
+    command.add_argument("style", metavar="NAME_OR_FILE", help="a bundled style or a model file")
     command.add_argument("--format", required=True, choices=("onnx", "openvino", "pt2"))
     command.add_argument("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
     command.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
@@ -18,10 +18,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check where it goes, export, print the files."""
-    path = find_checkpoint(options.style, "style")
+    path = find_model_file(options.style, "style")
     name = check_kind(path, "style")["name"]
     from fststyle.inference.export import FORMATS, export
-    from fststyle.networks.checkpoint import load_checkpoint
+    from fststyle.model_file import load_model_file
 
     endings = FORMATS[options.format]
     target = Path(options.output or ".").expanduser()
@@ -32,6 +32,6 @@ def run(options: argparse.Namespace) -> int:
     existing = [str(file) for file in map(target.with_suffix, endings) if file.exists()]
     if existing and not options.overwrite:
         raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
-    for file in export(load_checkpoint(path, "style").network, target, options.format):
+    for file in export(load_model_file(path, "style").network, target, options.format):
         print(file)
     return 0

@@ -14,7 +14,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fststyle.networks.pretrained import DEFAULT_WEIGHTS, PUBLISHED, WeightsError, fetch
+    from fststyle.encoders.published import DEFAULT_WEIGHTS, PUBLISHED, WeightsError, fetch
 
     weights = options.weights or DEFAULT_WEIGHTS[options.architecture]
     if (options.architecture, weights) not in PUBLISHED:

@@ -1,11 +1,11 @@
-"""``fststyle info``: what a checkpoint is, and how it came to be."""
+"""``fststyle info``: what a model file is, and how it came to be."""
 
 from __future__ import annotations
 
 import argparse
 import json
 
-from fststyle.networks.checkpoint import KINDS, bundled_files, find_checkpoint, read_metadata
+from fststyle.model_file import KINDS, bundled_files, find_model_file, read_metadata
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -14,9 +14,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a checkpoint's metadata."""
+    """Print a model file's metadata."""
     kind = next((kind for kind in KINDS if options.checkpoint in bundled_files(kind)), "style")
-    path = find_checkpoint(options.checkpoint, kind)
+    path = find_model_file(options.checkpoint, kind)
     metadata = read_metadata(path)
     if options.json:
         print(json.dumps(metadata, indent=2, ensure_ascii=False))

@@ -33,7 +33,7 @@ def add_files(command: argparse.ArgumentParser) -> None:
 
 
 def add_backend(command: argparse.ArgumentParser) -> None:
-    """What computes a checkpoint's network, and where."""
+    """What computes a model file's network, and where."""
     command.add_argument(
         "--backend",
         choices=("auto", "torch", "openvino"),

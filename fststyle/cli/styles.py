@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.networks.checkpoint import bundled_files, read_metadata
+from fststyle.model_file import bundled_files, read_metadata
 
 
 def add_arguments(_: argparse.ArgumentParser) -> None:

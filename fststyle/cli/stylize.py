@@ -15,7 +15,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="NAME_OR_FILE",
-        help="a bundled style or a checkpoint; repeat for several",
+        help="a bundled style or a model file; repeat for several",
     )
     command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")

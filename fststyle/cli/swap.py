@@ -25,7 +25,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it"
     )
     command.add_argument(
-        "--model", default="slim", metavar="NAME_OR_FILE", help="the network, bundled or a checkpoint; default: slim"
+        "--model", default="slim", metavar="NAME_OR_FILE", help="the network, bundled or a model file; default: slim"
     )
     command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")

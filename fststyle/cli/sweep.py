@@ -87,7 +87,7 @@ class Row:
 
 def rows(folder: Path) -> list[Row]:
     """The runs in a multirun's folder, in the order of their numbers."""
-    from fststyle.networks.checkpoint import read_metadata
+    from fststyle.model_file import read_metadata
 
     found = []
     for command in sorted(folder.glob(f"*/{COMMAND}"), key=lambda path: int(path.parent.name.partition("_")[0])):

@@ -14,7 +14,7 @@ DEFAULT_MODELS = {4: "x4_pixel", 8: "x8_pixel"}
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
     command.add_argument("--scale", type=int, choices=(4, 8), help="how many times larger; default: the model's, or 4")
-    command.add_argument("--model", metavar="NAME_OR_FILE", help="a checkpoint; default: x4_pixel or x8_pixel")
+    command.add_argument("--model", metavar="NAME_OR_FILE", help="a model file; default: x4_pixel or x8_pixel")
     command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
     command.add_argument("--match-histogram", action="store_true", help="give the result the input's colours, exactly")

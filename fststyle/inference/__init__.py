@@ -1,4 +1,4 @@
-"""Apply a checkpoint in one pass. What is here carries nothing that trains one."""
+"""Apply a model file in one pass. What is here carries nothing that trains one."""
 
 from fststyle.inference.backends import DeviceError
 from fststyle.inference.options import StylizeOptions

@@ -1,7 +1,7 @@
 """Where a network runs: PyTorch, on any device, or OpenVINO on the CPU.
 
-OpenVINO is several times faster there and starts without importing PyTorch. A checkpoint is converted
-for it once, by PyTorch; what comes of it lies in the user's cache folder under the checkpoint's hash,
+OpenVINO is several times faster there and starts without importing PyTorch. A model file is converted
+for it once, by PyTorch; what comes of it lies in the user's cache folder under the model file's hash,
 and so does what OpenVINO compiles of that for this machine.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_writable, to_image, to_levels, to_pixels, top_level
 from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side
-from fststyle.networks.checkpoint import read_metadata
+from fststyle.model_file import read_metadata
 from fststyle.resources import cache_folder, memory_limit
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class TorchBackend:
 
 
 class OpenVINOBackend:
-    """A checkpoint's network on the CPU, for pictures of any size.
+    """A model file's network on the CPU, for pictures of any size.
 
     Args:
         path: the checkpoint.
@@ -238,13 +238,13 @@ class OpenVINOBackend:
     @functools.cached_property
     def torch_backend(self) -> TorchBackend:
         """For pictures that are too small for the graph, and those that are streamed."""
-        from fststyle.networks.checkpoint import load_checkpoint
+        from fststyle.model_file import load_model_file
 
-        return TorchBackend(load_checkpoint(self.path).network, "cpu", "float32")
+        return TorchBackend(load_model_file(self.path).network, "cpu", "float32")
 
 
 def _converted(path: Path) -> Path:
-    """The folder that holds a checkpoint as ``network.xml`` and ``network.bin``; made, if it is not there yet."""
+    """The folder that holds a model file as ``network.xml`` and ``network.bin``; made, if it is not there yet."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:24]
     folder = cache_folder("openvino") / f"{digest}-{version('openvino')}-{REVISION}"
     if (folder / "network.xml").is_file():
@@ -271,15 +271,15 @@ def _converted(path: Path) -> Path:
 
 
 def _convert(path: Path, beside: Path | None) -> Path:
-    """A checkpoint's conversion in a new folder, within ``beside`` or, for None, where temporary files are."""
+    """A model file's conversion in a new folder, within ``beside`` or, for None, where temporary files are."""
     import openvino as ov
 
     from fststyle.inference.graphs import to_openvino
-    from fststyle.networks.checkpoint import load_checkpoint
+    from fststyle.model_file import load_model_file
 
     part = Path(tempfile.mkdtemp(prefix=".part-" if beside else "fststyle-", dir=beside))
     try:
-        ov.save_model(to_openvino(load_checkpoint(path).network), part / "network.xml", compress_to_fp16=False)
+        ov.save_model(to_openvino(load_model_file(path).network), part / "network.xml", compress_to_fp16=False)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -26,7 +26,7 @@ class Job:
 
 
 def label_of(name_or_path: str) -> str:
-    """What results are called after a checkpoint: its name, or its file's without folder and ending."""
+    """What results are called after a model file: its name, or its file's without folder and ending."""
     is_file = os.sep in name_or_path or name_or_path.endswith(".safetensors")
     return Path(name_or_path).stem if is_file else name_or_path
 

@@ -28,9 +28,10 @@ from fststyle.inference.strips import (
     residual_add,
     upsampled,
 )
-from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, UpBlock, reflection_pad
+from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, UpBlock
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
+from fststyle.padding import reflection_pad
 
 if TYPE_CHECKING:
     from fststyle.inference.backends import TorchBackend

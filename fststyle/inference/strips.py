@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images.large import Scratch
-from fststyle.networks.blocks import Conv, InstanceNorm, UpBlock, reflection_pad
+from fststyle.networks.blocks import Conv, InstanceNorm, UpBlock
+from fststyle.padding import reflection_pad
 
 Strips = Iterator[Tensor]
 

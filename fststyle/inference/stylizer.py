@@ -16,7 +16,7 @@ from fststyle.images import check_size, resize_pixels, to_image, to_pixels
 from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
 from fststyle.inference.openvino import openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.networks.checkpoint import check_kind, find_checkpoint, load_checkpoint
+from fststyle.model_file import check_kind, find_model_file, load_model_file
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ class Stylizer:
     Args:
         network: image in, image out; put into evaluation mode and run by PyTorch. Or a backend that runs one; then
             device and precision are its own.
-        metadata: the checkpoint's, for those who ask.
+        metadata: the model file's, for those who ask.
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
@@ -62,7 +62,7 @@ class Stylizer:
         backend: str = "auto",
         precision: str = "auto",
     ) -> Self:
-        """Load a bundled style by name, or a checkpoint file.
+        """Load a bundled style by name, or a model file.
 
         Args:
             name_or_path: ``fststyle styles`` lists the names.
@@ -72,7 +72,7 @@ class Stylizer:
             precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``; see the backends.
 
         Raises:
-            CheckpointError: unknown name (the message lists the known ones), no or no sound checkpoint.
+            ModelFileError: unknown name (the message lists the known ones), no or no sound checkpoint.
             DeviceError: what this machine or installation does not have.
         """
         if backend not in BACKENDS:
@@ -81,11 +81,11 @@ class Stylizer:
             raise DeviceError(f"openvino runs on the CPU; use --backend torch with --device {device}")
         if device not in ("auto", "cpu"):
             choose_device(device)  # before any file is read
-        path = find_checkpoint(name_or_path, cls.kind)
+        path = find_model_file(name_or_path, cls.kind)
         metadata = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
             return cls(OpenVINOBackend(path, precision), metadata)
-        return cls(load_checkpoint(path, cls.kind).network, metadata, device, precision)
+        return cls(load_model_file(path, cls.kind).network, metadata, device, precision)
 
     @property
     def device(self) -> torch.device:
@@ -209,7 +209,7 @@ def median_filter(image: Tensor) -> Tensor:
     """
     import torch
 
-    from fststyle.networks.blocks import reflection_pad
+    from fststyle.padding import reflection_pad
 
     height, width = image.shape[-2:]
     padded = reflection_pad(image, 1, 1, 1, 1)

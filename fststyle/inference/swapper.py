@@ -9,7 +9,7 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.inference.backends import TorchBackend
-from fststyle.networks.checkpoint import CheckpointError, bundled_files, find_checkpoint, load_checkpoint
+from fststyle.model_file import ModelFileError, bundled_files, find_model_file, load_model_file
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ class Swapper:
 
     Args:
         model: put into evaluation mode.
-        metadata: the checkpoint's, for those who ask.
+        metadata: the model file's, for those who ask.
         device: ``auto`` (a CUDA GPU where there is one), ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``, of encoder and network. Patches are
             compared in float32 or better.
@@ -54,21 +54,21 @@ class Swapper:
         device: str = "auto",
         precision: str = "auto",
     ) -> Swapper:
-        """Load a bundled network by name, or a checkpoint file of kind ``swap``.
+        """Load a bundled network by name, or a model file of kind ``swap``.
 
         Raises:
-            CheckpointError: unknown name, no or no sound checkpoint, or one of another kind.
+            ModelFileError: unknown name, no or no sound checkpoint, or one of another kind.
             DeviceError: what this machine does not have.
         """
         if device not in ("auto", "cpu"):
             choose_device(_with_float64(device))  # before any file is read
         if name_or_path == DEFAULT and DEFAULT not in bundled_files("swap") and not os.path.exists(DEFAULT):
-            raise CheckpointError(
+            raise ModelFileError(
                 f"the network {DEFAULT!r} for style swap did not come with this installation; "
-                "give a checkpoint of kind swap: --model FILE"
+                "give a model file of kind swap: --model FILE"
             )
-        path = find_checkpoint(name_or_path, "swap")
-        checkpoint = load_checkpoint(path, "swap")
+        path = find_model_file(name_or_path, "swap")
+        checkpoint = load_model_file(path, "swap")
         from fststyle.networks.styleswap import StyleSwap
 
         return cls(StyleSwap.from_checkpoint(checkpoint), checkpoint.metadata, device, precision)

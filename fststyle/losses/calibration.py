@@ -7,9 +7,9 @@ from typing import get_args
 
 from torch import Tensor
 
+from fststyle.encoders.vgg import PIXELS, PhotographStatistics, VGGEncoder
 from fststyle.losses.functional import TVForm, content_loss, feature_quantiles, gram_matrix, pixel_loss, total_variation
 from fststyle.losses.perceptual import PerceptualLoss
-from fststyle.networks.vgg import PIXELS, PhotographStatistics, VGGEncoder
 
 
 def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> PhotographStatistics:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fststyle.color import color_statistics, match_statistics
+from fststyle.encoders.vgg import PIXELS, VGGEncoder
 from fststyle.losses.functional import (
     ContentForm,
     GramDivisor,
@@ -30,7 +31,6 @@ from fststyle.losses.functional import (
     total_variation,
 )
 from fststyle.losses.terms import LossTerms
-from fststyle.networks.vgg import PIXELS, VGGEncoder
 
 Layers = Sequence[str] | Mapping[str, float]
 
@@ -110,11 +110,11 @@ class PerceptualLoss(nn.Module):
 
     @classmethod
     def from_metadata(cls, encoder: VGGEncoder, metadata: Mapping[str, Any]) -> PerceptualLoss:
-        """The loss that a checkpoint was trained with, normalisers included.
+        """The loss that a model file was trained with, normalisers included.
 
         Args:
-            encoder: the checkpoint's, from ``networks.pretrained.encoder_of``.
-            metadata: the checkpoint's.
+            encoder: the model file's, from ``encoders.pretrained.encoder_of``.
+            metadata: the model file's.
         """
         settings = {key: value for key, value in metadata["loss"].items() if key != "normalizers"}
         loss = cls(encoder, **settings)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fststyle.images import check_size
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, UpBlock, cut, fill_up
-from fststyle.networks.checkpoint import Checkpoint, CheckpointError
+from fststyle.model_file import ModelFile, ModelFileError
+from fststyle.networks.blocks import Conv, ConvBlock, Norm, UpBlock
+from fststyle.padding import cut, fill_up
 
 if TYPE_CHECKING:
-    from fststyle.networks.vgg import VGGEncoder
+    from fststyle.encoders.vgg import VGGEncoder
 
 #: Content patches that are compared at a time, each time with an eighth as many of the style. 4096 patches of 3×3
 #: positions and 64 channels take 9 MB in float32, of 256 channels 38 MB; their similarities 8 MB.
@@ -247,13 +248,13 @@ class StyleSwap(nn.Module):
             )
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> StyleSwap:
-        """What a checkpoint of kind ``swap`` holds.
+    def from_checkpoint(cls, checkpoint: ModelFile) -> StyleSwap:
+        """What a model file of kind ``swap`` holds.
 
         Raises:
-            CheckpointError: its encoder and its network do not fit each other, or its metadata.
+            ModelFileError: its encoder and its network do not fit each other, or its metadata.
         """
-        from fststyle.networks.vgg import VGGEncoder
+        from fststyle.encoders.vgg import VGGEncoder
 
         try:
             told = checkpoint.metadata["encoder"]
@@ -264,8 +265,8 @@ class StyleSwap(nn.Module):
             return cls(encoder, checkpoint.network, told["layer"])
         except Exception as error:  # whatever foreign metadata and foreign tensors lead to
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            name = checkpoint.metadata.get("name", "the checkpoint")
-            raise CheckpointError(f"{name}: does not hold what style swap needs ({reason})") from None
+            name = checkpoint.metadata.get("name", "the model file")
+            raise ModelFileError(f"{name}: does not hold what style swap needs ({reason})") from None
 
     def encode(self, image: Tensor) -> Tensor:
         """An image (B, 3, H, W) to its features (B, C, ⌈H / 4⌉, ⌈W / 4⌉), filled up by reflection."""
@@ -293,10 +294,10 @@ class StyleSwap(nn.Module):
 
 
 def truncated_encoder(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The part of an encoder that travels in a checkpoint of kind ``swap``: up to ``layer``, and nothing deeper.
+    """The part of an encoder that travels in a model file of kind ``swap``: up to ``layer``, and nothing deeper.
 
     Returns:
-        Its weights, for ``save_checkpoint(encoder=…)``, and what stands in the metadata under ``encoder``.
+        Its weights, for ``save_model_file(encoder=…)``, and what stands in the metadata under ``encoder``.
     """
     encoder.check_layers([layer])
     reached = encoder.layers[: encoder.layers.index(layer) + 1]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fststyle.images import check_size
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, cut, fill_up
+from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock
+from fststyle.padding import cut, fill_up
 
 # Mean of ImageNet's RGB values, from which the Caffe VGG networks and Johnson's code subtract.
 IMAGENET_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)

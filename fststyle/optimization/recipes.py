@@ -23,7 +23,7 @@ def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str,
     Args:
         loss: weighs the two.
         content: (1, 3, H, W).
-        style: a picture of any size, or style targets, such as a checkpoint's.
+        style: a picture of any size, or style targets, such as a model file's.
     """
     targets = style if isinstance(style, Mapping) else loss.style_targets(style)
     features = loss.content_targets(content, targets)

@@ -1,6 +1,6 @@
 """Fast against slow: a model's one pass compared with the optimisation of its own loss.
 
-The objective is the checkpoint's: encoder, layers, weights, normalisers and style targets. The slow side
+The objective is the model file's: encoder, layers, weights, normalisers and style targets. The slow side
 starts from noise with pixels clamped to [0, 1], in the same precision, on the same machine (Johnson,
 Alahi, Fei-Fei 2016, Figure 5 and Table 1).
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 from fststyle.images import load_image, read_picture, save_image, write_atomically
 from fststyle.inference import Stylizer
 from fststyle.losses import LossTerms, PerceptualLoss
-from fststyle.networks.checkpoint import Checkpoint
+from fststyle.model_file import ModelFile
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.report import page as html
@@ -38,9 +38,9 @@ SHOWN = (50, 100, 300, 500)
 
 @dataclass
 class Style:
-    """A checkpoint with the loss that it was trained with."""
+    """A model file with the loss that it was trained with."""
 
-    checkpoint: Checkpoint
+    checkpoint: ModelFile
     loss: PerceptualLoss
     painting: np.ndarray | None = None
 
@@ -107,7 +107,7 @@ def compare(
 
 
 def fingerprint(style: Style) -> str:
-    """Short hash of a checkpoint's network: a retrained style is measured anew."""
+    """Short hash of a model file's network: a retrained style is measured anew."""
     digest = hashlib.sha256()
     for name, value in sorted(style.checkpoint.network.state_dict().items()):
         digest.update(name.encode() + value.cpu().numpy().tobytes())

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import (
     content_reconstruction,

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.color import match_color
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import check_size
-from fststyle.networks.vgg import VGGEncoder
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 #: Longer side, in pixels, at which photograph and result are measured.

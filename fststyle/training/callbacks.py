@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fststyle import diagnostics
 from fststyle.images import contact_sheet, save_image, to_pixels
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.model_file import save_model_file
 from fststyle.training.data import UNREADABLE_MINIMUM
 from fststyle.training.ranks import agreeing, total
 from fststyle.training.signals import Stop, stopped_by
@@ -294,7 +294,7 @@ class Export(Callback):
             "seconds": round(self.seconds()),
             **judged,
         }
-        save_checkpoint(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
+        save_model_file(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
         self.written = True
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:

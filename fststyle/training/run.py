@@ -27,7 +27,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from fststyle import __version__
 from fststyle.cluster import rank, requeued
 from fststyle.config import (
     COMMAND,
@@ -45,13 +44,14 @@ from fststyle.config import (
     without_traceback,
 )
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from fststyle.networks.pretrained import file_sha256
+from fststyle.model_file import ModelFile, find_model_file, load_model_file
+from fststyle.resources import file_sha256
 from fststyle.training.callbacks import Export, TimedProgressBar
 from fststyle.training.checkpoints import is_whole, newest_checkpoint, training_checkpoints
 from fststyle.training.data import Photographs
 from fststyle.training.signals import Stop, StopOnSignal, stopped_by
 from fststyle.training.tasks import NonFiniteError, Task
+from fststyle.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     config.output = str(Path(config.output).expanduser())
     pl.seed_everything(config.seed, verbose=False)
     style = load_style(config.style) if config.get("style") else None
-    start = load_checkpoint(find_checkpoint(config.init_from, kind), kind) if config.init_from else None
+    start = load_model_file(find_model_file(config.init_from, kind), kind) if config.init_from else None
     checkpoint = _check_folder(Path(config.output), config)
 
     data = instantiate(config.data)
@@ -344,7 +344,7 @@ def _reason(error: Exception) -> str:
 
 
 def describe(
-    config: DictConfig, kind: str, loss: PerceptualLoss, start: Checkpoint | None, command: str
+    config: DictConfig, kind: str, loss: PerceptualLoss, start: ModelFile | None, command: str
 ) -> dict[str, Any]:
     """What the exported file says of how it came to be; ``Export`` adds steps and figures."""
     about: dict[str, Any] = {}

@@ -77,7 +77,7 @@ class Task(pl.LightningModule):
             the run goes on without, with a warning.
     """
 
-    #: What the exported file is, as ``networks.checkpoint.KINDS`` names it.
+    #: What the exported file is, as ``model_file.KINDS`` names it.
     kind = ""
     skipped: Tensor
 

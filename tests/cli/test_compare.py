@@ -52,7 +52,7 @@ def test_chosen_feature_maps() -> None:
     [
         (["photo.png"], "--style is missing; give a bundled style or a checkpoint, or --figure NAME"),
         (["none.png", "--style", "wave"], "none.png: no such file"),
-        (["photo.png", "--style", "zebra"], "unknown style 'zebra'; expected a checkpoint file or one of "),
+        (["photo.png", "--style", "zebra"], "unknown style 'zebra'; expected a model file or one of "),
         (["photo.png", "photo.jpg", "--style", "wave"], "two photographs have one name; compare them separately"),
         (["photo.png", "--style", "wave", "--iterations", "0"], "iterations is 0; expected at least 1"),
         (

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from fststyle.cli import main
+from fststyle.encoders.pretrained import load_encoder, random_weights
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
-from fststyle.networks.checkpoint import save_checkpoint
-from fststyle.networks.pretrained import load_encoder, random_weights
+from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.report.style import StyleDistance
 
@@ -29,7 +29,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, photographs: Path, monkeypatch: 
     save_image(astronaut[100:420:2, 100:420:2].copy(), "result.png")
     save_image(astronaut[:40, :].copy(), "narrow.png")
     torch.manual_seed(0)
-    save_checkpoint("mine.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "mine"})
+    save_model_file("mine.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "mine"})
     weights = random_weights("vgg19", widths=(2, 2, 3, 3, 3))
     save_file({key: value.float() for key, value in weights.items()}, "encoder.safetensors")
     shutil.copytree(photographs, "photographs")
@@ -71,7 +71,7 @@ def test_results_and_models_are_measured_a_line_each(capsys: pytest.CaptureFixtu
         (["--style", "zebra", *ENCODER], "unknown style 'zebra'"),
         (
             ["--style", "encoder.safetensors", *ENCODER],
-            "encoder.safetensors: is a safetensors file, but not a checkpoint",
+            "encoder.safetensors: is a safetensors file, but not a model file",
         ),
         (["--result", "result.png", *ENCODER[:2]], "encoder are not scaled to mean activation 1; give a folder"),
         (["--result", "result.png", *ENCODER, "--architecture", "vgg16", "--normalize", "no"], "no: is not a folder"),

@@ -17,7 +17,7 @@ import pytest
 
 from commands import SMALL, train
 from fststyle.images import find_pictures, save_image
-from fststyle.networks.checkpoint import read_metadata
+from fststyle.model_file import read_metadata
 from fststyle.training.checkpoints import newest_checkpoint, step_of
 
 #: No case takes a tenth of it.

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import pytest
 
 from fststyle.cli import parser
+from fststyle.encoders.published import PUBLISHED
 from fststyle.inference.export import FORMATS
 from fststyle.inference.stylizer import BACKENDS
-from fststyle.networks.pretrained import PUBLISHED
 from fststyle.report.figures import FIGURES
 
 

@@ -18,12 +18,12 @@ import pytest
 import torch
 from PIL import Image
 
+from fststyle import model_file
 from fststyle.cli import main
 from fststyle.images import ImageError, pillow, read_picture, save_image, to_image, to_pixels
 from fststyle.inference import Stylizer
 from fststyle.inference.stylizer import median_filter
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import read_metadata, save_checkpoint
+from fststyle.model_file import read_metadata, save_model_file
 from fststyle.networks.transform import TransformNet
 
 RECORD = {
@@ -46,7 +46,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypat
         save_image(astronaut[20 * index : 20 * index + 24, 100:133].copy(), folder / name)
     (folder / "notes.txt").write_text("Some notes.")
     (folder / "more" / "notes.txt").write_text("Some more.")
-    save_checkpoint(folder / "wave.safetensors", network, RECORD)
+    save_model_file(folder / "wave.safetensors", network, RECORD)
     return folder
 
 
@@ -57,7 +57,7 @@ def bundled(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     folder.mkdir(parents=True)
     for name in ("starry_night", "wave"):
         shutil.copy(here / "wave.safetensors", folder / f"{name}.safetensors")
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / "installation" / name)
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / "installation" / name)
     return folder
 
 
@@ -228,7 +228,7 @@ def test_a_bundled_style_goes_by_its_name(here: Path) -> None:
 def test_the_command_runs_as_a_program(here: Path) -> None:
     def program(*words: str) -> subprocess.CompletedProcess[str]:
         code = [sys.executable, "-m", "fststyle", *words]
-        root = Path(checkpoint.__file__).resolve().parents[2]
+        root = Path(model_file.__file__).resolve().parents[1]
         environment = {**os.environ, "PYTHONPATH": str(root)}
         return subprocess.run(code, cwd=here, env=environment, capture_output=True, text=True)
 
@@ -289,7 +289,7 @@ def test_what_is_converted_is_told_apart_by_its_ending(here: Path) -> None:
 
 def test_several_styles_in_one_call(here: Path, network: TransformNet, refused: Any) -> None:
     torch.manual_seed(1)
-    save_checkpoint(here / "rain.safetensors", TransformNet(width=4, residual_blocks=1), {**RECORD, "name": "rain"})
+    save_model_file(here / "rain.safetensors", TransformNet(width=4, residual_blocks=1), {**RECORD, "name": "rain"})
     before = contents(here)
     words = ["stylize", "a.png", "b.jpg", "--style", "wave.safetensors", "--style", "rain.safetensors"]
     assert main(words) == 0
@@ -472,7 +472,7 @@ def test_what_is_no_checkpoint_is_refused_as_a_style(here: Path, refused: Any) -
     torch.save(Trap(), here / "evil.pth")
     (here / "empty.safetensors").touch()
     for name in ("b.jpg", "notes.txt", "evil.safetensors", "evil.pth", "empty.safetensors"):
-        assert f"{name}: is not a checkpoint" in refused("stylize", "a.png", "--style", name)
+        assert f"{name}: is not a model file" in refused("stylize", "a.png", "--style", name)
     assert "no such file" in refused("stylize", "a.png", "--style", "missing.safetensors")
 
 
@@ -484,7 +484,7 @@ def test_a_truncated_checkpoint_is_refused(here: Path, refused: Any) -> None:
 
 
 def test_a_checkpoint_of_another_kind_is_refused(here: Path, refused: Any, network: TransformNet) -> None:
-    save_checkpoint(here / "x4.safetensors", network, {**RECORD, "kind": "superres"})
+    save_model_file(here / "x4.safetensors", network, {**RECORD, "kind": "superres"})
     assert "kind 'superres'; expected kind 'style'" in refused("stylize", "a.png", "--style", "x4.safetensors")
 
 
@@ -631,7 +631,7 @@ def test_a_signal_ends_the_work_and_leaves_nothing_half_done(here: Path, number:
     for name in "abcd":
         save_image(large_one, f"more/{name}.bmp")
     words = ["stylize", "more", "-o", "out", "--style", "wave.safetensors", "--strength", "0", "--tiles", tiles]
-    environment = {**os.environ, "PYTHONPATH": str(Path(checkpoint.__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(model_file.__file__).resolve().parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-m", "fststyle", *words, "--backend", "torch"],
         env=environment,
@@ -774,5 +774,5 @@ def test_info_as_json_is_the_whole_metadata(capsys: pytest.CaptureFixture[str]) 
 def test_info_takes_a_name_and_refuses_what_is_no_checkpoint(refused: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "starry_night"]) == 0
     assert "starry_night.safetensors" in capsys.readouterr().out
-    assert "not a checkpoint" in refused("info", "b.jpg")
+    assert "not a model file" in refused("info", "b.jpg")
     assert "starry_night, wave" in refused("info", "waves")

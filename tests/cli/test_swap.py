@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fststyle import model_file
 from fststyle.cli import main
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Swapper
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import read_metadata, save_checkpoint
+from fststyle.model_file import read_metadata, save_model_file
 from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def here(tmp_path: Path, astronaut: np.ndarray, encoder: VGGEncoder, monkeypatch
     bundled = tmp_path / "checkpoints" / "swap"
     bundled.mkdir(parents=True)
     metadata = {"kind": "swap", "name": "slim", "encoder": told}
-    save_checkpoint(bundled / "slim.safetensors", InverseNet(8), metadata, encoder=weights)
-    save_checkpoint("mine.safetensors", InverseNet(8, "instance"), {**metadata, "name": "mine"}, encoder=weights)
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
+    save_model_file(bundled / "slim.safetensors", InverseNet(8), metadata, encoder=weights)
+    save_model_file("mine.safetensors", InverseNet(8, "instance"), {**metadata, "name": "mine"}, encoder=weights)
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
     return folder
 
 
@@ -103,8 +103,8 @@ def test_a_folder_gets_its_results_once(here: Path) -> None:
         (("a.png", "--stride", "4"), "stride is 4 and patch 3; expected a stride of at most the patch"),
         (("a.png", "--patch", "8"), "rain.jpg: is 25×30 pixels; patches of 8×8 need at least 29×29"),
         (("a.png", "--style-size", "60", "--patch", "8"), "a.png: is 33×26 pixels; patches of 8×8 need at least 29"),
-        (("a.png", "--model", "thin"), "unknown swap 'thin'; expected a checkpoint file or one of slim"),
-        (("a.png", "--model", "style.safetensors"), "is a checkpoint of kind 'style'; expected kind 'swap'"),
+        (("a.png", "--model", "thin"), "unknown swap 'thin'; expected a model file or one of slim"),
+        (("a.png", "--model", "style.safetensors"), "is a model file of kind 'style'; expected kind 'swap'"),
         (("a.png", "-o", "out.xyz"), "no picture format ends in '.xyz'"),
         (("a.png", "b.jpg", "-o", "out.png"), "is one file for 2 pictures"),
         (("a.png", "--style-image", "none.jpg"), "none.jpg: no such file"),
@@ -115,7 +115,7 @@ def test_a_folder_gets_its_results_once(here: Path) -> None:
 def test_what_cannot_be_done_is_refused_in_one_line(
     here: Path, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_checkpoint("style.safetensors", TransformNet(4, 1), {"kind": "style", "name": "style"})
+    save_model_file("style.safetensors", TransformNet(4, 1), {"kind": "style", "name": "style"})
     before = contents(here)
     style = [] if "--style-image" in words else ["--style-image", "rain.jpg"]
     assert main(["swap", *words, *style, "--device", "cpu"]) == 2

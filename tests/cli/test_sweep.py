@@ -11,7 +11,7 @@ import pytest
 
 from commands import SMALL, train
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import read_metadata
+from fststyle.model_file import read_metadata
 
 
 @pytest.fixture

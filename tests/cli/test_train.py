@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from commands import SMALL, in_folder, train
 from fststyle.cli import main
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import load_checkpoint, read_metadata
+from fststyle.model_file import load_model_file, read_metadata
 from fststyle.training.checkpoints import newest_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
@@ -326,7 +326,7 @@ def test_the_whole_network_can_be_exported_in_float32(tmp_path: Path, words: tup
     options = ("callbacks.export.dtype=float32", "callbacks.average=null", "steps=2", "output=out")
     assert train(tmp_path, *words, *options) == 0
     state = torch.load(newest_checkpoint(tmp_path / "out"), weights_only=True)
-    exported = load_checkpoint(tmp_path / "out" / "flowers.safetensors").network.state_dict()
+    exported = load_model_file(tmp_path / "out" / "flowers.safetensors").network.state_dict()
     assert exported.keys() == {name.removeprefix("network.") for name in state["state_dict"]}
     for name, value in exported.items():  # no average: what was trained last
         assert torch.equal(value, state["state_dict"][f"network.{name}"])
@@ -481,7 +481,7 @@ def test_one_refused_run_does_not_spoil_the_next_in_the_same_process(
 def test_super_resolution_is_trained_by_the_same_command(desk: Path, photographs: Path, loss: str) -> None:
     words = [*SMALL, f"data.source.path={photographs}", "data=folder", "steps=2", "trainer.log_every_n_steps=1"]
     assert train(desk, "experiment=superres", f"loss={loss}", *words, "data.size=64", "name=x4") == 0
-    made = load_checkpoint(desk / "runs" / "x4" / "x4.safetensors", "superres")
+    made = load_model_file(desk / "runs" / "x4" / "x4.safetensors", "superres")
     assert made.network(torch.rand(1, 3, 16, 20)).shape == (1, 3, 64, 80)
     assert made.metadata["loss"]["pixel_weight"] == (1 if loss == "pixel" else 0)
     assert ("encoder" in made.metadata) == (loss == "feature")
@@ -494,7 +494,7 @@ def test_style_swap_is_trained_by_the_same_command(desk: Path, photographs: Path
     words = [word for word in SMALL if not word.startswith("network.")]
     said = [*words, f"data.source.path={photographs}", "data=folder", "network.channels=8", "steps=2"]
     assert train(desk, "experiment=inverse", *said, f"data.styles.path={painting.parent}", "name=mine") == 0
-    made = load_checkpoint(desk / "runs" / "mine" / "mine.safetensors", "swap")
+    made = load_model_file(desk / "runs" / "mine" / "mine.safetensors", "swap")
     assert made.encoder["conv3_1.weight"].shape == (8, 6, 3, 3)
     assert made.metadata["encoder"]["layer"] == "relu3_1"
     assert made.metadata["data"]["styles"]["path"] == painting.parent.name

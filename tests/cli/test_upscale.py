@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fststyle import model_file
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image, to_image, to_pixels
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import bundled_files, save_checkpoint
+from fststyle.model_file import bundled_files, save_model_file
 from fststyle.networks.superres import SuperResNet
 
 RECORD = {"kind": "superres", "name": "mine"}
@@ -39,8 +39,8 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: SuperResNet, monkeypatc
         save_image(astronaut[20 * index : 20 * index + 24, 100:133].copy(), folder / name)
     for name in ("c.png", "d.png"):
         save_image(astronaut[:130, 100:230].copy(), folder / "large" / name)
-    save_checkpoint(folder / "mine.safetensors", network, RECORD, dtype="float32")
-    save_checkpoint(folder / "eight.safetensors", SuperResNet(8, width=4), {**RECORD, "name": "eight"})
+    save_model_file(folder / "mine.safetensors", network, RECORD, dtype="float32")
+    save_model_file(folder / "eight.safetensors", SuperResNet(8, width=4), {**RECORD, "name": "eight"})
     return folder
 
 
@@ -50,7 +50,7 @@ def bundled(tmp_path: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     folder.mkdir(parents=True)
     shutil.copy(here / "mine.safetensors", folder / "x4_pixel.safetensors")
     shutil.copy(here / "eight.safetensors", folder / "x8_pixel.safetensors")
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / "installation" / name)
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / "installation" / name)
 
 
 TORCH = ("--backend", "torch")
@@ -102,7 +102,7 @@ def test_the_histogram_may_be_matched_to_the_inputs(here: Path) -> None:
     [
         (["--model", "mine.safetensors", "--scale", "8"], "enlarges by 4; found --scale 8"),
         (["--model", "nobody"], "unknown superres 'nobody'"),
-        (["--model", "a.png"], "is not a checkpoint"),
+        (["--model", "a.png"], "is not a model file"),
         (["--scale", "3"], "invalid choice"),
     ],
 )
@@ -119,7 +119,7 @@ def test_what_cannot_be_is_refused(here: Path, words: list[str], told: str, caps
 def test_a_style_does_not_enlarge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from fststyle.networks.transform import TransformNet
 
-    save_checkpoint(here / "wave.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "w"})
+    save_model_file(here / "wave.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "w"})
     assert main(["upscale", "a.png", "--model", "wave.safetensors"]) == 2
     assert "of kind 'style'; expected kind 'superres'" in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_blur_makes_it_harder(here: Path) -> None:
         ),
         (["large", "--model", "mine.safetensors", "--blur", "-1"], "--blur is -1.0"),
         (["."], "a.png: is 33×24 pixels; ×4 takes 64"),
-        (["large", "--model", str(SLIM)], "is a checkpoint of kind 'encoder'; expected kind 'superres'"),
+        (["large", "--model", str(SLIM)], "is a model file of kind 'encoder'; expected kind 'superres'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from commands import SMALL
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import read_metadata
+from fststyle.model_file import read_metadata
 from fststyle.training.checkpoints import newest_checkpoint, step_of, training_checkpoints
 from slurm import Slurm
 

@@ -17,7 +17,7 @@ import torch
 from fststyle.images import save_image
 from fststyle.inference import DeviceError, StylizeOptions, Stylizer, backends
 from fststyle.inference.backends import OpenVINOBackend, TorchBackend
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
 
 openvino = pytest.mark.skipif(not backends.openvino_installed(), reason="openvino is not installed")
@@ -40,7 +40,7 @@ def saved(tmp_path: Path, **options: object) -> Path:
     torch.manual_seed(3)
     network = TransformNet(**{"width": 8, "residual_blocks": 1, **options})  # type: ignore[arg-type]
     path = tmp_path / "small.safetensors"
-    save_checkpoint(path, network, {"kind": "style", "name": "small"}, dtype="float32")
+    save_model_file(path, network, {"kind": "style", "name": "small"}, dtype="float32")
     return path
 
 

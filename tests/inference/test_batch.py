@@ -10,7 +10,7 @@ import pytest
 from fststyle.images import ImageError, read_picture, save_image
 from fststyle.inference import StylizeOptions
 from fststyle.inference.batch import Files, Summary, stylize_files, upscale_files
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.model_file import save_model_file
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 
@@ -20,7 +20,7 @@ def styles(tmp_path: Path, network: TransformNet) -> list[str]:
     """Two model files."""
     paths = [tmp_path / f"{name}.safetensors" for name in ("rain", "hail")]
     for path in paths:
-        save_checkpoint(path, network, {"kind": "style", "name": path.stem})
+        save_model_file(path, network, {"kind": "style", "name": path.stem})
     return [str(path) for path in paths]
 
 
@@ -63,7 +63,7 @@ def test_what_is_refused_raises_before_anything_is_written(pictures: Path, style
 
 def test_pictures_are_enlarged(pictures: Path, tmp_path: Path) -> None:
     model = tmp_path / "x4.safetensors"
-    save_checkpoint(model, SuperResNet(scale=4, width=4, residual_blocks=1), {"kind": "superres", "name": "x4"})
+    save_model_file(model, SuperResNet(scale=4, width=4, residual_blocks=1), {"kind": "superres", "name": "x4"})
     files = Files(output=str(tmp_path / "large"))
     assert upscale_files([str(pictures / "a.png")], str(model), files, device="cpu", backend="torch") == Summary(1)
     assert read_picture(tmp_path / "large/a_x4.png").rgb.shape == (192, 256, 3)

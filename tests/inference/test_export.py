@@ -12,7 +12,7 @@ import torch
 from fststyle.cli import main
 from fststyle.inference import export as exports
 from fststyle.inference.export import FORMATS, NEEDS, ExportError, Pixels, export
-from fststyle.networks.checkpoint import bundled_files, find_checkpoint, load_checkpoint, save_checkpoint
+from fststyle.model_file import bundled_files, find_model_file, load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 
 KINDS = [
@@ -53,7 +53,7 @@ def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
 
 def checkpoint(tmp_path: Path) -> str:
     path = tmp_path / "small.safetensors"
-    save_checkpoint(path, small(), {"kind": "style", "name": "tiny"})
+    save_model_file(path, small(), {"kind": "style", "name": "tiny"})
     return str(path)
 
 
@@ -99,5 +99,5 @@ def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("style", bundled_files("style"))
 def test_every_bundled_style_can_be_exported(tmp_path: Path, style: str, kind: str) -> None:
     """``export`` itself compares the file with PyTorch at three sizes and keeps none that differs."""
-    network = load_checkpoint(find_checkpoint(style, "style")).network
+    network = load_model_file(find_model_file(style, "style")).network
     assert export(network, tmp_path / f"{style}{FORMATS[kind][0]}", kind)

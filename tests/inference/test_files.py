@@ -16,7 +16,7 @@ from fststyle.cli import main
 from fststyle.images import ImageError, large, read_header, read_picture, save_image
 from fststyle.inference import StylizeOptions, Stylizer, Upscaler
 from fststyle.inference.files import apply_to_file
-from fststyle.networks.checkpoint import save_checkpoint
+from fststyle.model_file import save_model_file
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_nothing(
         pytest.skip("file systems cannot be mounted here")
     try:
         save_image(np.tile(astronaut[:256, :256], (1, 2, 1)), tmp_path / "a.png")
-        save_checkpoint(
+        save_model_file(
             tmp_path / "mine.safetensors", stylizer.backend.torch_backend.network, {"kind": "style", "name": "mine"}
         )
         words = ["stylize", str(tmp_path / "a.png"), "--style", str(tmp_path / "mine.safetensors"), "--tiles", "exact"]

@@ -16,7 +16,7 @@ from fststyle.inference import StylizeOptions, Stylizer, streaming, strips
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.streaming import stream, streamed, work
 from fststyle.inference.strips import Moments
-from fststyle.networks.checkpoint import bundled_files
+from fststyle.model_file import bundled_files
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 
@@ -146,11 +146,11 @@ def test_another_network_is_refused(astronaut: np.ndarray) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> Path:
-    from fststyle.networks.checkpoint import save_checkpoint
+    from fststyle.model_file import save_model_file
 
     monkeypatch.chdir(tmp_path)
     save_image(astronaut[:120, :100], "photo.png")
-    save_checkpoint("mine.safetensors", made(), {"kind": "style", "name": "mine", "style": {"image": "a.png"}})
+    save_model_file("mine.safetensors", made(), {"kind": "style", "name": "mine", "style": {"image": "a.png"}})
     return tmp_path
 
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
+from fststyle import model_file
 from fststyle.devices import choose_device
 from fststyle.inference import DeviceError, Stylizer, Swapper
 from fststyle.inference.stylizer import median_filter
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import CheckpointError, save_checkpoint
+from fststyle.model_file import ModelFileError, save_model_file
 from fststyle.networks.transform import TransformNet
 
 RECORD = {"kind": "style", "name": "wave"}
@@ -166,7 +166,7 @@ def test_a_gpu_gives_what_the_cpu_gives(network: TransformNet) -> None:
 
 def test_a_stylizer_comes_from_a_file(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "wave.safetensors"
-    save_checkpoint(path, network, RECORD, dtype="float32")
+    save_model_file(path, network, RECORD, dtype="float32")
     image = torch.rand(1, 3, 20, 20)
     for name in (path, str(path)):
         stylizer = Stylizer.from_checkpoint(name, "cpu", "torch")
@@ -178,17 +178,17 @@ def test_a_stylizer_comes_from_a_bundled_name(
     tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "checkpoints" / "styles").mkdir(parents=True)
-    save_checkpoint(tmp_path / "checkpoints" / "styles" / "wave.safetensors", network, RECORD)
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
+    save_model_file(tmp_path / "checkpoints" / "styles" / "wave.safetensors", network, RECORD)
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
     assert Stylizer.from_checkpoint("wave", "cpu").metadata["name"] == "wave"
-    with pytest.raises(CheckpointError, match=r"unknown style 'waves'.* wave"):
+    with pytest.raises(ModelFileError, match=r"unknown style 'waves'.* wave"):
         Stylizer.from_checkpoint("waves", "cpu")
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "x4.safetensors"
-    save_checkpoint(path, network, {"kind": "superres", "name": "x4"})
-    with pytest.raises(CheckpointError, match="kind 'superres'; expected kind 'style'"):
+    save_model_file(path, network, {"kind": "superres", "name": "x4"})
+    with pytest.raises(ModelFileError, match="kind 'superres'; expected kind 'style'"):
         Stylizer.from_checkpoint(path, "cpu")
 
 

@@ -9,19 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from fststyle import Swapper
+from fststyle import Swapper, model_file
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_image, to_pixels
 from fststyle.inference import DeviceError
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import CheckpointError, load_checkpoint, read_metadata, save_checkpoint
+from fststyle.model_file import ModelFileError, load_model_file, read_metadata, save_model_file
 from fststyle.networks.styleswap import InverseNet, StyleSwap, truncated_encoder
-from fststyle.networks.vgg import VGGEncoder
 
 
 def save(path: Path, source: VGGEncoder, network: InverseNet, **changes: Any) -> None:
     weights, told = truncated_encoder(source, "relu3_1")
     metadata = {"kind": "swap", "name": path.stem, "encoder": told, **changes.pop("metadata", {})}
-    save_checkpoint(path, network, metadata, **{"encoder": weights, **changes})
+    save_model_file(path, network, metadata, **{"encoder": weights, **changes})
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def pictures(astronaut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_a_checkpoint_holds_network_and_encoder_and_nothing_deeper(
     file: Path, encoder: VGGEncoder, network: InverseNet
 ) -> None:
-    loaded = load_checkpoint(file, "swap")
+    loaded = load_model_file(file, "swap")
     assert loaded.network.config == network.config
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[key], value.half().float())
@@ -96,7 +95,7 @@ def test_a_file_that_does_not_fit_itself_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "odd.safetensors"
     save(path, encoder, changes.pop("network", network), **changes)
-    with pytest.raises(CheckpointError, match="odd: does not hold what style swap needs") as caught:
+    with pytest.raises(ModelFileError, match="odd: does not hold what style swap needs") as caught:
         Swapper.from_checkpoint(path, "cpu")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -105,24 +104,24 @@ def test_a_file_that_does_not_fit_itself_is_refused_in_one_line(
 def test_a_layer_of_another_size_is_refused(tmp_path: Path, encoder: VGGEncoder, network: InverseNet) -> None:
     weights, told = truncated_encoder(encoder, "relu4_1")
     save(tmp_path / "deep.safetensors", encoder, network, encoder=weights, metadata={"encoder": told})
-    with pytest.raises(CheckpointError, match="relu4_1 of custom has 10 channels at 1/8"):
+    with pytest.raises(ModelFileError, match="relu4_1 of custom has 10 channels at 1/8"):
         Swapper.from_checkpoint(tmp_path / "deep.safetensors", "cpu")
 
 
 def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, network: InverseNet) -> None:
-    save_checkpoint(tmp_path / "wave.safetensors", network, {"kind": "style", "name": "wave"})
-    with pytest.raises(CheckpointError, match="kind 'style'; expected kind 'swap'"):
+    save_model_file(tmp_path / "wave.safetensors", network, {"kind": "style", "name": "wave"})
+    with pytest.raises(ModelFileError, match="kind 'style'; expected kind 'swap'"):
         Swapper.from_checkpoint(tmp_path / "wave.safetensors")
 
 
 def test_a_name_is_a_bundled_networks(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
-    with pytest.raises(CheckpointError, match="'slim' for style swap did not come with this installation; give a che"):
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
+    with pytest.raises(ModelFileError, match="'slim' for style swap did not come with this installation; give a che"):
         Swapper.from_checkpoint()
     (tmp_path / "checkpoints" / "swap").mkdir(parents=True)
     file.rename(tmp_path / "checkpoints" / "swap" / "slim.safetensors")
     assert Swapper.from_checkpoint(device="cpu").metadata["kind"] == "swap"
-    with pytest.raises(CheckpointError, match="unknown swap 'fat'; expected a checkpoint file or one of slim"):
+    with pytest.raises(ModelFileError, match="unknown swap 'fat'; expected a model file or one of slim"):
         Swapper.from_checkpoint("fat")
 
 

@@ -8,15 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import (
-    Conv,
-    ConvBlock,
-    InstanceNorm,
-    ResidualBlock,
-    UpBlock,
-    make_norm,
-    reflection_pad,
-)
+from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, ResidualBlock, UpBlock, make_norm
+from fststyle.padding import reflection_pad
 
 PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 3), (4, 5, 6, 7), (40, 41, 40, 43), (0, 25, 13, 0)]
 

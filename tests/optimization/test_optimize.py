@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.losses import LossTerms, PerceptualLoss
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize
 from fststyle.optimization.recipes import transfer
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.losses import PerceptualLoss
 from fststyle.networks import styleswap
-from fststyle.networks.pretrained import random_weights
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import Optimization, optimize
 from fststyle.optimization.recipes import (
     coarse_to_fine,

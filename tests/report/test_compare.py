@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import load_image, read_picture, save_image
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import Checkpoint
+from fststyle.model_file import ModelFile
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import starting_image, transfer
 from fststyle.report import compare as module
@@ -36,7 +36,7 @@ def style(encoder: VGGEncoder, network: TransformNet, astronaut: np.ndarray) -> 
     painting = astronaut[200:264, :64].copy()
     from fststyle.images import to_image
 
-    checkpoint = Checkpoint(network.eval(), {"name": "test"}, loss.style_targets(to_image(painting)))
+    checkpoint = ModelFile(network.eval(), {"name": "test"}, loss.style_targets(to_image(painting)))
     return Style(checkpoint, loss, painting)
 
 

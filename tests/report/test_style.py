@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from fststyle.color import match_color
+from fststyle.encoders.files import preprocessing
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder, layer_names
 from fststyle.images import to_image
-from fststyle.networks.pretrained import preprocessing, random_weights
-from fststyle.networks.vgg import VGGEncoder, layer_names
 from fststyle.report.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance, style_figures, window_statistics
 
 SMALL = {"layers": ("relu1_1", "relu2_1"), "size": 64, "window": 16}

@@ -17,12 +17,12 @@ from PIL import Image
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
-from fststyle.networks.checkpoint import load_checkpoint
-from fststyle.networks.pretrained import random_weights
+from fststyle.model_file import load_model_file
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.training.callbacks import (
     AverageWeights,
     CountUnreadable,
@@ -202,7 +202,7 @@ def held_out() -> Tensor:
 def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Tensor) -> None:
     task = make_task()
     export(tmp_path / "a.safetensors", task, held_out)
-    checkpoint = load_checkpoint(tmp_path / "a.safetensors", "style")
+    checkpoint = load_model_file(tmp_path / "a.safetensors", "style")
     metadata = checkpoint.metadata
     assert metadata["kind"] == "style"
     assert metadata["name"] == "wave"
@@ -231,7 +231,7 @@ def test_the_exported_file_holds_network_and_targets_but_no_encoder(
     tensors = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     network = {f"network.{name}": code for name in task.network.state_dict()}
     assert tensors == network | {f"style_targets.{layer}": "F32" for layer in task.style_targets}
-    checkpoint = load_checkpoint(tmp_path / "a.safetensors")
+    checkpoint = load_model_file(tmp_path / "a.safetensors")
     with torch.no_grad():
         output = checkpoint.network(held_out)
         torch.testing.assert_close(output, task.network.eval()(held_out), rtol=0, atol=2e-3)
@@ -247,7 +247,7 @@ def test_the_default_network_with_the_grams_of_the_published_encoder_fits_in_4_2
     assert [gram.shape[-1] for gram in task.style_targets.values()] == [64, 128, 256, 512]
     export(tmp_path / "a.safetensors", task, held_out)
     assert (tmp_path / "a.safetensors").stat().st_size < 4.2e6
-    assert sum(weight.numel() for weight in load_checkpoint(tmp_path / "a.safetensors").network.parameters()) == 1679235
+    assert sum(weight.numel() for weight in load_model_file(tmp_path / "a.safetensors").network.parameters()) == 1679235
 
 
 @pytest.mark.parametrize("options", [{"step": 0}, {"rank": 1}])

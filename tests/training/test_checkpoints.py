@@ -21,7 +21,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from fststyle.networks.checkpoint import load_checkpoint
+from fststyle.model_file import load_model_file
 from fststyle.training.callbacks import AverageWeights, Export
 from fststyle.training.checkpoints import SaveCheckpoints, is_whole, newest_checkpoint, step_of, training_checkpoints
 from fststyle.training.data import Photographs
@@ -178,7 +178,7 @@ def test_an_interrupt_ends_the_run_after_the_step_with_everything_kept(photograp
     _, trainer = fit(photographs, [StopOnSignal(), During(2, interrupt), SaveCheckpoints(tmp_path), export], 100, task)
     assert trainer.global_step == 2
     assert [step_of(state) for state in training_checkpoints(tmp_path)] == [2]
-    assert load_checkpoint(tmp_path / "a.safetensors").metadata["steps"] == 2
+    assert load_model_file(tmp_path / "a.safetensors").metadata["steps"] == 2
     assert signal.getsignal(signal.SIGINT) == before
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fststyle.config import ConfigError, compose
 from fststyle.images import save_image
-from fststyle.networks.checkpoint import load_checkpoint, read_metadata
+from fststyle.model_file import load_model_file, read_metadata
 from fststyle.training.checkpoints import training_checkpoints
 from fststyle.training.run import Run, build
 from fststyle.training.signals import Stop
@@ -66,9 +66,9 @@ def test_a_notebook_trains_from_plain_objects_in_five_lines(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where Lightning saves checkpoints by default
     from fststyle import PerceptualLoss, TransformNet
+    from fststyle.encoders.pretrained import random_weights
+    from fststyle.encoders.vgg import VGGEncoder
     from fststyle.images import to_image
-    from fststyle.networks.pretrained import random_weights
-    from fststyle.networks.vgg import VGGEncoder
     from fststyle.training.callbacks import Export
     from fststyle.training.data import Photographs
     from fststyle.training.sources import folder
@@ -86,7 +86,7 @@ def test_a_notebook_trains_from_plain_objects_in_five_lines(
     trainer = pl.Trainer(max_steps=2, accelerator="cpu", callbacks=[Export(target)], logger=False)
     trainer.fit(task, data)
 
-    checkpoint = load_checkpoint(target, "style")
+    checkpoint = load_model_file(target, "style")
     assert (checkpoint.metadata["name"], checkpoint.metadata["steps"]) == ("mine", 2)
     assert checkpoint.network(to_image(astronaut[:32, :48])).shape == (1, 3, 32, 48)
 

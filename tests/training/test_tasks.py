@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.utils.data import DataLoader
 
+from fststyle.encoders.pretrained import random_weights
+from fststyle.encoders.vgg import VGGEncoder
 from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
-from fststyle.networks.pretrained import random_weights
 from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
-from fststyle.networks.vgg import VGGEncoder
 from fststyle.training import tasks
 from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, random_rotation_map, rotated
 

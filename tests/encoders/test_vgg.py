@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fststyle.encoders.files import preprocessing
+from fststyle.encoders.pretrained import load_encoder, random_weights
+from fststyle.encoders.vgg import VGGEncoder, mean_activations, normalize_activations
 from fststyle.images import to_image
-from fststyle.networks.pretrained import load_encoder, preprocessing, random_weights
-from fststyle.networks.vgg import VGGEncoder, mean_activations, normalize_activations
 
 WIDTHS = (4, 6, 8, 10, 12)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

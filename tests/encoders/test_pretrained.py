@@ -24,25 +24,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models import VGG16_Weights, VGG19_Weights
 
-from fststyle.images import to_image
-from fststyle.losses import measure_photographs
-from fststyle.networks import pretrained
-from fststyle.networks.checkpoint import bundled_files, read_metadata
-from fststyle.networks.pretrained import (
-    DEFAULT_WEIGHTS,
-    PUBLISHED,
+from fststyle.encoders import pretrained
+from fststyle.encoders.files import save_encoder
+from fststyle.encoders.pretrained import (
     SAME_WEIGHTS,
-    Published,
-    WeightsError,
     encoder_of,
-    fetch,
-    file_sha256,
     load_encoder,
     photographs_for_normalizing,
     random_weights,
-    save_encoder,
 )
-from fststyle.networks.vgg import VGGEncoder, mean_activations
+from fststyle.encoders.published import DEFAULT_WEIGHTS, PUBLISHED, Published, WeightsError, fetch
+from fststyle.encoders.vgg import VGGEncoder, mean_activations
+from fststyle.images import to_image
+from fststyle.losses import measure_photographs
+from fststyle.model_file import bundled_files, read_metadata
+from fststyle.resources import file_sha256
 
 WIDTHS = (4, 6, 8, 10, 12)
 #: Where the convolutions stand in torchvision's ``features``.

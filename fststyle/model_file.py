@@ -1,6 +1,6 @@
 """One file: weights, and everything that rebuilds and explains them.
 
-A checkpoint is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
+A model file is a safetensors file. Its tensors are the network's state dict under ``network.`` and,
 for a style, what it was trained against under ``style_targets.`` (the upper triangle of Gram matrices in
 float32, or quantiles and colours in float16), so that loss, comparison and continued training need no painting; for
 style swap, which runs an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _KEY = "fststyle"
-#: Networks that a checkpoint can name, and where they are.
+#: Networks that a model file can name, and where they are.
 NETWORKS = {
     "TransformNet": "fststyle.networks.transform",
     "SuperResNet": "fststyle.networks.superres",
     "InverseNet": "fststyle.networks.styleswap",
 }
-#: Kinds of checkpoint, and the folder of ``checkpoints/`` in which the bundled ones lie.
+#: Kinds of model file, and the folder of ``checkpoints/`` in which the bundled ones lie.
 KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
 
 
-class CheckpointError(ValueError):
-    """A file that is no checkpoint, or not the one that was needed; the message says which."""
+class ModelFileError(ValueError):
+    """A file that is no model file, or not the one that was needed; the message says which."""
 
 
 @dataclass
-class Checkpoint:
-    """A loaded checkpoint.
+class ModelFile:
+    """A loaded model file.
 
     ``network`` is in evaluation mode, float32, on the CPU; ``metadata`` says how it came to be;
     ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``, and
@@ -55,7 +55,7 @@ class Checkpoint:
     encoder: dict[str, Tensor] = field(default_factory=dict)
 
 
-def save_checkpoint(
+def save_model_file(
     path: str | os.PathLike[str],
     network: nn.Module,
     metadata: Mapping[str, Any],
@@ -63,7 +63,7 @@ def save_checkpoint(
     dtype: str = "float16",
     encoder: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint to a temporary file, then move it into place.
+    """Write a model file to a temporary file, then move it into place.
 
     Args:
         path: the ``.safetensors`` file.
@@ -78,9 +78,9 @@ def save_checkpoint(
 
     name = type(network).__name__
     if name not in NETWORKS:
-        raise CheckpointError(f"{name} is not a network that a checkpoint can rebuild; expected {', '.join(NETWORKS)}")
+        raise ModelFileError(f"{name} is not a network that a model file can rebuild; expected {', '.join(NETWORKS)}")
     if dtype not in ("float16", "float32"):
-        raise CheckpointError(f"dtype is {dtype!r}; expected float16 or float32")
+        raise ModelFileError(f"dtype is {dtype!r}; expected float16 or float32")
     tensors = {}
     for key, value in network.state_dict().items():
         if value.is_floating_point():
@@ -97,11 +97,11 @@ def save_checkpoint(
 
 
 def _target(values: Tensor) -> Tensor:
-    """A style target as ``Checkpoint`` has it."""
+    """A style target as ``ModelFile`` has it."""
     if values.dim() == 1:
         return unfold(values)
     if values.dim() != 2 or values.shape[0] % 2:
-        raise CheckpointError(f"a style target has the shape {tuple(values.shape)}; expected (2 C, quantiles)")
+        raise ModelFileError(f"a style target has the shape {tuple(values.shape)}; expected (2 C, quantiles)")
     return values[None].float()
 
 
@@ -111,7 +111,7 @@ def compact(values: Tensor) -> Tensor:
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and metadata as one checkpoint file: to a temporary file, then moved into place."""
+    """Write tensors and metadata as one model file: to a temporary file, then moved into place."""
     from safetensors.torch import save
 
     data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **metadata}, ensure_ascii=False)})
@@ -119,25 +119,25 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata of a checkpoint, read from the file's head without loading any tensor (or torch).
+    """The metadata of a model file, read from the file's head without loading any tensor (or torch).
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, a newer format, cut off, or without what every command reads.
+        ModelFileError: no such file, not a model file, a newer format, cut off, or without what every command reads.
     """
     path = Path(path)
     texts = _texts(path)
     if _KEY not in texts:
-        raise CheckpointError(
-            f"{path}: is a safetensors file, but not a checkpoint of fststyle (its metadata is not ours)"
+        raise ModelFileError(
+            f"{path}: is a safetensors file, but not a model file of fststyle (its metadata is not ours)"
         )
     try:
         metadata = json.loads(texts[_KEY])
         version, kind = metadata["format"], metadata["kind"]
     except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
-        raise CheckpointError(f"{path}: its metadata is damaged; expected JSON with a format and a kind") from None
+        raise ModelFileError(f"{path}: its metadata is damaged; expected JSON with a format and a kind") from None
     if version != FORMAT or kind not in tuple(KINDS):  # as a tuple: any JSON value can be looked for
-        raise CheckpointError(
-            f"{path}: is a checkpoint of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
+        raise ModelFileError(
+            f"{path}: is a model file of kind {kind!r}, format {version!r}; this version reads format {FORMAT}, "
             f"kinds {', '.join(KINDS)}"
         )
     metadata.setdefault("name", path.stem)
@@ -146,7 +146,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     network = metadata.get("network") or {}
     described = isinstance(network, dict) and [type(network.get(key)) for key in ("class", "arguments")] == [str, dict]
     if not isinstance(metadata["name"], str) or not (described or kind == "encoder"):
-        raise CheckpointError(f"{path}: its metadata is damaged; expected a name, and a network's class and arguments")
+        raise ModelFileError(f"{path}: its metadata is damaged; expected a name, and a network's class and arguments")
     return metadata
 
 
@@ -155,40 +155,40 @@ def _texts(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint (.safetensors)")
+        raise ModelFileError(f"{path}: no such file; expected a model file (.safetensors)")
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except SafetensorError as error:
         if any(words in str(error) for words in ("invalid header length", "incomplete metadata")):
             size = path.stat().st_size
-            raise CheckpointError(f"{path}: is cut off at {size} bytes; copy or download it again") from None
-        raise CheckpointError(
-            f"{path}: is not a checkpoint; expected a .safetensors file that fststyle train has written ({error})"
+            raise ModelFileError(f"{path}: is cut off at {size} bytes; copy or download it again") from None
+        raise ModelFileError(
+            f"{path}: is not a model file; expected a .safetensors file that fststyle train has written ({error})"
         ) from None
 
 
 def check_kind(path: str | os.PathLike[str], kind: str | None) -> dict[str, Any]:
-    """The metadata of a checkpoint, which must be of that kind, if one is given.
+    """The metadata of a model file, which must be of that kind, if one is given.
 
     Raises:
-        CheckpointError: as ``read_metadata``; another kind.
+        ModelFileError: as ``read_metadata``; another kind.
     """
     metadata = read_metadata(path)
     if kind is not None and metadata["kind"] != kind:
-        raise CheckpointError(f"{path}: is a checkpoint of kind {metadata['kind']!r}; expected kind {kind!r}")
+        raise ModelFileError(f"{path}: is a model file of kind {metadata['kind']!r}; expected kind {kind!r}")
     return metadata
 
 
-def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Checkpoint:
-    """Load a checkpoint and rebuild its network, without any config and without unpickling.
+def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> ModelFile:
+    """Load a model file and rebuild its network, without any config and without unpickling.
 
     Args:
         path: the file.
         kind: the kind that is needed (``style``, ``superres``, …), if only one will do.
 
     Raises:
-        CheckpointError: as ``read_metadata``; another kind; tensors that do not fit the network.
+        ModelFileError: as ``read_metadata``; another kind; tensors that do not fit the network.
     """
     metadata = check_kind(path, kind)
     from safetensors.torch import load_file
@@ -209,14 +209,14 @@ def load_checkpoint(path: str | os.PathLike[str], kind: str | None = None) -> Ch
         }
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
-        raise CheckpointError(f"{path}: does not fit its own description ({reason})") from None
-    return Checkpoint(network.float().eval(), metadata, targets, encoder)
+        raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
+    return ModelFile(network.float().eval(), metadata, targets, encoder)
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
     name = description["class"]
     if name not in NETWORKS:
-        raise CheckpointError(f"it names a network {name!r}; this version knows {', '.join(NETWORKS)}")
+        raise ModelFileError(f"it names a network {name!r}; this version knows {', '.join(NETWORKS)}")
     network: nn.Module = getattr(importlib.import_module(NETWORKS[name]), name)(**description["arguments"])
     return network
 
@@ -245,16 +245,16 @@ def unfold(triangle: Tensor) -> Tensor:
 
 
 def bundled_files(kind: str) -> dict[str, Path]:
-    """The checkpoints of a kind that came with the installation: name to file."""
+    """The model files of a kind that came with the installation: name to file."""
     folder = resource("checkpoints") / KINDS[kind]
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def find_checkpoint(name_or_path: str | os.PathLike[str], kind: str) -> Path:
-    """The file of a bundled checkpoint's name, or the path itself.
+def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
+    """The file of a bundled model's name, or the path itself.
 
     Raises:
-        CheckpointError: neither; the message lists the names there are.
+        ModelFileError: neither; the message lists the names there are.
     """
     known = bundled_files(kind)
     text = os.fspath(name_or_path)
@@ -264,5 +264,5 @@ def find_checkpoint(name_or_path: str | os.PathLike[str], kind: str) -> Path:
     if path.exists():
         return path
     if path.suffix or os.sep in text:
-        raise CheckpointError(f"{text}: no such file; expected a checkpoint or one of {', '.join(known) or 'none'}")
-    raise CheckpointError(f"unknown {kind} {text!r}; expected a checkpoint file or one of {', '.join(known) or 'none'}")
+        raise ModelFileError(f"{text}: no such file; expected a model file or one of {', '.join(known) or 'none'}")
+    raise ModelFileError(f"unknown {kind} {text!r}; expected a model file or one of {', '.join(known) or 'none'}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import reflection_pad
+from fststyle.padding import reflection_pad
 
 #: Convolutions per block.
 ARCHITECTURES: dict[str, tuple[int, ...]] = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
@@ -77,7 +77,7 @@ class VGGEncoder(nn.Module):
     Args:
         weights: ``conv1_1.weight`` (C', C, 3, 3), ``conv1_1.bias`` (C',), … as deep as there are
             any, and ``preprocess.weight`` (3, 3), ``preprocess.bias`` (3,). Any channel widths.
-            ``networks.pretrained.load_encoder`` finds published ones.
+            ``encoders.pretrained.load_encoder`` finds published ones.
         architecture: ``vgg16`` or ``vgg19``.
         pooling: ``max``, or ``average`` (Gatys et al. find its pictures slightly more appealing).
         padding: ``zeros`` (as published) or ``reflect``.
@@ -112,7 +112,7 @@ class VGGEncoder(nn.Module):
                 break
             self._convolutions.append(conv)
         if not self._convolutions or "preprocess.weight" not in weights:
-            raise ValueError("the weights lack conv1_1.weight or preprocess.weight; see networks/pretrained.py")
+            raise ValueError("the weights lack conv1_1.weight or preprocess.weight; see encoders/pretrained.py")
         for key in ["preprocess", *self._convolutions]:
             for part in ("weight", "bias"):
                 value = weights[f"{key}.{part}"].detach().clone().float()
@@ -129,7 +129,7 @@ class VGGEncoder(nn.Module):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a checkpoint's metadata says of it."""
+        """What a model file's metadata says of it."""
         return {
             "name": self.name,
             "architecture": self.architecture,

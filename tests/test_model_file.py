@@ -19,14 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fststyle.networks import checkpoint
-from fststyle.networks.checkpoint import (
-    CheckpointError,
+from fststyle import model_file
+from fststyle.model_file import (
+    ModelFileError,
     bundled_files,
-    find_checkpoint,
-    load_checkpoint,
+    find_model_file,
+    load_model_file,
     read_metadata,
-    save_checkpoint,
+    save_model_file,
 )
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
@@ -45,13 +45,13 @@ def gram(channels: int) -> Tensor:
 def file(tmp_path: Path, network: TransformNet) -> Path:
     """A sound checkpoint."""
     path = tmp_path / "wave.safetensors"
-    save_checkpoint(path, network, RECORD, {"relu1_2": gram(4), "relu2_2": gram(6)})
+    save_model_file(path, network, RECORD, {"relu1_2": gram(4), "relu2_2": gram(6)})
     return path
 
 
-def refusal(path: Path, read: Callable[[Path], object] = load_checkpoint) -> str:
+def refusal(path: Path, read: Callable[[Path], object] = load_model_file) -> str:
     """The message with which a file is refused: one line that names it."""
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(ModelFileError) as caught:
         read(path)
     message = str(caught.value)
     assert str(path) in message
@@ -73,8 +73,8 @@ def test_every_network_comes_back_but_for_rounding_to_float16(tmp_path: Path, na
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked.fill_(40_001)  # type: ignore[union-attr]  # float16 would make it 40,000
-    save_checkpoint(tmp_path / "a.safetensors", network, RECORD)
-    loaded = load_checkpoint(tmp_path / "a.safetensors").network
+    save_model_file(tmp_path / "a.safetensors", network, RECORD)
+    loaded = load_model_file(tmp_path / "a.safetensors").network
 
     assert type(loaded) is type(network)
     assert loaded.config == network.config
@@ -91,13 +91,13 @@ def test_every_network_comes_back_but_for_rounding_to_float16(tmp_path: Path, na
 
 
 def test_float32_comes_back_exactly(tmp_path: Path, network: TransformNet) -> None:
-    save_checkpoint(tmp_path / "a.safetensors", network, RECORD, dtype="float32")
-    loaded = load_checkpoint(tmp_path / "a.safetensors").network
+    save_model_file(tmp_path / "a.safetensors", network, RECORD, dtype="float32")
+    loaded = load_model_file(tmp_path / "a.safetensors").network
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in network.state_dict().items())
 
 
 def test_style_targets_come_back_exactly_and_symmetric(file: Path) -> None:
-    targets = load_checkpoint(file).style_targets
+    targets = load_model_file(file).style_targets
     assert set(targets) == {"relu1_2", "relu2_2"}
     for layer, channels in (("relu1_2", 4), ("relu2_2", 6)):
         assert targets[layer].dtype == torch.float32
@@ -106,8 +106,8 @@ def test_style_targets_come_back_exactly_and_symmetric(file: Path) -> None:
 
 
 def test_a_style_needs_no_targets(tmp_path: Path, network: TransformNet) -> None:
-    save_checkpoint(tmp_path / "a.safetensors", network, RECORD)
-    assert load_checkpoint(tmp_path / "a.safetensors").style_targets == {}
+    save_model_file(tmp_path / "a.safetensors", network, RECORD)
+    assert load_model_file(tmp_path / "a.safetensors").style_targets == {}
 
 
 def test_the_metadata_comes_back_with_format_and_network(file: Path, network: TransformNet) -> None:
@@ -117,7 +117,7 @@ def test_the_metadata_comes_back_with_format_and_network(file: Path, network: Tr
         **RECORD,
         "network": {"class": "TransformNet", "arguments": network.config, "dtype": "float16"},
     }
-    assert load_checkpoint(file).metadata == metadata
+    assert load_model_file(file).metadata == metadata
 
 
 def test_the_file_holds_the_network_and_the_style_targets_and_nothing_else(file: Path, network: TransformNet) -> None:
@@ -129,15 +129,15 @@ def test_the_file_holds_the_network_and_the_style_targets_and_nothing_else(file:
 
 def test_a_style_of_full_width_takes_at_most_4_2_megabytes(tmp_path: Path) -> None:
     targets = {f"relu{i}": torch.zeros(1, c, c) for i, c in enumerate((64, 128, 256, 512))}
-    save_checkpoint(tmp_path / "a.safetensors", TransformNet(), RECORD, targets)
+    save_model_file(tmp_path / "a.safetensors", TransformNet(), RECORD, targets)
     assert os.path.getsize(tmp_path / "a.safetensors") <= 4.2e6
 
 
 def test_saving_refuses_what_it_could_not_load(tmp_path: Path, network: TransformNet) -> None:
-    with pytest.raises(CheckpointError, match="Linear is not a network"):
-        save_checkpoint(tmp_path / "a.safetensors", nn.Linear(1, 1), RECORD)
-    with pytest.raises(CheckpointError, match="int8"):
-        save_checkpoint(tmp_path / "a.safetensors", network, RECORD, dtype="int8")
+    with pytest.raises(ModelFileError, match="Linear is not a network"):
+        save_model_file(tmp_path / "a.safetensors", nn.Linear(1, 1), RECORD)
+    with pytest.raises(ModelFileError, match="int8"):
+        save_model_file(tmp_path / "a.safetensors", network, RECORD, dtype="int8")
     assert not list(tmp_path.iterdir())
 
 
@@ -151,12 +151,12 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(file, network, {**RECORD, "name": "other"})
+        save_model_file(file, network, {**RECORD, "name": "other"})
     assert file.read_bytes() == old
     assert list(file.parent.iterdir()) == [file]
 
 
-# --- what is no checkpoint -----------------------------------------------------------------------
+# --- what is no model file -----------------------------------------------------------------------
 
 
 class Trap:
@@ -173,7 +173,7 @@ class Trap:
 def test_a_pickle_is_refused_and_never_executed(tmp_path: Path, protocol: int) -> None:
     sprung, bait = tmp_path / "sprung", tmp_path / "bait.safetensors"
     bait.write_bytes(pickle.dumps({"network": Trap(sprung)}, protocol))
-    assert "not a checkpoint" in refusal(bait)
+    assert "not a model file" in refusal(bait)
     assert not sprung.exists()
     pickle.loads(bait.read_bytes())  # the trap is one
     assert sprung.exists()
@@ -183,7 +183,7 @@ def test_a_file_of_torch_save_is_refused_and_never_executed(tmp_path: Path) -> N
     sprung, bait = tmp_path / "sprung", tmp_path / "bait.pth"
     for zipped in (True, False):
         torch.save(Trap(sprung), bait, _use_new_zipfile_serialization=zipped)
-        assert "not a checkpoint" in refusal(bait)
+        assert "not a model file" in refusal(bait)
     assert not sprung.exists()
 
 
@@ -191,10 +191,10 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "wave.safetensors"
     for kind in ("JPEG", "PNG", "GIF"):
         Image.new("RGB", (32, 32)).save(path, kind)
-        assert "not a checkpoint" in refusal(path)
+        assert "not a model file" in refusal(path)
     for content in (b"", b"short", b"This is a text, and a long one.", b"\0" * 100, b"\2" + b"\0" * 7 + b"[]"):
         path.write_bytes(content)
-        assert "not a checkpoint" in refusal(path)
+        assert "not a model file" in refusal(path)
     assert "no such file" in refusal(tmp_path / "missing.safetensors")
     refusal(tmp_path)  # a folder
 
@@ -202,9 +202,9 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path) -> None:
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    assert "not a checkpoint of fststyle" in refusal(path, read_metadata)
+    assert "not a model file of fststyle" in refusal(path, read_metadata)
     save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
-    assert "not a checkpoint of fststyle" in refusal(path)
+    assert "not a model file of fststyle" in refusal(path)
 
 
 def test_a_truncated_checkpoint_is_refused_at_every_length(file: Path) -> None:
@@ -243,10 +243,10 @@ def rewrite_metadata(path: Path, **changes: Any) -> None:
 
 def test_another_kind_is_refused_where_one_is_needed(tmp_path: Path, network: TransformNet) -> None:
     path = tmp_path / "a.safetensors"
-    save_checkpoint(path, network, {"kind": "superres", "name": "x4"})
-    assert load_checkpoint(path).metadata["kind"] == "superres"
-    assert load_checkpoint(path, "superres").metadata["kind"] == "superres"
-    assert "kind 'superres'; expected kind 'style'" in refusal(path, lambda p: load_checkpoint(p, "style"))
+    save_model_file(path, network, {"kind": "superres", "name": "x4"})
+    assert load_model_file(path).metadata["kind"] == "superres"
+    assert load_model_file(path, "superres").metadata["kind"] == "superres"
+    assert "kind 'superres'; expected kind 'style'" in refusal(path, lambda p: load_model_file(p, "style"))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_metadata_that_lacks_what_every_command_reads_is_refused(file: Path, c
 
 
 def test_a_file_without_a_name_is_called_after_itself(tmp_path: Path, network: TransformNet) -> None:
-    save_checkpoint(tmp_path / "mine.safetensors", network, {"kind": "style"})
+    save_model_file(tmp_path / "mine.safetensors", network, {"kind": "style"})
     assert read_metadata(tmp_path / "mine.safetensors")["name"] == "mine"
 
 
@@ -315,7 +315,7 @@ def test_style_targets_that_are_no_triangle_are_refused(file: Path, network: Tra
         save_file({**tensors, "style_targets.relu1_2": wrong}, file, texts)
         refusal(file)
     save_file({**tensors, "style_targets.relu1_2": torch.zeros(6)}, file, texts)
-    assert load_checkpoint(file).style_targets["relu1_2"].shape == (1, 3, 3)
+    assert load_model_file(file).style_targets["relu1_2"].shape == (1, 3, 3)
 
 
 def test_style_targets_come_back(tmp_path: Path, network: TransformNet) -> None:
@@ -324,8 +324,8 @@ def test_style_targets_come_back(tmp_path: Path, network: TransformNet) -> None:
     gram = gram + gram.transpose(1, 2)
     gram[0, 0, 1] *= 1 + 1e-7  # a product of matrices need not be symmetric to the bit
     targets = {"gram": gram, "even": torch.rand(1, 8, 8), "far": 1e6 * torch.rand(1, 8, 128)}
-    save_checkpoint(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, targets)
-    again = load_checkpoint(tmp_path / "a.safetensors").style_targets
+    save_model_file(tmp_path / "a.safetensors", network, {"kind": "style", "name": "a"}, targets)
+    again = load_model_file(tmp_path / "a.safetensors").style_targets
     torch.testing.assert_close(again["gram"], targets["gram"], rtol=1e-6, atol=0)
     torch.testing.assert_close(again["even"], targets["even"], rtol=1e-3, atol=1e-6)
     assert torch.equal(again["far"], targets["far"])
@@ -388,30 +388,30 @@ def installation(tmp_path: Path, network: TransformNet, monkeypatch: pytest.Monk
     folder = tmp_path / "checkpoints"
     (folder / "styles").mkdir(parents=True)
     for name in ("wave", "starry_night"):
-        save_checkpoint(folder / "styles" / f"{name}.safetensors", network, {**RECORD, "name": name})
-    monkeypatch.setattr(checkpoint, "resource", lambda name: tmp_path / name)
+        save_model_file(folder / "styles" / f"{name}.safetensors", network, {**RECORD, "name": name})
+    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
     return folder
 
 
 def test_bundled_styles_are_found_by_name(installation: Path) -> None:
     assert list(bundled_files("style")) == ["starry_night", "wave"]
     assert bundled_files("superres") == {}
-    assert find_checkpoint("wave", "style") == installation / "styles" / "wave.safetensors"
+    assert find_model_file("wave", "style") == installation / "styles" / "wave.safetensors"
 
 
 def test_a_path_is_taken_as_it_is(installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "mine"
     mine.write_bytes((installation / "styles" / "wave.safetensors").read_bytes())
     monkeypatch.chdir(tmp_path)
-    assert find_checkpoint(mine, "style") == mine
-    assert find_checkpoint("mine", "style") == Path("mine")
+    assert find_model_file(mine, "style") == mine
+    assert find_model_file("mine", "style") == Path("mine")
 
 
 @pytest.mark.usefixtures("installation")
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match=r"^unknown style 'waev'; .* starry_night, wave$"):
-        find_checkpoint("waev", "style")
-    with pytest.raises(CheckpointError, match=r"^styles/w\.safetensors: no such file; .* starry_night, wave$"):
-        find_checkpoint("styles/w.safetensors", "style")
-    with pytest.raises(CheckpointError, match=r"unknown superres 'x4'; .* none"):
-        find_checkpoint("x4", "superres")
+    with pytest.raises(ModelFileError, match=r"^unknown style 'waev'; .* starry_night, wave$"):
+        find_model_file("waev", "style")
+    with pytest.raises(ModelFileError, match=r"^styles/w\.safetensors: no such file; .* starry_night, wave$"):
+        find_model_file("styles/w.safetensors", "style")
+    with pytest.raises(ModelFileError, match=r"unknown superres 'x4'; .* none"):
+        find_model_file("x4", "superres")
