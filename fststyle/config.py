@@ -177,9 +177,12 @@ def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet
     """Calibrate a balanced loss and, unless ``quiet``, log the unit of every term."""
     if not loss.balanced:
         return
+    from fststyle.losses import measure_normalizers
+
     level = logging.DEBUG if quiet else logging.INFO
     log.log(level, "calibrating the loss on %s", where)
-    for name, value in loss.calibrate(photographs, style_targets).items():
+    loss.normalizers = measure_normalizers(loss, photographs, style_targets)
+    for name, value in loss.normalizers.items():
         log.log(level, "  %-18s %.6g is 1", name, value)
 
 
@@ -191,8 +194,10 @@ def balance(loss: Any, config: DictConfig, data: Any, style: Any, device: Any, q
     """
     if not loss.balanced:
         return
+    from fststyle.losses import unmeasured_terms
+
     style_targets = {} if style is None else loss.style_targets(style)
-    if not loss.unmeasured and config.data.source._target_.endswith(".Generated"):
+    if not unmeasured_terms(loss) and config.data.source._target_.endswith(".Generated"):
         calibrate(loss, None, style_targets, "what the encoder knows of photographs", quiet)
     else:
         batches = (batch.to(device) for batch in data.calibration_batches(config.calibration_photographs))

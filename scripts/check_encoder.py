@@ -30,6 +30,7 @@ from fststyle.config import preset_loss
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import find_pictures, load_image
+from fststyle.losses import measure_normalizers
 from fststyle.networks.transform import TransformNet
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
@@ -67,7 +68,7 @@ def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[s
             photographs = Photographs(sources.folder(chosen.photographs), size, 8, workers=1)
             style = loss.style_targets(painting)
             batches = photographs.calibration_batches(456)
-            loss.calibrate((next(batches) for _ in range(32)), style)
+            loss.normalizers = measure_normalizers(loss, (next(batches) for _ in range(32)), style)
             met: dict[str, list[float]] = {}
             with torch.no_grad():
                 for batch in batches:
@@ -79,7 +80,7 @@ def _calibrations(chosen: argparse.Namespace, painting: Tensor, measured: dict[s
             known = {}
             if encoder.photographs is not None:
                 boxed = preset_loss(encoder)
-                boxed.calibrate(None, style)
+                boxed.normalizers = measure_normalizers(boxed, None, style)
                 known = {k: round(boxed.normalizers[k] / loss.normalizers[k], 3) for k in sorted(met)}
             measured[f"{encoder.name} {size}"] = {
                 **{k: f"{statistics.mean(v):.3f} ± {error * statistics.stdev(v):.3f}" for k, v in sorted(met.items())},
@@ -98,7 +99,7 @@ def slow(chosen: argparse.Namespace) -> dict[str, object]:
         for name, encoder in (("teacher", teacher), ("slim", student)):
             losses[name] = preset_loss(encoder)
             targets[name] = losses[name].style_targets(load_image(painting, 384))
-            losses[name].calibrate(batches, targets[name])
+            losses[name].normalizers = measure_normalizers(losses[name], batches, targets[name])
         for photo in chosen.photo:
             content = load_image(photo, 256)
             reached = {}

@@ -33,7 +33,7 @@ from fststyle.config import preset_loss
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
-from fststyle.losses import PerceptualLoss, style_loss
+from fststyle.losses import PerceptualLoss, measure_normalizers, style_loss
 from fststyle.networks.transform import TransformNet
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import (
@@ -50,7 +50,7 @@ from fststyle.report.figures import psnr
 def balanced(painting: Tensor) -> PerceptualLoss:
     """The loss of ``loss=balanced`` over the slim encoder, balanced by what that knows of photographs."""
     loss: PerceptualLoss = preset_loss(load_encoder("vgg19", "slim"))
-    loss.calibrate(None, loss.style_targets(painting))
+    loss.normalizers = measure_normalizers(loss, None, loss.style_targets(painting))
     return loss
 
 
@@ -144,7 +144,9 @@ def textures(chosen: argparse.Namespace) -> dict[str, Any]:
         source = load_image(source_file, chosen.size[0])
         layers = ["relu1_1", "pool1", "pool2", "pool3"]
         encoder = load_encoder("vgg19", "slim", pooling="average")
-        loss = PerceptualLoss(encoder, [], layers, content_weight=0, style_weight=1.0, gram="hw", style="quarter")
+        loss = PerceptualLoss(
+            encoder, [], layers, content_weight=0, style_weight=1.0, gram_divisor="hw", style_form="quarter"
+        )
         objective = texture(loss, source)
         start = starting_image("noise", size_of(source), deviation=1 / 255, around=source)
         run = optimize(start, objective, chosen.iterations, bounds=pixel_range(source))

@@ -22,7 +22,7 @@ import torch
 
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image, to_pixels
-from fststyle.losses import PerceptualLoss
+from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.networks.transform import TransformNet
 from fststyle.report import page as html
 from fststyle.report.style import StyleDistance
@@ -37,7 +37,7 @@ RECIPES: dict[str, tuple[list[str], float]] = {
     "half width from random weights": (["init_from=null", "network=resnet_half"], 0.45),
     "Adam": (["task.optimizer=adam", "task.learning_rate=1e-3"], 0.75),
     "4 crops of 256 pixels": (["data.size=256", "data.batch_size=4"], 1.75),
-    "distributions of features": (["loss.style=sliced", "loss.style_weight=5"], 1.0),
+    "distributions of features": (["loss.style_form=sliced", "loss.style_weight=5"], 1.0),
 }
 
 
@@ -106,7 +106,7 @@ def main() -> None:
     chosen.output.mkdir(parents=True, exist_ok=True)
     encoder = load_encoder("vgg19", "slim")
     loss = PerceptualLoss(encoder, ["relu3_3"], (), style_weight=0, balanced=True, tv_reduction="mean")
-    loss.calibrate(None, {})
+    loss.normalizers = measure_normalizers(loss, None, {})
     painting = load_image(chosen.painting, 640)
     distances = {photo: StyleDistance(load_image(photo), painting, encoder) for photo in chosen.photo}
     table = chosen.output / "recipes.json"

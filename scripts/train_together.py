@@ -50,6 +50,7 @@ from fststyle.losses import (
     checkerboard_loss,
     color_loss,
     content_loss,
+    measure_normalizers,
     total_variation,
 )
 from fststyle.model_file import load_model_file, save_model_file
@@ -144,7 +145,7 @@ class Objective(nn.Module):
             loss = preset_loss(self.encoder, **changes)
             loss.weights["style"] *= factor
             self.targets.append(loss.style_targets(painting.to(device)))
-            loss.calibrate(None, self.targets[-1])
+            loss.normalizers = measure_normalizers(loss, None, self.targets[-1])
             self.losses.append(loss)
         self.factors = torch.tensor([loss.weights["style"] for loss in self.losses], device=device)
         #: Gives conventions, weights, and the normalisers that no painting changes.
@@ -172,12 +173,12 @@ class Objective(nn.Module):
             features = first.features(output, {*first.content_layers, *self.styles})
         content, style = output.new_zeros(()), output.new_zeros(len(styles))
         for layer, weight in first.content_layers.items():
-            term = content_loss(features[layer], wanted[layer], first.content)
+            term = content_loss(features[layer], wanted[layer], first.content_form)
             content = content + weight * term / first.normalizers[f"content/{layer}"]
         for layer, weight in first.style_layers.items():
             distance = first.style_distance(layer, features[layer], self.styles[layer][styles], samples=8192)
             style = style + weight * distance / self.units[f"style/{layer}"][styles]
-        tv = total_variation(output, first.tv, first.tv_reduction) / first.normalizers["tv"]
+        tv = total_variation(output, first.tv_form, first.tv_reduction) / first.normalizers["tv"]
         total = first.weights["content"] * content + (self.factors[styles] * style).mean()
         total = total + first.weights["tv"] * tv
         if "color" in wanted:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.losses import PerceptualLoss
+from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.networks.transform import TransformNet
 from fststyle.training.data import Photographs
 from fststyle.training.sources import folder
@@ -24,10 +24,10 @@ def make_task(**options: Any) -> StyleTask:
     torch.manual_seed(0)
     network = TransformNet(width=4, residual_blocks=1)
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
-    loss = PerceptualLoss(encoder, balanced=True, style="mean")
+    loss = PerceptualLoss(encoder, balanced=True, style_form="mean")
     generator = torch.Generator().manual_seed(1)
     style = loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator))
-    loss.calibrate([torch.rand(4, 3, 32, 32, generator=generator)], style)
+    loss.normalizers = measure_normalizers(loss, [torch.rand(4, 3, 32, 32, generator=generator)], style)
     return StyleTask(
         network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "warmup": 0, "steps": 6, **options}
     )

@@ -20,7 +20,7 @@ from fststyle.config import register_resolvers
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.published import DEFAULT_WEIGHTS
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.losses import PerceptualLoss
+from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.model_file import bundled_files, load_model_file
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -203,7 +203,7 @@ def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
     assert isinstance(loss, PerceptualLoss)
     image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     style = loss.style_targets(image[:1].flip(-1))
-    loss.calibrate([image], style)
+    loss.normalizers = measure_normalizers(loss, [image], style)
     total = loss(image, content=loss.content_targets(image.flip(0)), style=style, pixels=image.flip(0)).total
     assert torch.isfinite(total)
     assert total > 0
@@ -318,7 +318,7 @@ def test_the_experiment_of_johnson_is_the_papers_run() -> None:
     assert (config.encoder.architecture, config.encoder.weights) == ("vgg16", "features")
     assert list(config.loss.content_layers) == ["relu2_2"]
     assert list(config.loss.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
-    assert (config.loss.content, config.loss.gram, config.loss.style, config.loss.balanced) == (
+    assert (config.loss.content_form, config.loss.gram_divisor, config.loss.style_form, config.loss.balanced) == (
         "mean",
         "chw",
         "sum",
@@ -358,7 +358,7 @@ def test_the_presets_of_gatys_have_the_papers_ratios(preset: str, ratio: float, 
     assert config.loss.content_weight / config.loss.style_weight == pytest.approx(ratio)
     assert list(config.loss.content_layers.items()) == [("relu4_2", 1.0)]
     assert dict(config.loss.style_layers) == {f"relu{block}_1": 0.2 for block in range(1, 6)}
-    assert (config.loss.content, config.loss.gram, config.loss.style) == ("half_sum", "hw", "quarter")
+    assert (config.loss.content_form, config.loss.gram_divisor, config.loss.style_form) == ("half_sum", "hw", "quarter")
     assert (config.encoder.architecture, config.encoder.pooling, config.encoder.normalize) == (
         *("vgg19", "average", "data"),
     )

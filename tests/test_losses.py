@@ -28,12 +28,14 @@ from fststyle.losses import (
     content_loss,
     feature_quantiles,
     gram_matrix,
+    measure_normalizers,
     measure_photographs,
     pixel_loss,
     projected,
     sliced_wasserstein,
     style_loss,
     total_variation,
+    unmeasured_terms,
 )
 from fststyle.resources import resource
 
@@ -220,7 +222,9 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
 # --- batches, precision, side effects -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("conventions", [{}, {"content": "half_sum", "gram": "hw", "style": "quarter", "tv": "l1"}])
+@pytest.mark.parametrize(
+    "conventions", [{}, {"content_form": "half_sum", "gram_divisor": "hw", "style_form": "quarter", "tv_form": "l1"}]
+)
 def test_a_batch_of_four_costs_the_mean_of_its_images(
     encoder: VGGEncoder, images: Tensor, painting: Tensor, conventions: dict[str, Any]
 ) -> None:
@@ -238,8 +242,8 @@ def test_a_batch_of_four_costs_the_mean_of_its_images(
 
 @pytest.mark.parametrize("gram", ["none", "chw"])
 def test_float32_agrees_with_float64(encoder: VGGEncoder, images: Tensor, painting: Tensor, gram: Any) -> None:
-    single = compute_loss(everything(encoder, gram=gram), images, painting)
-    double = compute_loss(everything(deepcopy(encoder).double(), gram=gram), images.double(), painting.double())
+    single = compute_loss(everything(encoder, gram_divisor=gram), images, painting)
+    double = compute_loss(everything(deepcopy(encoder).double(), gram_divisor=gram), images.double(), painting.double())
     for name, value in double.items():
         assert value.dtype == torch.float64
         assert single[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -380,7 +384,7 @@ def test_a_layer_of_weight_zero_is_not_computed(images: Tensor, balanced: bool) 
     layers = {"relu1_1": 2.0, "conv4_1": 0.0}
     loss = PerceptualLoss(encoder, content_layers=layers, style_layers={"relu2_1": 0, "relu1_2": 1}, balanced=balanced)
     style = loss.style_targets(images.flip(0))
-    loss.calibrate([images], style)
+    loss.normalizers = measure_normalizers(loss, [images], style)
     terms = loss(images, loss.content_targets(images), style)
     assert (list(terms.content), list(terms.style)) == (["relu1_1"], ["relu1_2"])
     assert set().union(*encoder.asked) == {"relu1_1", "relu1_2"}
@@ -418,11 +422,11 @@ def test_total_variation_alone_needs_no_encoder_pass(images: Tensor) -> None:
         ({"content_weight": 0, "style_layers": {"relu1_2": 0}}, "every loss weight is 0"),
         ({"content_layers": ["relu2_3"]}, "custom has no layer 'relu2_3'; expected one of conv1_1, relu1_1, "),
         ({"style_layers": {"conv9_1": 1.0}}, "custom has no layer 'conv9_1'; expected one of conv1_1, relu1_1, "),
-        ({"content": "sum"}, "content is 'sum'; expected mean or half_sum"),
-        ({"gram": "nhw"}, "gram is 'nhw'; expected none or hw or chw"),
-        ({"style": "half"}, "style is 'half'; expected sum or mean or quarter"),
+        ({"content_form": "sum"}, "content_form is 'sum'; expected mean or half_sum"),
+        ({"gram_divisor": "nhw"}, "gram_divisor is 'nhw'; expected none or hw or chw"),
+        ({"style_form": "half"}, "style_form is 'half'; expected sum or mean or quarter"),
         ({"style_divisor": "hw"}, "style_divisor is 'hw'; expected none or chw"),
-        ({"tv": "l2"}, "tv is 'l2'; expected squared or l1 or opponent"),
+        ({"tv_form": "l2"}, "tv_form is 'l2'; expected squared or l1 or opponent"),
         ({"tv_reduction": "average"}, "tv_reduction is 'average'; expected sum or mean"),
     ],
 )
@@ -571,7 +575,7 @@ def test_the_loss_of_pixels_needs_no_encoder(images: Tensor) -> None:
 
 def test_losses_of_super_resolution_are_1_for_another_photograph(images: Tensor, encoder: VGGEncoder) -> None:
     for name, compute_loss in (("pixel", build("pixel", None)), ("feature", build("feature", encoder))):
-        compute_loss.calibrate([images], {})
+        compute_loss.normalizers = measure_normalizers(compute_loss, [images], {})
         other = images.roll(1, 0)
         total = compute_loss(images, content=compute_loss.content_targets(other), pixels=other).total
         assert float(total) == pytest.approx(1, rel=1e-5), name
@@ -604,7 +608,7 @@ def test_total_variation_of_the_presets_is_a_sum_squared_or_absolute(encoder: VG
 
 
 def test_gatys_style_loss_does_not_depend_on_the_paintings_size(encoder: VGGEncoder) -> None:
-    loss = PerceptualLoss(encoder, style_layers=["relu1_1"], gram="hw", style="quarter")
+    loss = PerceptualLoss(encoder, style_layers=["relu1_1"], gram_divisor="hw", style_form="quarter")
     flat_colour = torch.full((1, 3, 32, 32), 0.5)
     small = loss.style_targets(flat_colour)["relu1_1"]
     tiled = gram_matrix(encoder(flat_colour, ["relu1_1"])["relu1_1"].repeat(1, 1, 3, 2), "hw")
@@ -634,7 +638,7 @@ def test_balanced_terms_of_other_photographs_average_about_one(
 ) -> None:
     loss = build("balanced", encoder)
     style = loss.style_targets(painting)
-    loss.calibrate(photographs(astronaut, 0, 24).split(6), style)
+    loss.normalizers = measure_normalizers(loss, photographs(astronaut, 0, 24).split(6), style)
     seen, others = photographs(astronaut, 1, 24), photographs(astronaut, 2, 24)
     terms = loss(seen, loss.content_targets(others), style).scalars()
     assert {"content/relu3_3", "style/relu1_1", "style/relu5_1"} <= set(terms)
@@ -652,7 +656,7 @@ def test_a_balanced_loss_averages_over_layers(encoder: VGGEncoder, images: Tenso
         style_weight=10.0,
         balanced=True,
     )
-    loss.calibrate([images], loss.style_targets(painting))
+    loss.normalizers = measure_normalizers(loss, [images], loss.style_targets(painting))
     t = {name: value.item() for name, value in compute_loss(loss, images, painting).items()}
     content = (t["content/relu1_2"] + t["content/relu2_2"]) / 2
     style = (3 * t["style/relu1_2"] + t["style/relu2_2"]) / 4
@@ -667,7 +671,7 @@ def test_normalizers_are_what_unstylised_photographs_cost_on_average(encoder: VG
         picture[:, :, 10] = height
     loss = PerceptualLoss(encoder, content_weight=0, style_weight=0, tv_weight=1, pixel_weight=1, balanced=True)
     # Batches of two and three; each picture's pixel target is another of its batch.
-    normalizers = loss.calibrate([pictures[:2], pictures[2:]], {})
+    normalizers = loss.normalizers = measure_normalizers(loss, [pictures[:2], pictures[2:]], {})
     variation = 2 * 60 * (0.01 + 0.04 + 0.16 + 0.04 + 0.36) / 5
     pixels = 60 / (3 * 20 * 24) * (0.01 + 0.01 + 0.04 + 0.16 + 0.04) / 5  # differences .1 .1 | .2 .4 .2
     assert normalizers == pytest.approx({"tv": variation, "pixel": pixels}, rel=1e-5)
@@ -675,9 +679,9 @@ def test_normalizers_are_what_unstylised_photographs_cost_on_average(encoder: VG
 
 
 def test_the_calibrated_photographs_themselves_cost_one(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
-    loss = everything(encoder, balanced=True, style="mean")
+    loss = everything(encoder, balanced=True, style_form="mean")
     style = loss.style_targets(painting)
-    loss.calibrate(images.split(2), style)
+    loss.normalizers = measure_normalizers(loss, images.split(2), style)
     pairs = images[[1, 0, 3, 2]]
     terms = loss(images, loss.content_targets(pairs), style, pairs).scalars()
     terms.pop("total")
@@ -693,7 +697,7 @@ def test_colors_are_to_be_the_paintings_where_the_photographs_are(painting: Tens
     colors = painting[0].flatten(1)
     torch.testing.assert_close(mean, colors.mean(1))
     torch.testing.assert_close(root @ root, colors.cov(correction=0), atol=1e-5, rtol=1e-3)
-    normalizers = loss.calibrate([painting.expand(2, -1, -1, -1)], style)
+    normalizers = loss.normalizers = measure_normalizers(loss, [painting.expand(2, -1, -1, -1)], style)
     assert normalizers == {"color": pytest.approx(2 * colors.var(1).mean().item(), rel=1e-2)}
 
     photograph = painting.flip(-1)  # 48 × 64
@@ -749,7 +753,10 @@ def test_without_a_style_there_is_no_color_term(encoder: VGGEncoder, images: Ten
 
 def test_a_balanced_loss_wants_to_be_calibrated_first(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder, balanced=True)
-    with pytest.raises(ValueError, match=r"no normalizer for content/relu2_2; call calibrate\(\) on photographs first"):
+    with pytest.raises(
+        ValueError,
+        match=r"no normalizer for content/relu2_2; set its normalizers to measure_normalizers",
+    ):
         compute_loss(loss, images, painting)
 
 
@@ -766,7 +773,7 @@ def test_a_failed_calibration_leaves_the_loss_uncalibrated(
 ) -> None:
     loss = PerceptualLoss(encoder, balanced=True)
     with pytest.raises(ValueError, match=message):
-        loss.calibrate(batches, loss.style_targets(painting))
+        loss.normalizers = measure_normalizers(loss, batches, loss.style_targets(painting))
     with pytest.raises(ValueError, match="no normalizer"):
         compute_loss(loss, images, painting)
 
@@ -774,7 +781,7 @@ def test_a_failed_calibration_leaves_the_loss_uncalibrated(
 def test_an_unbalanced_loss_needs_no_calibration(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder)
     before = compute_loss(loss, images, painting)["total"].item()
-    assert loss.calibrate([images], loss.style_targets(painting)) == {}
+    assert measure_normalizers(loss, [images], loss.style_targets(painting)) == {}
     assert compute_loss(loss, images, painting)["total"].item() == before
 
 
@@ -782,7 +789,7 @@ def test_an_unbalanced_loss_needs_no_calibration(encoder: VGGEncoder, images: Te
 def test_settings_rebuild_the_loss(name: str, images: Tensor, painting: Tensor) -> None:
     encoder = VGGEncoder(random_weights("vgg19", widths=(4, 6, 8, 10, 12)), "vgg19")
     loss = build(name, encoder)
-    loss.calibrate([images], loss.style_targets(painting))
+    loss.normalizers = measure_normalizers(loss, [images], loss.style_targets(painting))
     again = PerceptualLoss(encoder, **loss.settings)
     again.normalizers = dict(loss.normalizers)
     assert again.settings == loss.settings
@@ -799,17 +806,17 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         "color_weight": 3.0,
         "tv_weight": 0.01,
         "pixel_weight": 0.2,
-        "content": "half_sum",
-        "gram": "hw",
-        "style": "quarter",
+        "content_form": "half_sum",
+        "gram_divisor": "hw",
+        "style_form": "quarter",
         "style_divisor": "chw",
-        "tv": "l1",
+        "tv_form": "l1",
         "tv_reduction": "mean",
     }
     for balanced in (False, True):
         loss = PerceptualLoss(encoder, **options, balanced=balanced)
         assert loss.settings.keys() == {*options, "balanced"}
-        loss.calibrate([images], loss.style_targets(painting))
+        loss.normalizers = measure_normalizers(loss, [images], loss.style_targets(painting))
         again = PerceptualLoss(encoder, **loss.settings)
         again.normalizers = dict(loss.normalizers)
         assert compute_loss(again, images, painting)["total"].item() == pytest.approx(
@@ -831,8 +838,8 @@ def check_known_normalizers(
     """What the encoder knows of photographs balances a loss as these photographs do."""
     loss = PerceptualLoss(encoder, **settings)
     style = loss.style_targets(painting)
-    measured = loss.calibrate(photographs, style)
-    known = PerceptualLoss(knowing(encoder, photographs), **settings).calibrate(None, style)
+    measured = loss.normalizers = measure_normalizers(loss, photographs, style)
+    known = measure_normalizers(PerceptualLoss(knowing(encoder, photographs), **settings), None, style)
     assert known.keys() == measured.keys()
     for name, value in measured.items():
         assert known[name] == pytest.approx(value, rel=rel), name
@@ -841,9 +848,9 @@ def check_known_normalizers(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"gram": "chw", "style": "mean"},
-        {"gram": "hw", "style": "quarter"},
-        {"gram": "chw", "style": "sum", "style_layers": ["relu1_1", "relu2_1/2", "relu4_3"]},
+        {"gram_divisor": "chw", "style_form": "mean"},
+        {"gram_divisor": "hw", "style_form": "quarter"},
+        {"gram_divisor": "chw", "style_form": "sum", "style_layers": ["relu1_1", "relu2_1/2", "relu4_3"]},
     ],
     ids=str,
 )
@@ -851,21 +858,23 @@ def test_what_the_encoder_knows_balances_as_the_photographs_do(
     settings: dict[str, Any], encoder: VGGEncoder, painting: Tensor
 ) -> None:
     photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    settings |= {"balanced": True, "tv": "l1", "tv_reduction": "mean", "tv_weight": 1.0, "pixel_weight": 1.0}
+    settings |= {"balanced": True, "tv_form": "l1", "tv_reduction": "mean", "tv_weight": 1.0, "pixel_weight": 1.0}
     check_known_normalizers(encoder, photographs, painting, settings, 1e-4)
 
 
 def test_an_encoder_that_knows_no_photographs_says_so(encoder: VGGEncoder) -> None:
     with pytest.raises(ValueError, match="carries no measurements of photographs"):
-        PerceptualLoss(encoder, balanced=True).calibrate(None, {})
+        measure_normalizers(PerceptualLoss(encoder, balanced=True), None, {})
 
 
-@pytest.mark.parametrize("settings", [{"content": "half_sum"}, {"tv_reduction": "sum"}, {"gram": "none"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"content_form": "half_sum"}, {"tv_reduction": "sum"}, {"gram_divisor": "none"}], ids=str
+)
 def test_conventions_that_depend_on_the_size_need_photographs(settings: dict[str, Any], encoder: VGGEncoder) -> None:
     known = knowing(encoder, [torch.rand(2, 3, 32, 32)])
     loss = PerceptualLoss(known, balanced=True, **{"tv_reduction": "mean", **settings})
     with pytest.raises(ValueError, match="only as means"):
-        loss.calibrate(None, {})
+        loss.normalizers = measure_normalizers(loss, None, {})
 
 
 def test_measuring_takes_photographs(encoder: VGGEncoder) -> None:
@@ -876,7 +885,7 @@ def test_measuring_takes_photographs(encoder: VGGEncoder) -> None:
 def test_a_loss_is_rebuilt_from_its_metadata(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
     loss = PerceptualLoss(encoder, balanced=True, content_layers={"relu2_2": 0.6, "relu3_3": 1}, tv_weight=0.1)
     style = loss.style_targets(painting)
-    loss.calibrate([images], style)
+    loss.normalizers = measure_normalizers(loss, [images], style)
     again = PerceptualLoss.from_metadata(encoder, {"loss": {**loss.settings, "normalizers": loss.normalizers}})
     terms = [each(images, content=each.content_targets(images.flip(0)), style=style).total for each in (loss, again)]
     torch.testing.assert_close(terms[0], terms[1], rtol=1e-6, atol=0)
@@ -938,7 +947,7 @@ def test_two_distributions_of_one_gram_matrix_are_told_apart() -> None:
 def test_pixels_are_compared_as_a_distribution_beside_gram_matrices(
     encoder: VGGEncoder, images: Tensor, painting: Tensor
 ) -> None:
-    loss = PerceptualLoss(encoder, (), ["pixels", "pixels/2", "relu2_1"], content_weight=0, style="mean")
+    loss = PerceptualLoss(encoder, (), ["pixels", "pixels/2", "relu2_1"], content_weight=0, style_form="mean")
     target = loss.style_targets(painting)
     torch.testing.assert_close(target["pixels"], feature_quantiles(painting))
     torch.testing.assert_close(target["relu2_1"], gram_matrix(encoder(painting, ["relu2_1"])["relu2_1"]))
@@ -949,7 +958,7 @@ def test_pixels_are_compared_as_a_distribution_beside_gram_matrices(
 
 
 def test_a_layer_of_the_picture_at_half_its_size(encoder: VGGEncoder, images: Tensor) -> None:
-    loss = PerceptualLoss(encoder, ["relu2_2/2"], ["relu1_2", "relu1_2/2"], style="sliced")
+    loss = PerceptualLoss(encoder, ["relu2_2/2"], ["relu1_2", "relu1_2/2"], style_form="sliced")
     half = torch.nn.functional.avg_pool2d(images, 2)
     torch.testing.assert_close(loss.content_targets(images)["relu2_2/2"], encoder(half, ["relu2_2"])["relu2_2"])
     targets = loss.style_targets(images)
@@ -960,7 +969,7 @@ def test_a_layer_of_the_picture_at_half_its_size(encoder: VGGEncoder, images: Te
 
 
 def test_a_picture_too_small_for_its_half_is_refused(encoder: VGGEncoder) -> None:
-    loss = PerceptualLoss(encoder, style_layers=["relu3_3/2"], style="sliced")
+    loss = PerceptualLoss(encoder, style_layers=["relu3_3/2"], style_form="sliced")
     assert loss.style_targets(torch.rand(1, 3, 8, 8))["relu3_3/2"].shape[-1] == QUANTILES
     with pytest.raises(ValueError, match=r"^a picture of 9×7 pixels is too small for layers at 1/2 .* at least 8,"):
         loss.style_targets(torch.rand(1, 3, 7, 9))
@@ -974,33 +983,33 @@ def test_a_reduction_that_is_no_power_of_two_is_refused(name: str, encoder: VGGE
 
 def test_what_the_encoder_knows_balances_distributions_too(encoder: VGGEncoder, painting: Tensor) -> None:
     photographs = [torch.rand(4, 3, 40, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    settings: dict[str, Any] = {"balanced": True, "style": "sliced", "tv": "l1", "tv_reduction": "mean"}
+    settings: dict[str, Any] = {"balanced": True, "style_form": "sliced", "tv_form": "l1", "tv_reduction": "mean"}
     settings |= {"tv_weight": 1.0, "pixel_weight": 1.0, "style_layers": ["relu1_1", "relu3_1", "relu2_1/2"]}
     check_known_normalizers(encoder, photographs, painting, settings, 0.03)  # quantiles are means of a few positions
     lacking = PerceptualLoss(knowing(encoder, photographs), **settings | {"style_layers": ["relu1_2"]})
     with pytest.raises(ValueError, match="no measurements of photographs at relu1_2;"):
-        lacking.calibrate(None, lacking.style_targets(painting))
+        lacking.normalizers = measure_normalizers(lacking, None, lacking.style_targets(painting))
 
 
 @pytest.mark.parametrize(
     ("settings", "layers"),
     [
-        ({"style": "mean", "style_layers": ["relu1_1", "relu1_1/2", "relu1_2/2"]}, ["relu1_2/2"]),
-        ({"style": "mean", "content_layers": ["relu3_3/2"]}, ["relu3_3/2"]),
-        ({"style": "sliced", "style_layers": ["relu1_1/2"]}, []),
-        ({"tv": "opponent", "style_layers": ["relu1_1"]}, []),
+        ({"style_form": "mean", "style_layers": ["relu1_1", "relu1_1/2", "relu1_2/2"]}, ["relu1_2/2"]),
+        ({"style_form": "mean", "content_layers": ["relu3_3/2"]}, ["relu3_3/2"]),
+        ({"style_form": "sliced", "style_layers": ["relu1_1/2"]}, []),
+        ({"tv_form": "opponent", "style_layers": ["relu1_1"]}, []),
     ],
 )
 def test_what_the_encoder_does_not_know_is_named(
     settings: dict[str, Any], layers: list[str], encoder: VGGEncoder, painting: Tensor
 ) -> None:
     known = knowing(encoder, [torch.rand(2, 3, 40, 40)])
-    loss = PerceptualLoss(known, **{"balanced": True, "tv": "l1", "tv_reduction": "mean", **settings})
-    assert loss.unmeasured == layers
+    loss = PerceptualLoss(known, **{"balanced": True, "tv_form": "l1", "tv_reduction": "mean", **settings})
+    assert unmeasured_terms(loss) == layers
     if layers:
         with pytest.raises(ValueError, match=f"no measurements of photographs at {layers[0]}"):
-            loss.calibrate(None, loss.style_targets(painting))
-        loss.calibrate([torch.rand(2, 3, 40, 40)], loss.style_targets(painting))
+            loss.normalizers = measure_normalizers(loss, None, loss.style_targets(painting))
+        loss.normalizers = measure_normalizers(loss, [torch.rand(2, 3, 40, 40)], loss.style_targets(painting))
 
 
 # --- what a network must not do -------------------------------------------------------------------

@@ -14,7 +14,7 @@ from fststyle.inference.paths import expand
 
 if TYPE_CHECKING:
     from fststyle.encoders.vgg import VGGEncoder
-    from fststyle.losses import PerceptualLoss
+    from fststyle.losses import PerceptualLoss, measure_normalizers
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -138,7 +138,9 @@ def _losses(encoder: VGGEncoder, style: Any, options: argparse.Namespace) -> Any
 
     def loss(**changes: Any) -> PerceptualLoss:
         made: PerceptualLoss = preset_loss(encoder, **{"color_weight": 0, **changes})  # the paper has no such term
-        made.calibrate(None if photographs is None else [photographs], made.style_targets(style))
+        made.normalizers = measure_normalizers(
+            made, None if photographs is None else [photographs], made.style_targets(style)
+        )
         return made
 
     return loss

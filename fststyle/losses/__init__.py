@@ -1,6 +1,6 @@
 """Losses: pure functions (``functional``), the loss over an encoder (``perceptual``), its units (``calibration``)."""
 
-from fststyle.losses.calibration import measure_photographs
+from fststyle.losses.calibration import measure_normalizers, measure_photographs, unmeasured_terms
 from fststyle.losses.functional import (
     CHROMA,
     COLOR_BLOCK,
@@ -46,6 +46,7 @@ __all__ = [
     "feature_quantiles",
     "gram_matrix",
     "mean_term",
+    "measure_normalizers",
     "measure_photographs",
     "pixel_loss",
     "projected",
@@ -53,4 +54,5 @@ __all__ = [
     "split_layer",
     "style_loss",
     "total_variation",
+    "unmeasured_terms",
 ]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+import math
+from collections.abc import Iterable, Mapping
 from typing import get_args
 
+import torch
 from torch import Tensor
 
 from fststyle.encoders.vgg import PIXELS, PhotographStatistics, VGGEncoder
-from fststyle.losses.functional import TVForm, content_loss, feature_quantiles, gram_matrix, pixel_loss, total_variation
+from fststyle.losses.functional import (
+    TVForm,
+    content_loss,
+    feature_quantiles,
+    gram_matrix,
+    pixel_loss,
+    style_loss,
+    total_variation,
+)
 from fststyle.losses.perceptual import PerceptualLoss
 
 
 def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> PhotographStatistics:
-    """What photographs measure at every ReLU of an encoder, for ``PerceptualLoss.calibrate(None, …)``.
+    """What photographs measure at every ReLU of an encoder, for ``measure_normalizers(loss, None, …)``.
 
     Args:
         encoder: any.
@@ -22,7 +33,7 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
     layers = [PIXELS, *(layer for layer in encoder.layers if layer.startswith("relu"))]
     firsts = [f"{layer}{part}" for part in ("", "/2") for layer in layers if layer == PIXELS or layer.endswith("_1")]
     names = list(dict.fromkeys([*layers, *firsts]))
-    view = PerceptualLoss(encoder, (), firsts, style="sliced")
+    view = PerceptualLoss(encoder, (), firsts, style_form="sliced")
     sums: dict[str, Tensor | float] = {}
     count, size = 0, 0
 
@@ -59,3 +70,103 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
         size=size,
         count=count,
     )
+
+
+@torch.no_grad()
+def measure_normalizers(
+    loss: PerceptualLoss, photographs: Iterable[Tensor] | None, style: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """What every term of a balanced loss is worth when nothing was done: by these values it divides its terms.
+
+    A style layer's normaliser is its term for unstylised photographs, a content layer's its term
+    between two different photographs, that of total variation and of pixels likewise. The colour term's is the
+    mean squared difference of two pixels of the painting, which colours in the wrong places do not quite reach.
+
+    Args:
+        loss: its own normalisers play no part, and are not changed.
+        photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
+            take the encoder's calibration statistics.
+        style: the style targets.
+
+    Returns:
+        Term name to normaliser, for ``loss.normalizers``; empty for a loss that is not balanced.
+
+    Raises:
+        ValueError: no photographs; a term that is 0 on them; without photographs, an encoder that
+            carries no statistics, or a convention whose terms depend on the picture's size.
+    """
+    if not loss.balanced:
+        return {}
+    color = {}
+    if "color" in style:
+        color["color"] = max(1e-3, 2 / 3 * float(style["color"][:, 1:].square().sum((1, 2)).mean()))
+    if photographs is None:
+        return _from_statistics(loss, {layer: target for layer, target in style.items() if layer != "color"}) | color
+    raw = copy.copy(loss)
+    raw.normalizers = dict.fromkeys(loss.term_names, 1.0)
+    sums: dict[str, float] = {}
+    count = 0
+    for batch in photographs:
+        if batch.shape[0] < 2:
+            continue  # a photograph needs another one beside it
+        other = batch.roll(1, 0)
+        terms = raw(batch, content=raw.content_targets(other), style=style, pixels=other)
+        for name, value in terms.scalars().items():
+            sums[name] = sums.get(name, 0.0) + float(value) * batch.shape[0]
+        count += batch.shape[0]
+    if not count:
+        raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
+    normalizers = {name: sums[name] / count for name in loss.term_names if name in sums}
+    for name, value in normalizers.items():
+        if not value > 0 or not math.isfinite(value):
+            raise ValueError(
+                f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
+            )
+    return normalizers | color
+
+
+def unmeasured_terms(loss: PerceptualLoss) -> list[str]:
+    """Layers, ``tv`` or all terms for which the encoder has no calibration statistics."""
+    known = loss.encoder.photographs if loss.encoder is not None else None
+    if known is None:
+        return loss.term_names
+    missing = [layer for layer in loss.content_layers if layer not in known.content]
+    for layer in loss.style_layers:
+        if layer not in (known.quantiles if loss.is_sliced(layer) else known.grams):
+            missing.append(layer)
+    return [*missing, *(["tv"] if loss.tv_form not in known.tv else [])]
+
+
+def _from_statistics(loss: PerceptualLoss, style: Mapping[str, Tensor]) -> dict[str, float]:
+    known = loss.encoder.photographs if loss.encoder is not None else None
+    if known is None:
+        name = loss.encoder.name if loss.encoder is not None else "none"
+        raise ValueError(
+            f"the encoder {name} carries no measurements of photographs; give photographs to calibrate the "
+            "balanced loss on"
+        )
+    means = (loss.content_form, loss.style_divisor, loss.tv_reduction) == ("mean", "none", "mean")
+    if not means or loss.gram_divisor == "none":
+        raise ValueError(
+            "without photographs, terms can be balanced only as means: content_form=mean, gram_divisor=hw or chw, "
+            "style_divisor=none, tv_reduction=mean"
+        )
+    if missing := unmeasured_terms(loss):
+        raise ValueError(
+            f"the encoder {loss.encoder.name} has no measurements of photographs at "  # type: ignore[union-attr]
+            f"{', '.join(missing)}; give photographs to calibrate the balanced loss on"
+        )
+    normalizers = {f"content/{layer}": known.content[layer] for layer in loss.content_layers}
+    for layer, target in style.items():
+        if loss.is_sliced(layer):
+            quantiles = known.quantiles[layer].to(target)
+            spread = known.quantile_energies[layer] - float(quantiles.square().mean())
+            normalizers[f"style/{layer}"] = float((quantiles - target).square().mean()) + spread
+            continue
+        # The mean of |G - A|² over photographs' Gram matrices G is |E G - A|² + E |G|² - |E G|².
+        divisor = target.shape[-1] if loss.gram_divisor == "chw" else 1
+        mean = known.grams[layer].to(target) / divisor
+        spread = known.gram_energies[layer] / divisor**2 - float(mean.square().sum())
+        share = spread / float((mean - target).square().sum())
+        normalizers[f"style/{layer}"] = float(style_loss(mean, target, loss.style_form).mean()) * (1 + share)
+    return normalizers | {"tv": known.tv[loss.tv_form], "pixel": known.pixel}

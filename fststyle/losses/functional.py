@@ -17,17 +17,17 @@ total variation    Σ of squared steps          the same                    none
 
 (numbers are the papers' equations). Gatys' style term is computed from F Fᵀ / M as Σ(G-A)² / (4 N²):
 the same value when style and output have equal size, as in the paper, and the meaningful one when
-they do not. ``gram`` and ``style`` choose the divisors independently: ``gram`` one of ``none``,
-``hw`` (1/M), ``chw`` (1/(C M)); ``style`` one of ``sum``, ``mean`` (1/N²), ``quarter`` (1/(4 N²)).
+they do not. ``gram_divisor`` and ``style_form`` choose the divisors independently: the first is one of
+``none``, ``hw`` (1/M), ``chw`` (1/(C M)), the second of ``sum``, ``mean`` (1/N²), ``quarter`` (1/(4 N²)).
 
-``style="sliced"`` compares whole distributions of features instead of Gram matrices: the sliced Wasserstein distance
-(Heitz et al. 2021, eq. 3). Features of all positions are projected on 2 C directions, the channels and their cosine
-transform (DCT-II, orthonormal); along each, both sorted lists are subtracted, squared and averaged. A style target is
-then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUANTILES).
+``style_form="sliced"`` compares whole distributions of features instead of Gram matrices: the sliced Wasserstein
+distance (Heitz et al. 2021, eq. 3). Features of all positions are projected on 2 C directions, the channels and their
+cosine transform (DCT-II, orthonormal); along each, both sorted lists are subtracted, squared and averaged. A style
+target is then the painting's sorted lists, shortened to ``QUANTILES`` means (1, 2 C, QUANTILES).
 
 The layer ``pixels`` is the picture itself: as a style layer it asks for the painting's palette, and for nothing
-beside it. It is always compared as a distribution, whatever ``style`` says. Gram matrices of an encoder's few channels
-are soon matched with two colours and with neon fringes along edges; together with the palette they are not.
+beside it. It is always compared as a distribution, whatever ``style_form`` says. Gram matrices of an encoder's few
+channels are soon matched with two colours and with neon fringes along edges; together with the palette they are not.
 
 A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and painting) averaged over blocks of 2 × 2,
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).

@@ -34,6 +34,9 @@ from fststyle.losses.terms import LossTerms
 
 Layers = Sequence[str] | Mapping[str, float]
 
+#: Settings in the metadata of model files made before these names.
+_RENAMED = {"content": "content_form", "gram": "gram_divisor", "style": "style_form", "tv": "tv_form"}
+
 
 class PerceptualLoss(nn.Module):
     """Content, style, total variation and pixel loss of an image against given targets.
@@ -47,9 +50,10 @@ class PerceptualLoss(nn.Module):
         content_layers, style_layers: names, or names with a weight ≥ 0 for each; ``relu3_1/2`` is relu3_1 of the
             picture at half its size.
         content_weight, style_weight, color_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
-        content, gram, style, tv, tv_reduction: the conventions in the head of this file.
+        content_form, gram_divisor, style_form, tv_form, tv_reduction: the conventions in the head of
+            ``losses.functional``.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
-        balanced: divide every term by its normaliser, set by ``calibrate``, so that it is 1 for
+        balanced: divide every term by its normaliser, from ``losses.measure_normalizers``, so that it is 1 for
             "not done at all", and average over layers instead of summing. Weights then mean the
             same for every encoder, convention and size.
 
@@ -67,11 +71,11 @@ class PerceptualLoss(nn.Module):
         color_weight: float = 0.0,
         tv_weight: float = 0.0,
         pixel_weight: float = 0.0,
-        content: ContentForm = "mean",
-        gram: GramDivisor = "chw",
-        style: StyleForm = "sum",
+        content_form: ContentForm = "mean",
+        gram_divisor: GramDivisor = "chw",
+        style_form: StyleForm = "sum",
         style_divisor: StyleDivisor = "none",
-        tv: TVForm = "squared",
+        tv_form: TVForm = "squared",
         tv_reduction: Reduction = "sum",
         balanced: bool = False,
     ) -> None:
@@ -86,12 +90,22 @@ class PerceptualLoss(nn.Module):
             "tv": tv_weight,
             "pixel": pixel_weight,
         }
-        self.content, self.gram, self.style, self.style_divisor = content, gram, style, style_divisor
-        self.tv, self.tv_reduction, self.balanced = tv, tv_reduction, balanced
+        self.content_form, self.gram_divisor, self.style_form, self.style_divisor = (
+            content_form,
+            gram_divisor,
+            style_form,
+            style_divisor,
+        )
+        self.tv_form, self.tv_reduction, self.balanced = tv_form, tv_reduction, balanced
         #: Term name (as in ``LossTerms.scalars``) to the value it is divided by.
         self.normalizers: dict[str, float] = {}
-        forms = {"content": ContentForm, "gram": GramDivisor, "style": StyleForm, "style_divisor": StyleDivisor}
-        for option, form in {**forms, "tv": TVForm, "tv_reduction": Reduction}.items():
+        forms = {"content_form": ContentForm, "gram_divisor": GramDivisor, "style_form": StyleForm}
+        for option, form in {
+            **forms,
+            "style_divisor": StyleDivisor,
+            "tv_form": TVForm,
+            "tv_reduction": Reduction,
+        }.items():
             if getattr(self, option) not in get_args(form):
                 raise ValueError(f"{option} is {getattr(self, option)!r}; expected {' or '.join(get_args(form))}")
         if encoder is None and (self.content_layers or self.style_layers):
@@ -116,9 +130,10 @@ class PerceptualLoss(nn.Module):
             encoder: the model file's, from ``encoders.pretrained.encoder_of``.
             metadata: the model file's.
         """
-        settings = {key: value for key, value in metadata["loss"].items() if key != "normalizers"}
+        settings = {_RENAMED.get(key, key): value for key, value in metadata["loss"].items()}
+        normalizers = settings.pop("normalizers", {})
         loss = cls(encoder, **settings)
-        loss.normalizers = dict(metadata["loss"].get("normalizers", {}))
+        loss.normalizers = dict(normalizers)
         return loss
 
     @property
@@ -128,11 +143,11 @@ class PerceptualLoss(nn.Module):
             "content_layers": dict(self.content_layers),
             "style_layers": dict(self.style_layers),
             **{f"{name}_weight": weight for name, weight in self.weights.items()},
-            "content": self.content,
-            "gram": self.gram,
-            "style": self.style,
+            "content_form": self.content_form,
+            "gram_divisor": self.gram_divisor,
+            "style_form": self.style_form,
             "style_divisor": self.style_divisor,
-            "tv": self.tv,
+            "tv_form": self.tv_form,
             "tv_reduction": self.tv_reduction,
             "balanced": self.balanced,
         }
@@ -162,7 +177,7 @@ class PerceptualLoss(nn.Module):
         (B, 4, 3)."""
         features = self.features(image, self.style_layers if self.weights["style"] else ())
         targets = {
-            layer: feature_quantiles(value) if self._sliced(layer) else gram_matrix(value, self.gram)
+            layer: feature_quantiles(value) if self.is_sliced(layer) else gram_matrix(value, self.gram_divisor)
             for layer, value in features.items()
         }
         return targets | ({"color": color_statistics(_precise(image))} if self.weights["color"] else {})
@@ -193,7 +208,7 @@ class PerceptualLoss(nn.Module):
         features = self.features(output, {*content, *style})
         terms = LossTerms(total=torch.zeros((), device=output.device, dtype=_precise(output).dtype))
         for layer, target in content.items():
-            value = content_loss(features[layer], target, self.content)
+            value = content_loss(features[layer], target, self.content_form)
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
@@ -204,7 +219,7 @@ class PerceptualLoss(nn.Module):
             terms.color = self._normalized("color", color_loss(output, color).mean())
             terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:
-            terms.tv = self._normalized("tv", total_variation(output, self.tv, self.tv_reduction))
+            terms.tv = self._normalized("tv", total_variation(output, self.tv_form, self.tv_reduction))
             terms.total = terms.total + self.weights["tv"] * terms.tv
         if self.weights["pixel"] and pixels is not None:
             terms.pixel = self._normalized("pixel", pixel_loss(output, pixels))
@@ -223,14 +238,15 @@ class PerceptualLoss(nn.Module):
         Returns:
             (B,).
         """
-        if self._sliced(layer):
+        if self.is_sliced(layer):
             value = sliced_wasserstein(features, target, samples)
         else:
-            value = style_loss(gram_matrix(features, self.gram), target, self.style)
+            value = style_loss(gram_matrix(features, self.gram_divisor), target, self.style_form)
         return value / features[0].numel() if self.style_divisor == "chw" else value
 
-    def _sliced(self, layer: str) -> bool:
-        return self.style == "sliced" or split_layer(layer)[0] == PIXELS
+    def is_sliced(self, layer: str) -> bool:
+        """Whether a style layer is compared as a distribution, not as a Gram matrix."""
+        return self.style_form == "sliced" or split_layer(layer)[0] == PIXELS
 
     def features(self, image: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Features by name: ``relu3_1/2`` is relu3_1 of the picture at half its size."""
@@ -256,106 +272,11 @@ class PerceptualLoss(nn.Module):
         if not self.balanced:
             return value
         if name not in self.normalizers:
-            raise ValueError(f"the balanced loss has no normalizer for {name}; call calibrate() on photographs first")
+            raise ValueError(
+                f"the balanced loss has no normalizer for {name}; set its normalizers to measure_normalizers(loss, "
+                "photographs, style) first"
+            )
         return value / self.normalizers[name]
-
-    @torch.no_grad()
-    def calibrate(self, photographs: Iterable[Tensor] | None, style: Mapping[str, Tensor]) -> dict[str, float]:
-        """Measure what every term is worth when nothing was done, and divide by it from now on.
-
-        A style layer's normaliser is its term for unstylised photographs, a content layer's its term
-        between two different photographs, that of total variation and of pixels likewise. The colour term's is the
-        mean squared difference of two pixels of the painting, which colours in the wrong places do not quite reach.
-
-        Args:
-            photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
-                take what the encoder knows of photographs.
-            style: the style targets.
-
-        Returns:
-            Term name to normaliser; also kept in ``normalizers``.
-
-        Raises:
-            ValueError: no photographs; a term that is 0 on them; without photographs, an encoder that
-                knows none, or a convention whose terms depend on the picture's size.
-        """
-        if not self.balanced:
-            return {}
-        color = {}
-        if "color" in style:
-            color["color"] = max(1e-3, 2 / 3 * float(style["color"][:, 1:].square().sum((1, 2)).mean()))
-        if photographs is None:
-            self.normalizers = self._known_normalizers(_layers_of(style)) | color
-            return self.normalizers
-        self.normalizers = dict.fromkeys(self.term_names, 1.0)
-        sums: dict[str, float] = {}
-        count = 0
-        for batch in photographs:
-            if batch.shape[0] < 2:
-                continue  # a photograph needs another one beside it
-            other = batch.roll(1, 0)
-            terms = self(batch, content=self.content_targets(other), style=style, pixels=other)
-            for name, value in terms.scalars().items():
-                sums[name] = sums.get(name, 0.0) + float(value) * batch.shape[0]
-            count += batch.shape[0]
-        self.normalizers = {}
-        if not count:
-            raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
-        normalizers = {name: sums[name] / count for name in self.term_names if name in sums}
-        for name, value in normalizers.items():
-            if not value > 0 or not math.isfinite(value):
-                raise ValueError(
-                    f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
-                )
-        self.normalizers = normalizers | color
-        return self.normalizers
-
-    @property
-    def unmeasured(self) -> list[str]:
-        """Layers, ``tv`` or all terms that the encoder knows too little of to balance it without photographs."""
-        known = self.encoder.photographs if self.encoder is not None else None
-        if known is None:
-            return self.term_names
-        missing = [layer for layer in self.content_layers if layer not in known.content]
-        for layer in self.style_layers:
-            if layer not in (known.quantiles if self._sliced(layer) else known.grams):
-                missing.append(layer)
-        if self.tv not in known.tv:
-            missing.append("tv")
-        return missing
-
-    def _known_normalizers(self, style: Mapping[str, Tensor]) -> dict[str, float]:
-        known = self.encoder.photographs if self.encoder is not None else None
-        if known is None:
-            name = self.encoder.name if self.encoder is not None else "none"
-            raise ValueError(
-                f"the encoder {name} carries no measurements of photographs; give photographs to calibrate the "
-                "balanced loss on"
-            )
-        if (self.content, self.style_divisor, self.tv_reduction) != ("mean", "none", "mean") or self.gram == "none":
-            raise ValueError(
-                "without photographs, terms can be balanced only as means: content=mean, gram=hw or chw, "
-                "style_divisor=none, tv_reduction=mean"
-            )
-        if self.unmeasured:
-            raise ValueError(
-                f"the encoder {self.encoder.name} has no measurements of photographs at "  # type: ignore[union-attr]
-                f"{', '.join(self.unmeasured)}; give photographs to calibrate the balanced loss on"
-            )
-        normalizers = {f"content/{layer}": known.content[layer] for layer in self.content_layers}
-        for layer, target in style.items():
-            if self._sliced(layer):
-                quantiles = known.quantiles[layer].to(target)
-                spread = known.quantile_energies[layer] - float(quantiles.square().mean())
-                normalizers[f"style/{layer}"] = float((quantiles - target).square().mean()) + spread
-                continue
-            # The mean of |G - A|² over photographs' Gram matrices G is |E G - A|² + E |G|² - |E G|².
-            divisor = target.shape[-1] if self.gram == "chw" else 1
-            mean = known.grams[layer].to(target) / divisor
-            spread = known.gram_energies[layer] / divisor**2 - float(mean.square().sum())
-            share = spread / float((mean - target).square().sum())
-            normalizers[f"style/{layer}"] = float(style_loss(mean, target, self.style).mean()) * (1 + share)
-        return normalizers | {"tv": known.tv[self.tv], "pixel": known.pixel}
 
     @property
     def term_names(self) -> list[str]:

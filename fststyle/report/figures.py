@@ -68,7 +68,7 @@ def reconstructions(setting: Setting) -> Iterator[list[Captioned]]:
     growing: list[str] = []
     for block in (b for b in range(1, 6) if f"relu{b}_1" in setting.encoder.layers):
         growing.append(f"relu{block}_1")
-        loss = setting.loss(content_weight=0, style_weight=1, style_layers=list(growing), style="mean")
+        loss = setting.loss(content_weight=0, style_weight=1, style_layers=list(growing), style_form="mean")
         run = optimize(setting.start(), style_reconstruction(loss, setting.style), setting.iterations)
         styles.append((f"relu1_1 … {growing[-1]}", to_pixels(run.image)))
     yield styles

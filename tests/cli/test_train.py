@@ -270,7 +270,7 @@ def test_a_refused_run_leaves_the_one_before_as_it_was(
     ("change", "message"),
     [
         ("task.optimizer=adam", "was begun with another optimizer; give task.optimizer=adam or muon as it was begun"),
-        ("loss.style=sliced", "was begun with another style term, at pixels, "),
+        ("loss.style_form=sliced", "was begun with another style term, at pixels, "),
         ("loss.color_weight=0", "was begun with the colour term; add loss.color_weight=2"),
     ],
 )

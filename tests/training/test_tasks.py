@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, measure_normalizers
 from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "
 
 LOSSES: dict[str, dict[str, Any]] = {
     "johnson": {"tv_weight": 1e-3},
-    "balanced": {"balanced": True, "style": "mean", "content_layers": {"relu2_2": 1.0, "relu3_3": 3.0}},
+    "balanced": {"balanced": True, "style_form": "mean", "content_layers": {"relu2_2": 1.0, "relu3_3": 3.0}},
 }
 
 
@@ -47,7 +47,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
     compute_loss = PerceptualLoss(encoder, **LOSSES[loss])
     targets = compute_loss.style_targets(pictures(1, 2.0))
-    compute_loss.calibrate([pictures(3, 1.0)], targets)
+    compute_loss.normalizers = measure_normalizers(compute_loss, [pictures(3, 1.0)], targets)
     paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0, "optimizer": "adam"}
     return StyleTask(network, compute_loss, targets, **{"compile": False, **paper, **options})
 
