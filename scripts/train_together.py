@@ -58,7 +58,8 @@ from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
 from fststyle.training import sources
-from fststyle.training.data import Photographs, centre_crop
+from fststyle.training.crops import centre_crop
+from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
 
 log = logging.getLogger("train_together")

@@ -19,7 +19,7 @@ from fststyle.model_file import bundled_files, load_model_file, read_metadata
 from fststyle.networks.superres import reduce
 from fststyle.report import superres
 from fststyle.resources import resource
-from fststyle.training.data import centre_crop
+from fststyle.training.crops import centre_crop
 
 MANIFEST = json.loads((resource("checkpoints") / "manifest.json").read_text(encoding="utf-8"))
 STYLES = sorted(bundled_files("style"))

@@ -8,104 +8,28 @@ and a run goes on at any position.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import datasets
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
+from fststyle.images import ImageError
+from fststyle.training.crops import Scale, as_tensor, centre_crop, collate, decode, random_crop, shortest_side
 from fststyle.training.signals import leave_signals
 from fststyle.training.sources import DataError, Generated, Source
 
 log = logging.getLogger(__name__)
 
-#: A crop's width over its height lies between e^(-2 · 0.1) and e^(2 · 0.1).
-ASPECT = 0.1
 #: A picture that cannot be read is replaced by another; after so many in a row the source is given up.
 ATTEMPTS = 50
 #: The share of unreadable pictures counts once this many were met.
 UNREADABLE_MINIMUM = 10
-
-
-# --- one sample -----------------------------------------------------------------------------------
-
-
-#: Smallest and largest side of a crop as a share of the picture's shorter side; None takes pixels as they are.
-Scale = tuple[float, float] | None
-
-
-def random_crop(picture: Image.Image, size: int, scale: Scale, rng: np.random.Generator) -> Image.Image:
-    """A random part of a picture, mirrored half of the time, of ``size`` × ``size``.
-
-    Args:
-        picture: any size.
-        size: in pixels.
-        scale: the part's side, as a share of the picture's shorter side, between these two; None leaves
-            pixels as they are (but enlarges a picture that is too small).
-        rng: decides.
-    """
-    if scale is None:
-        picture = _at_least(picture, size)
-        left, top = (int(rng.integers(side - size + 1)) for side in picture.size)
-        part = picture.crop((left, top, left + size, top + size))
-        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
-    share = rng.uniform(*scale)
-    aspect = np.exp(rng.uniform(-ASPECT, ASPECT))
-    width = min(picture.width, min(picture.size) * share * aspect)
-    height = min(picture.height, min(picture.size) * share / aspect)
-    left, top = rng.uniform(0, picture.width - width), rng.uniform(0, picture.height - height)
-    box = (left, top, left + width, top + height)
-    part = picture.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
-    return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
-
-
-def centre_crop(picture: Image.Image, size: int, scale: Scale = (1.0, 1.0)) -> Image.Image:
-    """The central square at ``size`` × ``size``, shorter side filled; or, without a scale, its pixels as they are."""
-    picture = resize_shorter_side(picture, size) if scale else _at_least(picture, size)
-    left, top = (picture.width - size) // 2, (picture.height - size) // 2
-    return picture.crop((left, top, left + size, top + size))
-
-
-def _at_least(picture: Image.Image, size: int) -> Image.Image:
-    return picture if min(picture.size) >= size else resize_shorter_side(picture, size)
-
-
-def _decode(row: Mapping[str, Any], draft: int | None) -> Image.Image:
-    value = row["image"]
-    if value is None:
-        raise ImageError("a row without a picture")
-    name = value.get("path") or "a picture without a name"
-    data = value.get("bytes")
-    try:
-        return open_picture(name if data is None else data, draft=draft).convert("RGB")
-    except ImageError as error:
-        raise ImageError(str(error).replace("the picture:", f"{name}:", 1)) from None
-
-
-def _shortest_side(size: int, scale: Scale) -> int | None:
-    """A picture of this shorter side still has ``size`` pixels along the smallest crop's shorter side."""
-    return scale and math.ceil(size / scale[0] * math.exp(ASPECT))
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return to_image(np.asarray(picture.convert("RGB")))[0]
-
-
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Samples to a batch: ``image``, maybe ``style``, (B, 3, H, W); ``unreadable``: what was skipped on the way."""
-    images = [key for key in ("image", "style") if key in samples[0]]
-    return {
-        **{key: torch.stack([sample[key] for sample in samples]) for key in images},
-        "unreadable": [message for sample in samples for message in sample["unreadable"]],
-    }
 
 
 # --- the sequence ---------------------------------------------------------------------------------
@@ -135,15 +59,15 @@ class PositionedCrops(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((self.seed, 0, position))
         if isinstance(self.source, Generated):
             picture = self.source.picture(self.seed, position)
-            return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": []}
+            return {"image": as_tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": []}
         epoch, place = divmod(position, len(self.indices))
         row = int(_permutation(self.seed, epoch, len(self.indices))[place])
-        draft = _shortest_side(self.size, self.scale)
+        draft = shortest_side(self.size, self.scale)
         unreadable: list[str] = []
         while len(unreadable) < ATTEMPTS:
             try:
-                picture = _decode(self.source[self.indices[row]], draft)
-                return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
+                picture = decode(self.source[self.indices[row]], draft)
+                return {"image": as_tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
             except ImageError as error:
                 unreadable.append(str(error))
                 row = int(rng.integers(len(self.indices)))
@@ -221,12 +145,12 @@ class StreamedCrops(Dataset[dict[str, Any]]):
         position, row = item
         unreadable: list[str] = []
         try:
-            picture = _decode(row, _shortest_side(self.size, self.scale))
+            picture = decode(row, shortest_side(self.size, self.scale))
         except ImageError as error:
             unreadable.append(str(error))
             picture = Generated(self.size).picture(self.seed, position)
         rng = np.random.default_rng((self.seed, 0, position))
-        return {"image": _tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
+        return {"image": as_tensor(random_crop(picture, self.size, self.scale, rng)), "unreadable": unreadable}
 
 
 class WithStyles(Dataset[dict[str, Any]]):
@@ -248,8 +172,8 @@ class WithStyles(Dataset[dict[str, Any]]):
 
     def __getitem__(self, item: int | tuple[int, Any]) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, 3, item if isinstance(item, int) else item[0]))
-        picture = _decode(self.styles[int(rng.integers(len(self.styles)))], _shortest_side(self.size, self.scale))
-        style = _tensor(random_crop(picture, self.size, self.scale, rng))
+        picture = decode(self.styles[int(rng.integers(len(self.styles)))], shortest_side(self.size, self.scale))
+        style = as_tensor(random_crop(picture, self.size, self.scale, rng))
         return {**self.samples[item], "style": style}  # type: ignore[index]
 
 
@@ -331,21 +255,26 @@ class Photographs(pl.LightningDataModule):
             self.held_out = min(held_out, len(source) // 5)
             held = sorted(int(i) for i in order[: self.held_out])
             self.indices = sorted(int(i) for i in order[self.held_out :])
-        self._held_images = self._read_held_out(held)
+        self._held = held
         #: Where a run that was resumed begins, and where its step 0 was, had its batches always been these.
         self._resumed: int | None = None
         self._origin = 0
 
-    def _read_held_out(self, held: Sequence[int]) -> list[Tensor]:
+    def setup(self, stage: str | None = None) -> None:
+        """Read the held-out photographs, once."""
+        _ = self._held_images
+
+    @cached_property
+    def _held_images(self) -> list[Tensor]:
         if isinstance(self.source, Generated):
             # Positions that training cannot reach before 2^62 steps.
             pictures = (self.source.picture(self.seed, 2**62 + i) for i in range(self.held_out))
-            return [_tensor(centre_crop(picture, self.size, self.scale)) for picture in pictures]
-        rows = _streamed(self.source.take(self.held_out)) if self.streamed else (self.source[i] for i in held)
+            return [as_tensor(centre_crop(picture, self.size, self.scale)) for picture in pictures]
+        rows = _streamed(self.source.take(self.held_out)) if self.streamed else (self.source[i] for i in self._held)
         images = []
         for row in rows:
             try:
-                images.append(_tensor(centre_crop(_decode(row, self.scale and self.size), self.size, self.scale)))
+                images.append(as_tensor(centre_crop(decode(row, self.scale and self.size), self.size, self.scale)))
             except ImageError as error:
                 log.warning("skipped, cannot be read: %s", error)
         return images

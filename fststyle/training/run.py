@@ -175,14 +175,20 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         network = start.network.train()
     else:
         network = instantiate(config.network)
-    style_targets = {} if style is None else loss.style_targets(style)
+    saved = _read_checkpoint(checkpoint) if checkpoint else None
+    if style is None:
+        style_targets = {}
+    elif saved is None:
+        style_targets = loss.style_targets(style)
+    else:  # those of the checkpoint; of another picture, however small, they have the same shapes
+        style_targets = loss.style_targets(torch.zeros(1, 3, 64, 64))
     targets = {} if style is None else {"style_targets": style_targets}
     task = instantiate(config.task, network=network, loss=loss, **targets)
     task.check_crops(config.data.size)
     if checkpoint is None:
         count = config.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
-    steps_done = _check_checkpoint(checkpoint, task) if checkpoint else 0
+    steps_done = _restore(str(checkpoint), saved, task) if saved is not None else 0
 
     found = [*callbacks, *_callbacks(config, callbacks)]
     for each in found:
@@ -260,19 +266,31 @@ def _is_of_a_run(folder: Path) -> bool:
         return False
 
 
-def _check_checkpoint(path: str, task: Task) -> int:
+def _read_checkpoint(path: str) -> dict[str, Any]:
+    """The content of a training checkpoint."""
+    try:
+        content: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on foreign bytes
+        raise _not_a_checkpoint(path, error) from None
+    return content
+
+
+def _not_a_checkpoint(path: str, error: Exception) -> ConfigError:
+    reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
+    return ConfigError(
+        f"{path}: is not a training checkpoint of such a run ({reason}); give the settings that it was begun with"
+    )
+
+
+def _restore(path: str, saved: dict[str, Any], task: Task) -> int:
     """The steps of a training checkpoint; refuses one of another network, loss or optimizer before work begins."""
     try:
-        saved = torch.load(path, "cpu", weights_only=True)
         task.load_state_dict(saved["state_dict"])
         steps = int(saved["global_step"])
         targets = {layer: target.shape for layer, target in saved["style_targets"].items()}
         groups = [len(each["param_groups"]) for each in saved["optimizer_states"]]
-    except Exception as error:  # torch raises many kinds on foreign bytes
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
-        raise ConfigError(
-            f"{path}: is not a training checkpoint of such a run ({reason}); give the settings that it was begun with"
-        ) from None
+    except Exception as error:  # as above, on the content
+        raise _not_a_checkpoint(path, error) from None
     wanted = {layer: target.shape for layer, target in task.style_targets.items()}
     if ("color" in targets) != ("color" in wanted):
         begun, weight = ("with", "2") if "color" in targets else ("without", "0")

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from fststyle.training import data as module
-from fststyle.training.data import Photographs, centre_crop, random_crop
+from fststyle.training.crops import centre_crop, random_crop
+from fststyle.training.data import Photographs
 from fststyle.training.sources import DataError, Generated, Source, folder, parquet
 
 SHADES = 13  # a prime: no batch size divides an epoch
@@ -208,6 +209,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_generated_held_out_pictures_lie_where_no_training_comes(drawn: list[int]) -> None:
     data = photographs_of(Generated(32))
+    assert not drawn  # before it is set up
+    data.setup()
     assert len(set(drawn)) == 2
     assert min(drawn) > 10**15
     drawn.clear()

@@ -22,8 +22,7 @@ from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, measur
 from fststyle.networks.styleswap import InverseNet, swap
 from fststyle.networks.superres import SuperResNet, reduce
 from fststyle.networks.transform import TransformNet
-from fststyle.training import tasks
-from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, random_rotation_map, rotated
+from fststyle.training.tasks import InverseTask, StyleTask, SuperResTask, Task, base, random_rotation_map, rotated
 
 #: Lightning's advice on loaders, loggers and modules in evaluation mode.
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
@@ -110,7 +109,7 @@ def test_three_steps_give_the_recorded_losses(loss: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not tasks._has_compiler("cpu"), reason="no C++ compiler")
+@pytest.mark.skipif(not base._has_compiler("cpu"), reason="no C++ compiler")
 def test_compiled_steps_give_the_recorded_losses() -> None:
     task = make("balanced", learning_rate=1e-2, compile=True)
     found = train(task, pictures(2, 0.0), 3)
@@ -384,9 +383,9 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out_and_counted(
 
 
 def test_too_many_such_steps_in_a_row_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "MAX_SKIPPED", 3)
+    monkeypatch.setattr(base, "MAX_SKIPPED", 3)
     spoil(0, 1, 3, 4, length=6)
-    with pytest.raises(tasks.NonFiniteError, match="the gradients of the last 3 steps were not finite"):
+    with pytest.raises(base.NonFiniteError, match="the gradients of the last 3 steps were not finite"):
         spoil(1, 2, 3, 4, length=6)
 
 
@@ -398,7 +397,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was compiled; compiling itself changes nothing here."""
     seen: list[Any] = []
     monkeypatch.setattr(torch, "compile", lambda work: seen.append(work) or (lambda images: work(images)))
-    monkeypatch.setattr("fststyle.training.tasks._has_compiler", lambda device: True)
+    monkeypatch.setattr("fststyle.training.tasks.base._has_compiler", lambda device: True)
     return seen
 
 
@@ -424,7 +423,7 @@ def test_without_a_compiler_the_run_goes_on_and_says_so(
     torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.compute_loss(pictures(1, 0.0)).total)
     assert "no C++ compiler was found" in caplog.text
     monkeypatch.setattr("shutil.which", lambda name: name if name == command else None)
-    assert tasks._has_compiler("cpu")
+    assert base._has_compiler("cpu")
 
 
 def test_a_compiler_that_fails_is_done_without(
@@ -437,7 +436,7 @@ def test_a_compiler_that_fails_is_done_without(
         return run
 
     monkeypatch.setattr(torch, "compile", failing)
-    monkeypatch.setattr("fststyle.training.tasks._has_compiler", lambda device: True)
+    monkeypatch.setattr("fststyle.training.tasks.base._has_compiler", lambda device: True)
     task = make(compile=True)
     for _ in range(2):
         torch.testing.assert_close(task.objective(pictures(1, 0.0)).total, task.compute_loss(pictures(1, 0.0)).total)

@@ -1,0 +1,18 @@
+"""What is learned: one training loop (``base``), and a task each for styles, super-resolution and style swap."""
+
+from fststyle.training.tasks.base import COMPILE_FROM, MAX_SKIPPED, NonFiniteError, Task
+from fststyle.training.tasks.inverse import InverseTask
+from fststyle.training.tasks.style import StyleTask
+from fststyle.training.tasks.superres import SuperResTask, random_rotation_map, rotated
+
+__all__ = [
+    "COMPILE_FROM",
+    "MAX_SKIPPED",
+    "InverseTask",
+    "NonFiniteError",
+    "StyleTask",
+    "SuperResTask",
+    "Task",
+    "random_rotation_map",
+    "rotated",
+]
