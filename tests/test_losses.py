@@ -32,6 +32,7 @@ from fststyle.losses import (
     measure_photographs,
     pixel_loss,
     projected,
+    shift_loss,
     sliced_wasserstein,
     style_loss,
     total_variation,
@@ -959,7 +960,7 @@ def test_pixels_are_compared_as_a_distribution_beside_gram_matrices(
 
 def test_a_layer_of_the_picture_at_half_its_size(encoder: VGGEncoder, images: Tensor) -> None:
     loss = PerceptualLoss(encoder, ["relu2_2/2"], ["relu1_2", "relu1_2/2"], style_form="sliced")
-    half = torch.nn.functional.avg_pool2d(images, 2)
+    half = torch.torch.nn.functional.avg_pool2d(images, 2)
     torch.testing.assert_close(loss.content_targets(images)["relu2_2/2"], encoder(half, ["relu2_2"])["relu2_2"])
     targets = loss.style_targets(images)
     assert targets.keys() == {"relu1_2", "relu1_2/2"}
@@ -1028,3 +1029,17 @@ def test_the_checkerboard_loss_is_the_energy_of_the_mean_tile() -> None:
 def test_the_checkerboard_loss_has_the_right_gradient() -> None:
     image = torch.rand(1, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(checkerboard_loss, image.requires_grad_(), fast_mode=True)
+
+
+def test_the_shift_loss_is_zero_for_pixelwise_networks_and_not_for_blocks() -> None:
+    images = torch.rand(2, 3, 48, 40)
+    shift = torch.tensor([1, 3])
+
+    def blocks(x: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 4), scale_factor=4)
+
+    assert float(shift_loss(torch.sqrt, images, images.sqrt(), shift)) == 0
+    moved = blocks(images[:1, :, 1:45, 3:39])[:, :, 10:-10, 10:-10]
+    expected = (moved - blocks(images)[:1, :, 11:35, 13:29]).square().mean()
+    assert float(shift_loss(blocks, images, blocks(images), shift)) == pytest.approx(float(expected))
+    assert float(shift_loss(blocks, images, blocks(images), torch.tensor([4, 0]))) == pytest.approx(0, abs=1e-12)

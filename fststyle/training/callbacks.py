@@ -41,6 +41,8 @@ class TimedProgressBar(TQDMProgressBar):
 class AverageWeights(Callback):
     """An exponential moving average of the network's weights, which is validated and exported.
 
+    Lightning's ``EMAWeightAveraging`` averages the whole module, and would hold and save the loss network twice.
+
     Args:
         decay: share of the old average that stays at each step.
     """
