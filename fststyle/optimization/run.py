@@ -1,6 +1,6 @@
 """One optimisation: pictures are read and the loss built first, then pixels are changed, then the result is written.
 
-From Python:
+From Python::
 
     from fststyle.config import compose
     from fststyle.optimization.run import run

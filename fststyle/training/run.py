@@ -1,6 +1,6 @@
 """A training run: ``build`` makes and checks everything that a configuration names, ``Run.fit`` trains and exports.
 
-From Python:
+From Python::
 
     from fststyle.config import compose
     from fststyle.training.run import build
