@@ -104,7 +104,7 @@ def test_the_command_of_an_example_is_understood(name: str, monkeypatch: pytest.
 
 def test_documents_name_examples_that_are_there() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
-        assert set(re.findall(r"examples/(\w+)\.py", document.read_text(encoding="utf-8"))) <= set(NAMES), document
+        assert set(re.findall(r"examples/([a-z_]+)\.py", document.read_text(encoding="utf-8"))) <= set(NAMES), document
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python examples/(\w+)\.py (.+)$", readme, re.MULTILINE)
     assert {name: shlex.split(words) for name, words in commands} == {name: documented(name) for name in NAMES}
