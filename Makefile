@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What test-fast leaves out: commands, conversions, several ranks, bundled models.
-LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_diagnostics.py
+# What test-fast leaves out: commands, examples, conversions, several ranks, bundled models.
+LONGER := cli inference training/test_ranks.py test_checkpoints.py test_examples.py test_readme.py test_scripts.py test_diagnostics.py
 
 .PHONY: help demo docs test test-fast test-slow test-cluster lint format clean
 help:
