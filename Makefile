@@ -3,16 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# What test-fast leaves out: commands, conversions, several ranks, bundled models.
-LONGER := cli inference training/test_ranks.py test_checkpoints.py test_readme.py test_scripts.py test_diagnostics.py
+# What test-fast leaves out: commands, examples, conversions, several ranks, bundled models.
+LONGER := cli inference training/test_ranks.py test_checkpoints.py test_examples.py test_readme.py test_scripts.py test_diagnostics.py
 
-.PHONY: help demo test test-fast test-slow test-cluster lint format clean
+.PHONY: help demo docs test test-fast test-slow test-cluster lint format clean
 help:
 	@echo "make demo    install, apply a bundled style, train a small one for two minutes: out/demo/index.html"
 	@echo "make test    install with development tools; lint, types, import contracts, all tests but the slow ones"
 	@echo "make test-fast  the tests of a minute, for everyday work"
 	@echo "make test-slow  the slow tests: several ranks, kills, compilation, exports, training by the README's commands"
 	@echo "make test-cluster  start a Slurm of two nodes on this machine and train on it; needs root"
+	@echo "make docs    build the documentation site, warnings as errors: out/docs/index.html"
 	@echo "make format  bring the code into its format"
 	@echo "make clean   remove .venv and everything made"
 
@@ -29,8 +30,16 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/python scripts/demo.py
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -E --fail-on-warning --keep-going -c docs . out/docs
+	@echo out/docs/index.html
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Fast neural style transfer.
+"""Fast neural style transfer::
 
     from fststyle import Stylizer, load_image, save_image
 

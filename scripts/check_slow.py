@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from fststyle.config import preset_loss
 from fststyle.encoders.pretrained import load_encoder
@@ -44,7 +45,6 @@ from fststyle.optimization.recipes import (
     texture,
     transfer,
 )
-from fststyle.report.figures import psnr
 
 
 def balanced(painting: Tensor) -> PerceptualLoss:
@@ -176,8 +176,9 @@ def contents(chosen: argparse.Namespace) -> dict[str, Any]:
             loss = PerceptualLoss(encoder, [layer], [], style_weight=0)
             start = starting_image("noise", size_of(photo))
             run = optimize(start, content_reconstruction(loss, photo), chosen.iterations)
-            measured[f"{encoder.name} {layer}"] = round(psnr(run.image, photo), 2)
-            print(f"{encoder.name} {layer}: {psnr(run.image, photo):.2f} dB, {run.seconds:.0f} s", flush=True)
+            psnr = peak_signal_noise_ratio(run.image, photo, data_range=1.0).item()
+            measured[f"{encoder.name} {layer}"] = round(psnr, 2)
+            print(f"{encoder.name} {layer}: {psnr:.2f} dB, {run.seconds:.0f} s", flush=True)
     return measured
 
 

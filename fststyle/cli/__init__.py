@@ -25,7 +25,7 @@ COMMANDS = {
     "upscale": "enlarge pictures, in one pass",
     "evaluate": "measure super-resolution, or how much of results looks painted",
     "swap": "paint pictures with patches of any other picture, in one pass",
-    "compare": "hold one pass against the slow optimisation; the papers' figures",
+    "compare": "hold one pass against the slow optimisation that it replaces",
     "export": "write a style as ONNX, OpenVINO or PyTorch file for other programs",
     "styles": "list the styles that came with the installation",
     "info": "show what a model file is and how it came to be",

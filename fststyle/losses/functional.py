@@ -200,8 +200,8 @@ def total_variation(image: Tensor, form: TVForm = "squared", reduction: Reductio
 
     Args:
         image: (B, C, H, W).
-        form: ``squared`` Σ d² (Johnson, § 3.2, after Mahendran & Vedaldi), ``l1`` Σ |d|, or ``opponent``
-            Σ |m| + ``CHROMA`` |d - m|, where m is the mean of d over the channels.
+        form: ``squared`` Σ d² (Johnson, § 3.2, after Mahendran & Vedaldi), ``l1`` ``Σ |d|``, or ``opponent``
+            ``Σ |m| + CHROMA |d - m|``, where m is the mean of d over the channels.
         reduction: ``sum`` over the image, or ``mean``: that over C · H · W.
 
     Returns:

@@ -1,9 +1,11 @@
 """One optimisation: pictures are read and the loss built first, then pixels are changed, then the result is written.
 
-from fststyle.config import compose
-from fststyle.optimization.run import run
+From Python::
 
-print(run(compose("optimize", ["content=photo.jpg", "style.image=painting.jpg", "encoder=slim"])))
+    from fststyle.config import compose
+    from fststyle.optimization.run import run
+
+    print(run(compose("optimize", ["content=photo.jpg", "style.image=painting.jpg", "encoder=slim"])))
 """
 
 from __future__ import annotations

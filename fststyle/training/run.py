@@ -1,10 +1,12 @@
 """A training run: ``build`` makes and checks everything that a configuration names, ``Run.fit`` trains and exports.
 
-from fststyle.config import compose
-from fststyle.training.run import build
+From Python::
 
-config = compose("train", ["style.image=painting.jpg", "data=folder", "data.source.path=photographs"])
-print(build(config).fit())
+    from fststyle.config import compose
+    from fststyle.training.run import build
+
+    config = compose("train", ["style.image=painting.jpg", "data=folder", "data.source.path=photographs"])
+    print(build(config).fit())
 """
 
 from __future__ import annotations

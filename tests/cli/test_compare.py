@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fststyle.cli import main
-from fststyle.images import read_picture, save_image
+from fststyle.images import save_image
 
 
 @pytest.fixture(autouse=True)
@@ -31,26 +31,10 @@ def test_the_report_shows_the_painting_where_it_is_given(capsys: pytest.CaptureF
     assert (Path("a/b/index.html").read_text()).count("<img") == 3  # photograph, one pass, painting
 
 
-@pytest.mark.parametrize("figure", ["reconstructions", "ratios", "content-layers", "starts", "features"])
-def test_every_figure_is_one_command(figure: str) -> None:
-    words = ["compare", "photo.png", "--figure", figure, "--style-image", "painting.png", "--encoder", "slim"]
-    assert main([*words, *SMALL, "-o", "out"]) == 0
-    assert Path(f"out/{figure}.html").is_file()
-    assert read_picture(f"out/{figure}_0_0.png").rgb.ndim == 3
-
-
-def test_chosen_feature_maps() -> None:
-    words = ["compare", "photo.png", "--figure", "features", "--style-image", "painting.png", "--encoder", "slim"]
-    assert main([*words, "--layers", "relu2_1", "relu4_1", "--channels", "0", "5", *SMALL, "-o", "out"]) == 0
-    assert sorted(path.name for path in Path("out").glob("*.png")) == [
-        f"features_{row}_{column}.png" for row in (0, 1) for column in (0, 1)
-    ]
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["photo.png"], "--style is missing; give a bundled style or a checkpoint, or --figure NAME"),
+        (["photo.png"], "--style is missing; give a bundled style or a model file"),
         (["none.png", "--style", "wave"], "none.png: no such file"),
         (["photo.png", "--style", "zebra"], "unknown style 'zebra'; expected a model file or one of "),
         (["photo.png", "photo.jpg", "--style", "wave"], "two photographs have one name; compare them separately"),
@@ -59,18 +43,9 @@ def test_chosen_feature_maps() -> None:
             ["photo.png", "--style", "wave", "--style-image", "painting.png", "--style-image", "photo.jpg"],
             "found 2 --style-image for 1 --style; expected one for each",
         ),
-        (["photo.png", "--figure", "starts"], "--style-image is missing; a figure takes one painting"),
-        (["photo.png", "painting.png", "--figure", "starts"], "found 2 photographs; a figure takes one"),
         (
             ["photo.png", "--style", "wave", "--encoder", "missing.safetensors"],
             "missing.safetensors: no such file; expected encoder weights",
-        ),
-        (
-            [
-                *("photo.png", "--figure", "features", "--style-image", "painting.png", "--encoder", "slim"),
-                *("--channels", "99"),
-            ],
-            "relu1_1 has 16 channels; found 99 among the chosen ones",
         ),
     ],
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,

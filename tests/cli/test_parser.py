@@ -14,13 +14,11 @@ from fststyle.cli import parser
 from fststyle.encoders.published import PUBLISHED
 from fststyle.inference.export import FORMATS
 from fststyle.inference.stylizer import BACKENDS
-from fststyle.report.figures import FIGURES
 
 
 @pytest.mark.parametrize(
     ("command", "option", "known"),
     [
-        ("compare", "figure", FIGURES),
         ("export", "format", FORMATS),
         ("stylize", "backend", BACKENDS),
         ("fetch", "architecture", {architecture for architecture, _ in PUBLISHED}),

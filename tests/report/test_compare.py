@@ -19,7 +19,6 @@ from fststyle.optimization import optimize
 from fststyle.optimization.recipes import starting_image, transfer
 from fststyle.report import compare as module
 from fststyle.report.compare import Style, compare, crossing, equality_table, speed_table
-from fststyle.report.figures import FIGURES, Setting
 
 
 @pytest.fixture
@@ -136,41 +135,3 @@ def test_a_broken_off_case_goes_on(
 def test_it_stops_where_the_slow_side_is_as_good(photos: list[Path], style: Style, tmp_path: Path) -> None:
     measured = compare(photos[:1], [style], [32], tmp_path / "out", iterations=200, until_crossed=True)[0]
     assert measured["equals_iterations"] == measured["iterations"] < 200
-
-
-# --- the papers' figures --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def setting(encoder: VGGEncoder, photos: list[Path], style: Style) -> Setting:
-    def loss(**changes: Any) -> PerceptualLoss:
-        return PerceptualLoss(encoder, **changes)
-
-    painting = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    return Setting(load_image(photos[0], 48), painting, encoder, loss, iterations=2)
-
-
-@pytest.mark.parametrize(
-    ("name", "captions"),
-    [
-        ("reconstructions", [["photograph", "relu1_2"], ["painting", "relu1_1 … relu1_1", "relu1_1 … relu2_1"]]),
-        ("ratios", [["α/β = 0.03", "α/β = 0.1", "α/β = 0.3", "α/β = 1", "α/β = 3"]]),
-        ("content-layers", [["photograph", "content at relu2_2", "content at relu4_2"]]),
-        ("starts", [["from content", "from style", "from gray"], ["from noise 0"]]),
-        ("features", [["relu1_1, channel 0", "relu1_1, channel 3"]]),
-    ],
-)
-def test_figures(name: str, captions: list[list[str]], setting: Setting) -> None:
-    rows = list(FIGURES[name](setting, **({"channels": (0, 3)} if name == "features" else {})))
-    for row, expected in zip(rows, captions, strict=False):
-        for (caption, pixels), beginning in zip(row, expected, strict=False):
-            assert caption.startswith(beginning)
-            assert pixels.dtype == np.uint8
-            assert pixels.shape[2] == 3
-    if name == "reconstructions":
-        assert [len(row) for row in rows] == [6, 6]
-
-
-def test_a_channel_that_is_not_there_is_refused(setting: Setting) -> None:
-    with pytest.raises(ValueError, match="relu1_1 has 4 channels; found 4"):
-        list(FIGURES["features"](setting, channels=(4,)))

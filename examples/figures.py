@@ -1,21 +1,28 @@
-"""The figures of Gatys, Ecker, Bethge 2016, for any photograph and painting.
+"""The figures of Gatys, Ecker, Bethge 2016 for any photograph and painting: a page and its pictures.
+
+    python examples/figures.py starts photo.jpg painting.jpg --encoder slim -o figures
 
 Each figure is a function to rows of captioned pictures; the numbers are the paper's.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
+from tqdm import tqdm
 
+from fststyle.config import ENCODERS, named_encoder, preset_loss
+from fststyle.encoders.pretrained import photographs_for_normalizing
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.images import to_pixels
-from fststyle.losses import PerceptualLoss
+from fststyle.images import load_image, save_image, to_pixels
+from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import (
     content_reconstruction,
@@ -24,6 +31,7 @@ from fststyle.optimization.recipes import (
     style_reconstruction,
     transfer,
 )
+from fststyle.report import page as html
 
 #: A caption and its picture, uint8 (H, W, 3).
 Captioned = tuple[str, np.ndarray]
@@ -137,3 +145,69 @@ FIGURES: dict[str, Callable[..., Iterator[list[Captioned]]]] = {
     "starts": starts,
     "features": features,
 }
+
+
+def balanced(encoder: VGGEncoder, style: Tensor, photographs: str | None = None) -> Callable[..., PerceptualLoss]:
+    """Losses for ``Setting``, calibrated on a folder of photographs, or on what the encoder knows of them."""
+    if encoder.photographs is None and photographs is None:
+        raise ValueError(
+            f"the encoder {encoder.name} knows no photographs to balance the loss on; use --encoder slim, or give a "
+            "folder of photographs: --photographs FOLDER"
+        )
+    batches = None
+    if photographs is not None:
+        images = photographs_for_normalizing(photographs, 64, 256)
+        batches = [torch.cat([image[:, :, :256, :256] for image in images])]
+
+    def loss(**changes: object) -> PerceptualLoss:
+        made: PerceptualLoss = preset_loss(encoder, **{"color_weight": 0, **changes})  # the paper has no such term
+        made.normalizers = measure_normalizers(made, batches, made.style_targets(style))
+        return made
+
+    return loss
+
+
+def write(name: str, rows: Iterator[list[Captioned]], folder: Path, title: str, note: str) -> Path:
+    """Write the pictures of a figure, and a page that shows them; returns the page's file."""
+    parts = [html.paragraph(note, note=True)]
+    for number, row in enumerate(tqdm(rows, unit="row")):
+        folder.mkdir(parents=True, exist_ok=True)  # not before there is something to keep
+        for column, (_, pixels) in enumerate(row):
+            save_image(pixels, folder / f"{name}_{number}_{column}.png")
+        parts.append(html.row([html.picture(pixels, caption) for caption, pixels in row]))
+    page = folder / f"{name}.html"
+    page.write_text(html.page(title, parts), encoding="utf-8")
+    return page
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument("photo")
+    parser.add_argument("painting")
+    parser.add_argument("-o", "--output", type=Path, default=Path("figures"), metavar="FOLDER")
+    parser.add_argument("--size", type=int, default=256, metavar="N", help="longer side; default: 256")
+    parser.add_argument("--iterations", type=int, default=500, metavar="N", help="of each picture; default: 500")
+    parser.add_argument("--layers", nargs="+", default=(), metavar="LAYER", help="of the figure features")
+    parser.add_argument("--channels", nargs="+", type=int, default=range(8), metavar="N", help="of the figure features")
+    parser.add_argument("--encoder", default="vgg16", help=f"{', '.join(ENCODERS)}, or a file; default: vgg16")
+    parser.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg16", help="of such a file")
+    parser.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    parser.add_argument("--photographs", metavar="FOLDER", help="to balance the loss on")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    chosen = parser.parse_args(words)
+    try:
+        content, style = load_image(chosen.photo, chosen.size), load_image(chosen.painting, chosen.size)
+        encoder = named_encoder(chosen.encoder, chosen.architecture, chosen.normalize)
+        losses = balanced(encoder, style, chosen.photographs)
+        setting = Setting(content, style, encoder, losses, chosen.iterations, chosen.seed)
+        more = {"layers": chosen.layers, "channels": chosen.channels} if chosen.figure == "features" else {}
+        title = f"{chosen.figure}: {Path(chosen.photo).stem}"
+        note = f"{chosen.iterations} iterations each, encoder {encoder.name}"
+        print(write(chosen.figure, FIGURES[chosen.figure](setting, **more), chosen.output, title, note))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()
