@@ -24,9 +24,8 @@ def main(photo: str, painting: str, output: str, *, size: int = 512, iterations:
     """Optimise the photograph in the style of the painting and write the best picture met."""
     content, style = load_image(photo, size), load_image(painting, size)
     loss = preset_loss(load_encoder("vgg19", "slim"))
-    loss.normalizers = measure_normalizers(
-        loss, None, loss.style_targets(style)
-    )  # by the bundled encoder's calibration statistics
+    # By the bundled encoder's calibration statistics.
+    loss.normalizers = measure_normalizers(loss, None, loss.style_targets(style))
     start = starting_image("recolored", size_of(content), content, style)
     result = optimize(start, transfer(loss, content, style), iterations, callback=show)
     save_image(result.image, output)
