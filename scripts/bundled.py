@@ -1,9 +1,16 @@
-"""What the demo and the gallery show of a bundled style's painting: the picture itself, or who painted what."""
+"""What the demo and the gallery show of bundled models: who painted what, and what enlarges a picture."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fststyle import Upscaler
+from fststyle.report.superres import bicubic
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,3 +26,12 @@ def title(style: str) -> str:
     first = config.read_text(encoding="utf-8").partition("\n")[0] if config.is_file() else ""
     named = re.fullmatch(r"# Provide a picture of (.+): style\.image=FILE", first)
     return named[1] if named else ""
+
+
+def enlargers(models: Mapping[str, Path], *how: Any) -> dict[int, dict[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Scale to name to what enlarges so many times; ``how``: device, backend and precision, as ``Upscaler`` takes."""
+    found: dict[int, dict[str, Callable[[np.ndarray], np.ndarray]]] = {}
+    for name, path in models.items():
+        upscaler = Upscaler.from_checkpoint(path, *how)
+        found.setdefault(upscaler.scale, {"bicubic": bicubic(upscaler.scale)})[name] = upscaler.pixels
+    return dict(sorted(found.items()))

@@ -15,7 +15,6 @@ thread: a retrained style is not converted for another backend first.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,16 @@ import torch
 from PIL import Image
 from skimage import data as pictures
 
-from fststyle import Stylizer, Swapper, Upscaler
+from bundled import ROOT, enlargers, paintings, title
+from fststyle import Stylizer, Swapper
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
 from fststyle.model_file import bundled_files, read_metadata
 from fststyle.networks.superres import reduce
 from fststyle.report.preview import mean_term
-from fststyle.report.superres import bicubic
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from bundled import paintings, title  # noqa: E402
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
+#: Device, backend and precision.
+COMPUTED_BY = ("cpu", "torch", "float32")
 #: Longer side in pixels of the pictures that the page shows.
 SHOWN = 512
 #: What follows a stylised picture's name, and its longer side: one to show, one to open.
@@ -81,19 +78,15 @@ def stylise(folder: Path) -> None:
     for photo in PHOTOGRAPHS:
         save(photograph(photo, SHOWN), folder / f"{photo}.jpg")
     for name, path in bundled_files("style").items():
-        stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
+        stylizer = Stylizer.from_checkpoint(path, *COMPUTED_BY)
         for ending, size in SIZES.items():
             for photo in PHOTOGRAPHS:
-                result = to_pixels(stylizer(to_image(photograph(photo, size))))
-                save(result, folder / f"{photo}_{name}{ending}.jpg")
+                save(stylizer.pixels(photograph(photo, size)), folder / f"{photo}_{name}{ending}.jpg")
 
 
 def enlarge(folder: Path) -> None:
     """Parts of photographs, reduced and enlarged by every method of a scale: side by side, the original last."""
-    for scale, models in enlargers().items():
-        methods = {"bicubic": bicubic(scale)}
-        for name, path in models.items():
-            methods[name] = Upscaler.from_checkpoint(path, "cpu", "torch", "float32").pixels
+    for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
         rows = []
         for photo, part in PARTS.items():
             original = getattr(pictures, photo)()[part]
@@ -116,14 +109,6 @@ MAKERS = {"styles": stylise, "superres": enlarge, "swap": swap}
 
 
 # --- the page -------------------------------------------------------------------------------------
-
-
-def enlargers() -> dict[int, dict[str, Path]]:
-    """The bundled models for super-resolution: scale to name to file."""
-    found: dict[int, dict[str, Path]] = {}
-    for name, path in bundled_files("superres").items():
-        found.setdefault(read_metadata(path)["network"]["arguments"]["scale"], {})[name] = path
-    return dict(sorted(found.items()))
 
 
 def head(style: str) -> str:
@@ -167,15 +152,11 @@ def count(key: str, unit: float = 1) -> Callable[[dict[str, Any]], str]:
 
 def held_out(kind: str) -> Callable[[dict[str, Any]], str]:
     """The mean held-out term of a kind, or nothing."""
-
-    def told(metadata: dict[str, Any]) -> str:
-        value = mean_term(metadata.get("held_out") or {}, kind)
-        return "" if np.isnan(value) else f"{value:.3f}"
-
-    return told
+    return lambda metadata: f"{mean_term(metadata.get('held_out') or {}, kind):.3f}".replace("nan", "")
 
 
 TRAINED = {"steps": count("steps"), "images": count("images"), "minutes": count("seconds", 60)}
+HELD_OUT = {"held-out style": held_out("style"), "held-out content": held_out("content")}
 
 
 def commands(models: Mapping[str, dict[str, Any]]) -> str:
@@ -197,33 +178,24 @@ def page() -> str:
     if styles := records["style"]:
         cell = "[![{0} in the style of {1}](../docs/gallery/{0}_{1}.jpg)](../docs/gallery/{0}_{1}_1024.jpg)"
         larger = "A stylised picture opens with a longer side of 1024 pixels when it is clicked.\n"
-        columns = TRAINED | {"held-out style": held_out("style"), "held-out content": held_out("content")}
-        parts += [
-            "## Styles\n",
-            larger,
-            grids(list(styles), cell),
-            figures(styles, columns),
-            MEASURED,
-            commands(styles),
-        ]
-    if records["superres"]:
+        parts += ["## Styles\n", larger, grids(list(styles), cell)]
+        parts += [figures(styles, TRAINED | HELD_OUT), MEASURED, commands(styles)]
+    if models := records["superres"]:
         parts.append("## Super-resolution\n")
-        for scale, models in enlargers().items():
-            methods = ["bicubic", *models]
+        for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
             parts.append(f"![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
             parts.append(f"×{scale}, from the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
-        parts += [figures(records["superres"], TRAINED), commands(records["superres"])]
-    if records["swap"]:
+        parts += [figures(models, TRAINED), commands(models)]
+    if models := records["swap"]:
         cell = "![{0} with patches of {1}](../docs/gallery/{0}_swap_{1}.jpg)"
-        parts += ["## Style swap\n", grids(list(paintings()), cell)]
-        parts += [figures(records["swap"], TRAINED), commands(records["swap"])]
+        parts += ["## Style swap\n", grids(list(paintings()), cell), figures(models, TRAINED), commands(models)]
     return "\n".join(parts)
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pictures", nargs="*", choices=MAKERS, default=list(MAKERS), help="to make; all by default")
-    options.add_argument("--root", type=Path, default=HERE.parent, help="where docs/ and checkpoints/ are written")
+    options.add_argument("--root", type=Path, default=ROOT, help="where docs/ and checkpoints/ are written")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     gallery, readme = chosen.root / "docs" / "gallery", chosen.root / "checkpoints" / "README.md"

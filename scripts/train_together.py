@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import logging
 import math
 import shlex
@@ -30,28 +31,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.config import load_style, preset_loss, preset_style
+from fststyle.config import load_style, preset_loss, preset_style, without_folders
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
-from fststyle.images import (
-    contact_sheet,
-    open_picture,
-    save_image,
-    to_image,
-    to_pixels,
-    write_atomically,
-)
-from fststyle.losses import (
-    PerceptualLoss,
-    checkerboard_loss,
-    color_loss,
-    content_loss,
-    total_variation,
-)
+from fststyle.images import contact_sheet, open_picture, save_image, to_image, to_pixels, write_atomically
+from fststyle.losses import PerceptualLoss, checkerboard_loss, color_loss, content_loss, total_variation
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.transform import TransformNet
@@ -130,33 +118,29 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        paintings: list[Tensor],
-        factors: list[float],
+        settings: list[DictConfig],
         checkerboard_weight: float,
-        bfloat16: bool = False,
-        device: torch.device | None = None,
+        bfloat16: bool,
+        device: torch.device,
         **changes: Any,
     ) -> None:
         super().__init__()
-        self.encoder = load_encoder("vgg19", "slim").to(device or "cpu")
+        self.encoder = load_encoder("vgg19", "slim").to(device)
         self.losses, self.targets = [], []
-        for painting, factor in zip(paintings, factors, strict=True):
+        for style in settings:
             loss = preset_loss(self.encoder, **changes)
-            loss.weights["style"] *= factor
-            self.targets.append(loss.style_targets(painting.to(device)))
+            loss.weights["style"] *= style.weight
+            self.targets.append(loss.style_targets(load_style(style).to(device)))
             loss.calibrate(None, self.targets[-1])
             self.losses.append(loss)
         self.factors = torch.tensor([loss.weights["style"] for loss in self.losses], device=device)
         #: Gives conventions, weights, and the normalisers that no painting changes.
         self.first = self.losses[0]
-        self.checkerboard_weight = checkerboard_weight
-        self.bfloat16 = bfloat16
+        self.checkerboard_weight, self.bfloat16 = checkerboard_weight, bfloat16
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.colors = self.styles.pop("color", None)
-        self.units = {
-            name: torch.tensor([loss.normalizers[name] for loss in self.losses], device=device)
-            for name in self.first.normalizers
-        }
+        units = {name: [loss.normalizers[name] for loss in self.losses] for name in self.first.normalizers}
+        self.units = {name: torch.tensor(values, device=device) for name, values in units.items()}
 
     def forward(
         self, network: nn.Module, weights: dict[str, Tensor], photographs: Tensor, styles: Tensor, norms: Tensor
@@ -186,12 +170,6 @@ class Objective(nn.Module):
         return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.mean().detach()
 
 
-def without_folders(word: str) -> str:
-    """``wave=pictures/wave.jpg`` as ``wave=wave.jpg``."""
-    name, equals, path = word.rpartition("=")
-    return f"{name}{equals}{Path(path).name if '/' in path else path}"
-
-
 def earlier(metadata: dict[str, Any]) -> list[Any]:
     """The trainings that a model file has had, oldest first: for the metadata of one that goes on from it."""
     told = metadata.get("history", [])
@@ -203,43 +181,29 @@ def earlier(metadata: dict[str, Any]) -> list[Any]:
 class Trained:
     """A conditional network in training, for all styles or for one, with its optimizer and moving average."""
 
-    def __init__(
-        self, states: list[dict[str, Tensor]], count: int, width: int, rate: float, device: torch.device
-    ) -> None:
+    def __init__(self, states: list[dict[str, Tensor]], count: int, width: int, device: torch.device) -> None:
         network = conditional(TransformNet(width=width), count)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if states:  # shared convolutions are the first one's
-            self.network.load_state_dict(
-                {
-                    key: torch.stack([state[key] for state in states]) if ".norm." in key else states[0][key]
-                    for key in self.network.state_dict()
-                }
-            )
-        self.optimizer = Muon(self.network.parameters(), lr=rate)
-        self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
-        self.step, self.seconds = 0, 0.0
+            first = states[0]
+            norms = {key: torch.stack([state[key] for state in states]) for key in first if ".norm." in key}
+            self.network.load_state_dict(first | norms)
         #: Learning rate, and share of the weights in their moving average: tensors, which a CUDA graph reads anew.
         self.rate, self.share = (torch.zeros((), device=device) for _ in range(2))
-        self._use_rate()
-
-    def _use_rate(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        self.optimizer = Muon(self.network.parameters(), lr=self.rate)  # type: ignore[arg-type]
+        self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
+        self.step, self.seconds = 0, 0.0
 
     def state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "step": self.step,
-            "seconds": self.seconds,
-        }
+        parts = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {**parts, "average": self.average, "step": self.step, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        self._use_rate()
 
     def schedule(self, rate: float, decay: float) -> None:
         """Count a step, and set its learning rate and the decay of the moving average."""
@@ -312,15 +276,11 @@ def main() -> None:
 
     names, files = zip(*(entry.split("=", 1) for entry in chosen.styles), strict=True)
     settings = [preset_style(name, file) for name, file in zip(names, files, strict=True)]
-    paintings = [load_style(style) for style in settings]
     changes = OmegaConf.to_container(OmegaConf.from_dotlist(chosen.loss))
-    factors = [style.weight for style in settings]
-    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, device, **changes)
-    states, before = [], {name: [] for name in names}
-    if chosen.init:
-        starts = [load_model_file(chosen.init / f"{name}.safetensors") for name in names]
-        states = [widened(start.network, chosen.width).state_dict() for start in starts]
-        before = {name: earlier(start.metadata) for name, start in zip(names, starts, strict=True)}
+    objective = Objective(settings, chosen.checkerboard, chosen.bfloat16, device, **changes)
+    starts = [load_model_file(chosen.init / f"{name}.safetensors") for name in names] if chosen.init else []
+    states = [widened(start.network, chosen.width).state_dict() for start in starts]
+    before = [earlier(start.metadata) for start in starts] or [[]] * len(names)
     shares = dict.fromkeys(names, 1)
     for entry in chosen.share:
         name, _, count = entry.partition("=")
@@ -329,9 +289,9 @@ def main() -> None:
         shares[name] = int(count)
     turns = [index for index, name in enumerate(names) for _ in range(shares[name])]
     if chosen.separate:
-        trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate, device) for at in range(len(names))]
+        trained = [Trained(states[at : at + 1], 1, chosen.width, device) for at in range(len(names))]
     else:
-        trained = [Trained(states, len(names), chosen.width, chosen.rate, device)]
+        trained = [Trained(states, len(names), chosen.width, device)]
     step, elapsed = 0, 0.0
     checkpoint = chosen.output / "checkpoint.pt"
     if checkpoint.is_file():
@@ -340,16 +300,9 @@ def main() -> None:
             each.load(state)
         step, elapsed = saved["step"], saved["elapsed"]
         log.info("going on from step %d", step)
-    photographs = Photographs(
-        sources.folder(chosen.photographs),
-        chosen.size,
-        chosen.batch,
-        workers=chosen.workers,
-        seed=chosen.seed,
-        scale=chosen.scale,
-    )
+    source, order = sources.folder(chosen.photographs), {"seed": chosen.seed, "scale": chosen.scale}
+    photographs = Photographs(source, chosen.size, chosen.batch, workers=chosen.workers, **order)
     shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
-
     held = photographs.held_out_images[:16].to(device)
 
     @torch.no_grad()
@@ -360,30 +313,20 @@ def main() -> None:
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
-            loss = objective.losses[index]
+            loss, style, file = objective.losses[index], settings[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
+            painting = {"image": Path(file).name, "sha256": file_sha256(file), "size": style.size}
+            painting |= {"region": list(style.region), "blur": style.blur}
+            painting["together_with"] = [] if chosen.separate else [other for other in names if other != name]
             metadata = {
-                "kind": "style",
-                "name": name,
-                "style": {
-                    "image": Path(files[index]).name,
-                    "sha256": file_sha256(files[index]),
-                    "size": settings[index].size,
-                    "region": list(settings[index].region),
-                    "blur": settings[index].blur,
-                    "together_with": [] if chosen.separate else [other for other in names if other != name],
-                },
-                "encoder": objective.encoder.metadata,
+                **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
                 "held_out": held_out(one, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
-                "steps": own.step,
-                "images": own.step * chosen.batch,
-                "seconds": round(own.seconds),
+                **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},
                 "seed": chosen.seed,
                 "command": shlex.join(["python", "scripts/train_together.py", *map(without_folders, sys.argv[1:])]),
-                "history": before[name],
-                "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-                "licence": "Apache-2.0",
+                "history": before[index],
+                **{"created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
             }
             save_model_file(chosen.output / f"{name}.safetensors", one, metadata, targets)
             rows.append([to_pixels(one(photo.to(device)).cpu()) for photo in shown])
@@ -391,8 +334,8 @@ def main() -> None:
             save_image(contact_sheet(rows), chosen.output / "previews.png")
 
     forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
-    began, order = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
-    queue: list[int] = []
+    began, chance = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
+    shuffled = (turns[at] for _ in itertools.count() for at in torch.randperm(len(turns), generator=chance).tolist())
     numbers = torch.arange(len(names), device=device)
     sums = torch.zeros(2, device=device)
     batch = torch.zeros(chosen.batch, 3, chosen.size, chosen.size, device=device)
@@ -411,10 +354,7 @@ def main() -> None:
         elapsed = time.perf_counter() - began
         if elapsed > chosen.minutes * 60:
             break
-        needed = 1 if chosen.separate else chosen.batch
-        while len(queue) < needed:
-            queue += [turns[at] for at in torch.randperm(len(turns), generator=order).tolist()]
-        now, queue = queue[:needed], queue[needed:]
+        now = list(itertools.islice(shuffled, 1 if chosen.separate else chosen.batch))
         own = trained[now[0] if chosen.separate else 0]
         styles = numbers[now[0]].expand(chosen.batch) if chosen.separate else torch.stack([numbers[at] for at in now])
         norms = numbers[0].expand(chosen.batch) if chosen.separate else styles

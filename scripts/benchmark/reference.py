@@ -1,6 +1,6 @@
-"""The yardstick of scripts/benchmark.py: fast style transfer as the literature's code does it.
+"""The yardstick of scripts/benchmark: fast style transfer as the literature's code does it.
 
-    python scripts/reference.py PHOTO OUT --style CHECKPOINT
+    python scripts/benchmark/reference.py PHOTO OUT --style CHECKPOINT
 
 Plain PyTorch, eager, float32, NCHW, modules from torch.nn, no care taken: ReflectionPad2d before every
 convolution, InstanceNorm2d, torchvision's VGG-16 run twice with all taps in each training step. Its
@@ -102,7 +102,7 @@ class Step:
     """One training step: network, loss network twice, Adam."""
 
     def __init__(self, network: Reference, painting: Tensor) -> None:
-        self.network, self.taps = network, Taps()
+        self.network, self.taps = network, Taps().to(painting.device)
         self.optimizer = torch.optim.Adam(network.parameters(), 1e-3)
         with torch.no_grad():
             self.style = [gram(tap) for tap in self.taps(painting)]
@@ -123,7 +123,7 @@ class Slow:
     """One evaluation of Gatys' objective and its gradient: VGG-19, relu4_2 as content, relu1_1 … relu5_1 as style."""
 
     def __init__(self, content: Tensor, painting: Tensor) -> None:
-        self.taps = Taps("vgg19", (1, 6, 11, 20, 22, 29))
+        self.taps = Taps("vgg19", (1, 6, 11, 20, 22, 29)).to(painting.device)
         with torch.no_grad():
             self.content = self.taps(content)[4]
             self.style = [gram(tap) for tap in self.taps(painting)]

@@ -1,0 +1,145 @@
+"""Cases of the benchmark that apply a style: one pass by size, backend and precision, its memory, the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from limits import DEVICE, Row, Tables, operations, peaks, rows
+from reference import Reference
+from torch import Tensor
+
+from fststyle import TransformNet, save_image
+from fststyle.images import find_pictures, read_picture, to_image, to_pixels
+from fststyle.inference import Stylizer
+from fststyle.model_file import bundled_files, load_model_file, save_model_file
+from measuring import Names, Sizes, in_own_process, in_turn, peak_memory, timed
+
+PRECISIONS = ("float32", "bfloat16")
+SIZES = (512, 1024, 2048)
+
+
+def variants(precision: Names, device: str) -> list[tuple[str, str]]:
+    """Backends and precisions of one pass."""
+    if device == "cuda":
+        return [("torch", "float32"), ("torch", "float16")]
+    return [(backend, each) for backend in ("torch", "openvino") for each in precision]
+
+
+def inference(size: Sizes = SIZES, precision: Names = PRECISIONS, repeats: int = 7, device: str = DEVICE) -> Tables:
+    """One pass of the network of full width."""
+    tables: dict[str, list[Row]] = {}
+    limit = peaks(device)
+    with tempfile.TemporaryDirectory() as folder:
+        path, network = _model_file(Path(folder))
+        reference = Reference().take(network.state_dict()).eval().to(device)
+        kinds = variants(precision, device)
+        stylizers = {f"{b} {p}": Stylizer.from_checkpoint(path, device, b, p) for b, p in kinds}
+        for side in size:
+            image = torch.rand(1, 3, side, side, device=device)
+
+            @torch.inference_mode()
+            def plain(image: Tensor = image) -> Tensor:
+                return reference(image)  # type: ignore[no-any-return]
+
+            runs: dict[str, Callable[[], object]] = {"reference": plain}
+            runs |= {name: lambda s=s, image=image: s(image) for name, s in stylizers.items()}  # type: ignore[misc]
+            for run in runs.values():
+                for _ in range(4 if device == "cuda" else 1):
+                    run()
+            tables[f"one pass, {side} px"] = rows(in_turn(runs, repeats), {"reference": operations(plain)}, limit)
+    return tables
+
+
+def difference(photographs: Path, precision: Names = PRECISIONS, device: str = DEVICE) -> Tables:
+    """How far the bundled styles' pictures lie from PyTorch's in float32, in levels of 255, on photographs."""
+    photos = [read_picture(file, 512).rgb for file in find_pictures(photographs)[:12]]
+    found = []
+    for style in bundled_files("style"):
+        exact = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
+        wanted = [exact.pixels(photo).astype(int) for photo in photos]
+        for backend, kind in variants(precision, device)[1:]:
+            stylizer = Stylizer.from_checkpoint(style, device, backend, kind)
+            off = [np.abs(stylizer.pixels(photo) - own).ravel() for photo, own in zip(photos, wanted, strict=True)]
+            levels = np.concatenate(off)
+            row = {"what": f"{style}, {backend} {kind}", "mean": round(float(levels.mean()), 3)}
+            found.append({**row, "99.9 %": int(np.quantile(levels, 0.999)), "largest": int(levels.max())})
+    return {"difference to torch float32, of 255": found}
+
+
+def growth(repeats: int = 7) -> Tables:
+    """How one pass grows with pixels, batch and width, on the backend that is chosen by itself."""
+    cases = [(1, size, 32) for size in (256, 512, 1024, 2048)]
+    cases += [(batch, 256, 32) for batch in (2, 4, 8)] + [(1, 512, width) for width in (8, 16, 64)]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        stylizers = {w: Stylizer.from_checkpoint(_model_file(Path(folder), w)[0]) for w in {w for *_, w in cases}}
+        for batch, size, width in cases:
+            image = torch.rand(batch, 3, size, size)
+            seconds = in_turn({"": lambda image=image, s=stylizers[width]: s(image)}, repeats)[""]  # type: ignore[misc]
+            row = {"batch": batch, "size": size, "width": width, "seconds": round(seconds, 4)}
+            found.append({**row, "ns per pixel": round(seconds * 1e9 / batch / size**2)})
+    return {f"growth of one pass, {stylizers[32].backend.name} {stylizers[32].backend.precision}": found}
+
+
+def memory(size: Sizes = SIZES, precision: Names = PRECISIONS, device: str = DEVICE) -> Tables:
+    """Peak memory of one process per backend, at the largest size (on Linux)."""
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = _model_file(Path(folder))
+        for backend, kind in [("reference", "float32"), *variants(precision, device)]:
+            peak = in_own_process(_peak_of_one_pass, path, backend, kind, max(size))
+            share = round(peak, 3) / found[0]["GiB"] if found else 1.0
+            row = {"what": f"{backend} {kind}", "GiB": round(peak, 3), "share of reference": round(share, 3)}
+            found.append(row)
+    return {f"peak memory, {max(size)} px": found}
+
+
+def _peak_of_one_pass(path: Path, backend: str, precision: str, size: int) -> float:
+    """One pass in this process, and the most memory that it took."""
+    rgb = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    if backend == "reference":
+        network = Reference().take(load_model_file(path).network.state_dict()).eval()
+        with torch.inference_mode():
+            to_pixels(network(to_image(rgb)))
+    else:
+        Stylizer.from_checkpoint(path, "cpu", backend, precision).pixels(rgb)
+    return peak_memory()
+
+
+def cli(precision: Names = PRECISIONS, repeats: int = 7, device: str = DEVICE) -> Tables:
+    """The command line, cold: from the start of the process to the written file, at 512 px."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = _model_file(Path(folder))
+        photo, out = str(Path(folder) / "photo.png"), str(Path(folder) / "out.png")
+        save_image(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8), photo)
+
+        def command(*words: str) -> Callable[[], object]:
+            return lambda: subprocess.run(
+                [sys.executable, *words, "--style", str(path)], check=True, capture_output=True
+            )
+
+        plain = str(Path(__file__).with_name("reference.py"))
+        runs = {"reference": command(plain, photo, out)}
+        for backend in dict(variants(precision, device)):
+            words = ("stylize", photo, "-o", out, "--backend", backend)
+            runs[f"fststyle, {backend}"] = command("-m", "fststyle", *words)
+        first = {name: timed(run) for name, run in runs.items()}
+        medians = in_turn(runs, repeats)
+    found = []
+    for name, seconds in medians.items():
+        row = {"what": name, "seconds": round(seconds, 3), "times": round(medians["reference"] / seconds, 2)}
+        found.append({**row, "first": round(first[name], 2)})
+    return {"command line, 512 px, cold": found}
+
+
+def _model_file(folder: Path, width: int = 32) -> tuple[Path, TransformNet]:
+    torch.manual_seed(0)
+    network, path = TransformNet(width), folder / f"{width}.safetensors"
+    save_model_file(path, network, {"kind": "style", "name": "full", "style": {"image": "none"}}, dtype="float32")
+    return path, network
