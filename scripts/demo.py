@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from skimage import data as pictures
 
-from bundled import ROOT, enlargers, paintings, title
 from fststyle import Stylizer, Swapper, save_image
 from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.model_file import bundled_files
 from fststyle.networks.superres import reduce
 from fststyle.report import page as html
 from fststyle.report.superres import measure
+from make_gallery import ROOT, enlargers, paintings, title
 
 TRAINED = """A new painting, learned from a bundled style (init_from=starry_night) on generated pictures, with the
 bundled encoder (encoder=slim), for minutes instead of hours."""
@@ -36,9 +36,6 @@ def photographs() -> dict[str, np.ndarray]:
 
 def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
     """Every bundled style on every photograph: pictures beside the page, and its parts, a grid of them."""
-    parts = [html.heading("Bundled styles, one pass each")]
-    if not styles:
-        return [*parts, html.paragraph("No style came with this installation.")]
     head, rows = ["photograph"], []
     for photo, pixels in photographs().items():
         save_image(pixels, out / f"{photo}.png")
@@ -56,7 +53,8 @@ def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
             row.append(html.thumbnail(result, caption, file) + f"<small>{seconds}</small>")
             print(f"  {caption} in {seconds}")
     told = "Under each picture stands the time of its pass. A picture opens in full size when it is clicked."
-    return [*parts, html.paragraph(told, note=True), html.picture_grid("Styles by photographs", head, rows)]
+    grid = html.picture_grid("Styles by photographs", head, rows)
+    return [html.heading("Bundled styles, one pass each"), html.paragraph(told, note=True), grid]
 
 
 def style_head(name: str, out: Path) -> str:
@@ -71,8 +69,6 @@ def style_head(name: str, out: Path) -> str:
 
 def enlarge(models: dict[str, Path], out: Path) -> list[str]:
     """A part of a photograph, reduced, and what makes it large again."""
-    if not models:
-        return []
     original = pictures.astronaut()[:256, 96:352]
     parts = [html.heading("Super-resolution: a photograph reduced and enlarged again")]
     for scale, methods in enlargers(models).items():
@@ -89,8 +85,6 @@ def enlarge(models: dict[str, Path], out: Path) -> list[str]:
 
 def swap_patches(models: dict[str, Path], out: Path) -> list[str]:
     """A photograph painted with patches of pictures that no network was trained for."""
-    if not models:
-        return []
     swapper = Swapper.from_checkpoint(next(iter(models.values())))
     photo, figures = photographs()["chelsea"], []
     for name, painting in paintings().items():
@@ -155,13 +149,10 @@ def main() -> None:
     out = chosen.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
     parts = []
-    for told, kind, show in (
-        ("applying the bundled styles", "style", apply_styles),
-        ("enlarging", "superres", enlarge),
-        ("swapping patches", "swap", swap_patches),
-    ):
-        print(told)
-        parts += show(bundled_files(kind), out)
+    for kind, show in {"style": apply_styles, "superres": enlarge, "swap": swap_patches}.items():
+        if models := bundled_files(kind):
+            print(show.__name__.replace("_", " "))
+            parts += show(models, out)
     print("training a small style")
     parts += train_small(out, chosen.minutes)
     (out / "index.html").write_text(html.page("fststyle: fast neural style transfer", parts), encoding="utf-8")

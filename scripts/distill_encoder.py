@@ -60,25 +60,6 @@ def width(layer: str) -> int:
     return WIDTHS[int(layer[4]) - 1]
 
 
-class Teacher(nn.Module):
-    """The features that the student is to give, every filter scaled to mean activation 1."""
-
-    def __init__(self, encoder: VGGEncoder, photographs: list[Tensor]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.scaled = normalize_activations(encoder, mean_activations(encoder, photographs), 0.3)
-        relus = [name for name in student_layers(encoder.architecture) if name.startswith("relu")]
-        widths = {name: encoder.weights()[f"{name.replace('relu', 'conv')}.bias"].numel() for name in relus}
-        #: Layers where both are equally wide, so that filters are compared one by one.
-        self.equal = [name for name in relus if widths[name] == width(name)]
-        self.layers = [name for name in relus if name in self.equal or name in TAPS]
-
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Layer to features (B, C, H', W')."""
-        return self.scaled(image, self.layers)  # type: ignore[no-any-return]
-
-
 class Student(nn.Module):
     """Learnable weights of an encoder, and a linear map per tap to the teacher's features.
 
@@ -87,24 +68,28 @@ class Student(nn.Module):
     differences that edge detectors live on.
     """
 
-    def __init__(self, teacher: Teacher, photographs: list[Tensor]) -> None:
+    def __init__(self, teacher: VGGEncoder, photographs: list[Tensor]) -> None:
         super().__init__()
-        self.architecture, self.padding = teacher.encoder.architecture, teacher.encoder.padding
+        self.architecture, self.padding = teacher.architecture, teacher.padding
+        relus = [name for name in student_layers(self.architecture) if name.startswith("relu")]
+        widths = {name: teacher.weights()[f"{name.replace('relu', 'conv')}.bias"].numel() for name in relus}
+        #: Layers where both are equally wide, so that filters are compared one by one; and all that are compared.
+        self.alike = [name for name in relus if widths[name] == width(name)]
+        self.compared = [name for name in relus if name in self.alike or name in TAPS]
         weights = random_weights(self.architecture, SEED, WIDTHS)
         keys = list(weights)
         kept = {key: weights[key] for key in keys[: keys.index(f"{DEEPEST}.bias") + 1]}
         self.encoder = VGGEncoder(kept, self.architecture, padding=self.padding)  # type: ignore[arg-type]
         self.kernels, self.levels = nn.ParameterDict(), nn.ParameterDict()
-        for conv, (mean, whitening) in patches(self.encoder, teacher, photographs).items():
+        images = torch.cat(photographs)[:96]
+        for conv, (mean, whitening) in patches(self.encoder, images, teacher(images, self.compared)).items():
             kernel = kept[f"{conv}.weight"].flatten(1)
             self.register_buffer(f"{conv}_mean", mean)
             self.register_buffer(f"{conv}_whitening", whitening)
             self.kernels[conv] = nn.Parameter(torch.linalg.solve(whitening.T, kernel.T).T.contiguous())
             self.levels[conv] = nn.Parameter(kernel @ mean)
-        self.maps = nn.ModuleDict()
-        for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
-            alike = key in teacher.equal
-            self.maps[key] = nn.Identity() if alike else nn.Conv2d(width(key), value.shape[1], 1)
+        linear = {name: nn.Conv2d(width(name), widths[name], 1) for name in self.compared if name not in self.alike}
+        self.maps = nn.ModuleDict(linear)
 
     def weights(self) -> dict[str, Tensor]:
         """The encoder's weights as they are now, by the names of its buffers."""
@@ -132,15 +117,12 @@ class Student(nn.Module):
                 x = F.max_pool2d(x, 2)
             else:
                 before, x = x, F.relu(x)
-                if layer in self.maps:
-                    seen[layer] = self.maps[layer](before if self.alike(layer) else x)
-                if given and self.alike(layer):
-                    x = given[layer]
+                if layer in self.alike:
+                    seen[layer] = before
+                    x = given[layer] if given else x
+                elif layer in self.maps:
+                    seen[layer] = self.maps[layer](x)
         return seen
-
-    def alike(self, layer: str) -> bool:
-        """Whether a layer's filters are those of the teacher, one by one."""
-        return isinstance(dict(self.maps).get(layer), nn.Identity)
 
     @torch.no_grad()
     def revive(self, images: Tensor, generator: torch.Generator) -> int:
@@ -148,7 +130,7 @@ class Student(nn.Module):
         revived = 0
         for layer in (layer for layer in self.encoder.layers if layer.startswith("relu")):
             dead = self.trained()(images, [layer])[layer].mean((0, 2, 3)) < 1e-3
-            if self.alike(layer) or not bool(dead.any()):
+            if layer in self.alike or not bool(dead.any()):
                 continue
             conv = layer.replace("relu", "conv")
             kernel = self.kernels[conv]
@@ -166,15 +148,13 @@ class Student(nn.Module):
 
 
 @torch.no_grad()
-def patches(encoder: VGGEncoder, teacher: Teacher, photographs: list[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def patches(encoder: VGGEncoder, images: Tensor, taught: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and whitening of the 3×3 patches that each of the student's convolutions will see, as its teacher has them.
 
-    Where the teacher has no such features, the mean is 1 and nothing is whitened.
+    ``taught``: the teacher's features. Where it has none, the mean is 1 and nothing is whitened.
     """
-    found = {}
-    image = torch.cat(photographs)[:96]
-    features = {"": encoder._convolve("preprocess", image), **teacher(image)}
-    before = ""
+    found, before = {}, ""
+    features = {"": encoder._convolve("preprocess", images), **taught}
     for conv in (name for name in student_layers(encoder.architecture) if name.startswith("conv")):
         channels = width(before) if before else 3
         seen = features.get(before)
@@ -278,7 +258,8 @@ def main() -> None:
     held = Photographs(sources.folder(chosen.photographs), chosen.size, seed=SEED)
     sample = list(held.calibration_batches(100))
     source = load_encoder(chosen.teacher, chosen.weights)
-    teacher = Teacher(source, sample)
+    # The features that the student is to give: every filter scaled to mean activation 1.
+    teacher = normalize_activations(source, mean_activations(source, sample), 0.3)
     student = Student(teacher, sample)
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
 
@@ -299,7 +280,7 @@ def main() -> None:
         log.info("going on from step %d", first)
 
     def compute_loss(images: Tensor, local: bool) -> Tensor:
-        target = teacher(images)
+        target = teacher(images, student.compared)
         return distance(student(images, target if local else None), target, 0.0 if local else GRAM)
 
     compiled = torch.compile(compute_loss) if chosen.compile else compute_loss
@@ -338,11 +319,11 @@ def main() -> None:
 
 
 @torch.no_grad()
-def export(student: Student, teacher: Teacher, held: Photographs, chosen: argparse.Namespace) -> None:
+def export(student: Student, teacher: VGGEncoder, held: Photographs, chosen: argparse.Namespace) -> None:
     """Write the encoder: normalised, with what photographs measure in it and how close it came to its teacher."""
     images = held.held_out_images
     fidelity = {}
-    for key, value in teacher(images).items():
+    for key, value in teacher(images, student.compared).items():
         seen = F.relu(student(images)[key])
         unexplained = (seen - value).square().mean((0, 2, 3)).sum() / value.var((0, 2, 3)).sum()
         gram, wanted = gram_matrix(seen, "hw"), gram_matrix(value, "hw")
@@ -358,7 +339,7 @@ def export(student: Student, teacher: Teacher, held: Photographs, chosen: argpar
     notice = chosen.notice.read_text() if chosen.notice else ""
     metadata = {
         **{"kind": "encoder", "name": chosen.output.stem},
-        "teacher": {"name": teacher.encoder.name, "sha256": teacher.encoder.digest, "notice": notice},
+        "teacher": {"name": teacher.name.removesuffix("+normalized"), "sha256": teacher.digest, "notice": notice},
         **{"held_out": fidelity, "steps": chosen.steps, "images": chosen.steps * chosen.batch, "seed": SEED},
         "command": shlex.join(["python", "scripts/distill_encoder.py", *map(without_folders, sys.argv[1:])]),
         "licence": "Apache-2.0",

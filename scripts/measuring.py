@@ -1,4 +1,4 @@
-"""What the benchmark and the checks share: their command line, timing in turn, peak memory, a photograph."""
+"""What the benchmark and the checks share: command line, timing in turn, the machine's limits, memory."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from skimage import data as pictures
+from torch.utils.flop_counter import FlopCounterMode
 
 from fststyle.images import resize_pixels
 from fststyle.report.compare import write_json
 
-#: Options of a check: files, numbers of pixels, names, a folder that need not be given; and what a check found.
+#: Options of a check: files, numbers of pixels, names, a folder that need not be given.
 Files, Sizes, Names, Folder = Sequence[Path], Sequence[int], Sequence[str], Path | None
-Figures = dict[str, Any]
+#: What a check finds, by name, one after the other.
+Figures = Iterator[tuple[str, Any]]
+Check = Callable[..., Figures]
+Measured = tuple[dict[str, dict[str, Any]], Path | None]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+Row = dict[str, Any]
 #: For processes that run ``python -m fststyle``: they import the same package as this one.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-def show_json(figures: Any) -> None:
-    """Print the figures of a check."""
-    print(json.dumps(figures, indent=1), flush=True)
+def show_json(name: str, figures: Any) -> None:
+    """Print figures in a line."""
+    print(f"{name}: {json.dumps(figures)}", flush=True)
 
 
-def measure(
-    doc: str | None, checks: Mapping[str, Callable[..., Any]], show: Callable[[Any], None] = show_json
-) -> tuple[dict[str, Any], Path | None]:
+def measure(doc: str | None, checks: Mapping[str, Check], show: Callable[[str, Any], None] = show_json) -> Measured:
     """Run the checks that the command line names; their parameters are its options.
 
     ``size: Sequence[int] = (256,)`` becomes ``--size 256 512``; where an option is not given each check has its own
@@ -44,10 +48,10 @@ def measure(
     Args:
         doc: describes the script.
         checks: by name; where there is only one, it need not be named.
-        show: tells of a check's figures.
+        show: prints figures by name, as soon as a check has them.
 
     Returns:
-        The figures of each check, which ``--json FILE`` also writes, and the folder of ``-o``.
+        Check to name to figures, which ``--json FILE`` also writes; and the folder of ``-o``.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if len(checks) > 1:
@@ -73,10 +77,11 @@ def measure(
                 parser.error(f"{name} needs --{each.name.replace('_', '-')}")
     if chosen["output"]:
         chosen["output"].mkdir(parents=True, exist_ok=True)
-    found = {}
-    for name, own in arguments.items():
-        found[name] = checks[name](**own)
-        show(found[name])
+    found: dict[str, dict[str, Any]] = {name: {} for name in arguments}
+    for check, own in arguments.items():
+        for name, figures in checks[check](**own):
+            found[check][name] = figures
+            show(name, figures)
     if chosen["json"]:
         write_json(chosen["json"], found)
     return found, chosen["output"]
@@ -100,6 +105,41 @@ def timed(run: Callable[[], object]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def matmul_peak(dtype: torch.dtype, side: int = 4096) -> float:
+    """Operations per second of a matrix product, the best of several; of smaller ones where it would take minutes."""
+
+    def best(side: int) -> float:
+        a = torch.randn(side, side, device=DEVICE).to(dtype)
+        return 2 * side**3 / min(in_turn({str(n): lambda: a @ a for n in range(3)}, 3).values())
+
+    small = best(side // 8)  # a processor without instructions for a type is a hundred times slower in it
+    return small if 2 * side**3 / small > 5 else best(side)
+
+
+def peaks() -> dict[str, float]:
+    """The machine's limit by precision."""
+    kinds = ("float32", "bfloat16", *(["float16"] if DEVICE == "cuda" else []))
+    return {kind: matmul_peak(getattr(torch, kind)) for kind in kinds}
+
+
+def operations(run: Callable[[], object]) -> int:
+    """Multiplications and additions of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def rows(medians: Mapping[str, float], work: Mapping[str, int], images: int = 1) -> list[Row]:
+    """What each took, by name; its operations, or those of ``reference``, over the peak of the precision named."""
+    found, limits = [], peaks()
+    for name, seconds in medians.items():
+        speed = work.get(name, work["reference"]) / seconds
+        peak = next(limits[kind] for kind in ("bfloat16", "float16", "float32") if kind in f"{name} float32")
+        row = {"what": name, "seconds": round(seconds, 4), "times": round(medians["reference"] / seconds, 2)}
+        found.append({**row, "images/s": round(images / seconds, 2), "of peak": round(speed / peak, 3)})
+    return found
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

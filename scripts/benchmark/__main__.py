@@ -20,31 +20,25 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import inference
 import training
 from fststyle.report import page as html
 from fststyle.report.compare import machine, write_json
-from measuring import measure
+from measuring import Row, measure
 
-CASES = {
-    **{"step": training.step, "slow": training.slow, "train": training.train, "loading": training.loading},
-    **{"ranks": training.ranks, "saving": training.saving},
-    **{"inference": inference.inference, "growth": inference.growth, "difference": inference.difference},
-    **{"memory": inference.memory, "cli": inference.cli},
-}
+TRAINING = (training.step, training.slow, training.train, training.loading, training.ranks, training.saving)
+INFERENCE = (inference.inference, inference.growth, inference.difference, inference.memory, inference.cli)
 
 
-def show(tables: dict[str, list[dict[str, Any]]]) -> None:
-    """Print tables with tabs between their columns."""
-    for title, table in tables.items():
-        lines = [table[0].keys(), *(row.values() for row in table)]
-        print(f"\n{title}\n" + "\n".join("\t".join(map(str, line)) for line in lines))
+def show(title: str, table: list[Row]) -> None:
+    """Print a table with tabs between its columns."""
+    lines = [table[0].keys(), *(row.values() for row in table)]
+    print(f"\n{title}\n" + "\n".join("\t".join(map(str, line)) for line in lines), flush=True)
 
 
-def write(folder: Path, tables: dict[str, list[dict[str, Any]]]) -> None:
+def write(folder: Path, tables: dict[str, list[Row]]) -> None:
     """The tables as JSON and as a page with a plot."""
     write_json(folder / "benchmark.json", {"machine": machine(), "tables": tables})
     parts = [html.paragraph(", ".join(f"{k}: {v}" for k, v in machine().items()), note=True)]
@@ -64,6 +58,6 @@ def write(folder: Path, tables: dict[str, list[dict[str, Any]]]) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as cache:  # what is converted here is of no use to anyone else
         os.environ["FSTSTYLE_CACHE"] = cache
-        found, output = measure(__doc__, CASES, show)
+        found, output = measure(__doc__, {case.__name__: case for case in TRAINING + INFERENCE}, show)
     if output:
         write(output, {title: table for tables in found.values() for title, table in tables.items()})

@@ -14,7 +14,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from limits import DEVICE, Tables, operations, peaks, rows
 from PIL import Image
 from reference import Reference, Slow, Step
 from torch import Tensor
@@ -29,7 +28,7 @@ from fststyle.training import sources
 from fststyle.training.checkpoints import SaveCheckpoints
 from fststyle.training.data import Photographs
 from fststyle.training.tasks import StyleTask
-from measuring import Folder, Names, Sizes, in_turn, timed
+from measuring import DEVICE, Figures, Folder, Names, Sizes, in_turn, operations, rows, timed
 
 ENCODERS = ("random", "slim")
 PRECISIONS = ("float32", "bfloat16")
@@ -42,25 +41,19 @@ BARE = [
 
 
 def step(
-    batch: int = BATCH,
-    encoder: Names = ENCODERS,
-    precision: Names = PRECISIONS,
-    eager: bool = False,
-    repeats: int = 7,
-    device: str = DEVICE,
-) -> Tables:
+    batch: int = BATCH, encoder: Names = ENCODERS, precision: Names = PRECISIONS, eager: bool = False, repeats: int = 7
+) -> Figures:
     """A training step at 256 px, full width; ``eager``: without torch.compile."""
-    images = torch.rand(batch, 3, 256, 256, device=device)
-    runs: dict[str, Callable[[], object]] = {}
-    reference = Step(Reference().to(device).train(), images[:1])
-    runs["reference"] = lambda: reference(images)
+    images = torch.rand(batch, 3, 256, 256, device=DEVICE)
+    reference = Step(Reference().to(DEVICE).train(), images[:1])
+    runs: dict[str, Callable[[], object]] = {"reference": lambda: reference(images)}
     work = {"reference": operations(runs["reference"])}
     for weights in encoder:
         count = operations(training_step(weights, "float32", images, compile=False))
         for kind in precision:
             name = f"{'VGG-16' if weights == 'random' else weights} {kind}"
             runs[name], work[name] = training_step(weights, kind, images, compile=not eager), count
-    return {f"training step, batch {batch}, 256 px": rows(in_turn(runs, repeats), work, peaks(device), batch)}
+    yield f"training step, batch {batch}, 256 px", rows(in_turn(runs, repeats), work, batch)
 
 
 def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -> Callable[[], object]:
@@ -82,10 +75,10 @@ def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -
     return run
 
 
-def slow(precision: Names = PRECISIONS, repeats: int = 7, device: str = DEVICE) -> Tables:
+def slow(precision: Names = PRECISIONS, repeats: int = 7) -> Figures:
     """An evaluation of Gatys' objective and its gradient, VGG-19 at 512 px: an iteration of the slow mode."""
-    content, painting = (torch.rand(1, 3, 512, 512).to(device) for _ in range(2))
-    loss = preset_loss(load_encoder("vgg19", "random", pooling="average"), "gatys").to(device)
+    content, painting = (torch.rand(1, 3, 512, 512).to(DEVICE) for _ in range(2))
+    loss = preset_loss(load_encoder("vgg19", "random", pooling="average"), "gatys").to(DEVICE)
     objective = transfer(loss, content, painting)
     image = content.clone().requires_grad_()
 
@@ -102,12 +95,12 @@ def slow(precision: Names = PRECISIONS, repeats: int = 7, device: str = DEVICE) 
     runs: dict[str, Callable[[], object]] = {"reference": lambda: reference(image)}
     runs |= {kind: evaluation(kind) for kind in precision}
     work = {"reference": operations(runs["reference"])}
-    return {"slow mode, VGG-19, 512 px, an iteration": rows(in_turn(runs, repeats), work, peaks(device))}
+    yield "slow mode, VGG-19, 512 px, an iteration", rows(in_turn(runs, repeats), work)
 
 
 def train(
     photographs: Folder = None, encoder: Names = ENCODERS, precision: Names = PRECISIONS, repeats: int = 7
-) -> Tables:
+) -> Figures:
     """``fststyle train`` with its data, logging and state, against the step alone; compiled."""
     names = {"float32": "32-true", "bfloat16": "bf16-mixed"}
     found = []
@@ -120,10 +113,10 @@ def train(
                 whole = BATCH / _speed(folder, photographs, words, sorted(os.sched_getaffinity(0)))
             row = {"what": f"{weights} {kind}", "step alone, seconds": round(alone, 4)}
             found.append({**row, "whole, seconds per step": round(whole, 4), "share": round(alone / whole, 3)})
-    return {"fststyle train as a whole": found}
+    yield "fststyle train as a whole", found
 
 
-def ranks(photographs: Folder = None, repeats: int = 7) -> Tables:
+def ranks(photographs: Folder = None, repeats: int = 7) -> Figures:
     """``trainer=ddp``: two processes on a core each, against one on one core; medians over each run, in turn."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     small = [*BARE, "network=resnet_half", "data.size=128", "threads=1", "data.workers=0"]
@@ -134,14 +127,12 @@ def ranks(photographs: Folder = None, repeats: int = 7) -> Tables:
             with tempfile.TemporaryDirectory() as folder:
                 speeds[name].append(_speed(folder, photographs, words, own))
     medians = {name: statistics.median(values) for name, values in speeds.items()}
-    table = [
-        {"what": name, "images/s": round(value, 2), "times": round(value / medians["reference"], 2)}
-        for name, value in medians.items()
-    ]
-    return {f"training on 1 and 2 ranks of one core, half width, 128 px, batch {BATCH} each": table}
+    one = medians["reference"]
+    table = [{"what": k, "images/s": round(v, 2), "times": round(v / one, 2)} for k, v in medians.items()]
+    yield f"training on 1 and 2 ranks of one core, half width, 128 px, batch {BATCH} each", table
 
 
-def saving(photographs: Folder = None) -> Tables:
+def saving(photographs: Folder = None) -> Figures:
     """What a state every 100 steps costs: seconds of a save over those of 100 steps."""
     save, took = SaveCheckpoints.save, []
 
@@ -155,7 +146,7 @@ def saving(photographs: Folder = None) -> Tables:
     seconds = statistics.median(took)
     row = {"save, seconds": round(seconds, 3), "state, MB": round(size / 1e6, 1)}
     row |= {"100 steps, seconds": round(hundred, 1), "share": round(seconds / hundred, 4)}
-    return {"a state every 100 steps": [row]}
+    yield "a state every 100 steps", [row]
 
 
 def _speed(folder: str, photographs: Folder, more: Names, cores: Sizes | None = None) -> float:
@@ -175,7 +166,7 @@ def _speed(folder: str, photographs: Folder, more: Names, cores: Sizes | None = 
     return float(np.median(speeds[~np.isnan(speeds)][1:]))  # the first has what a start takes
 
 
-def loading(photographs: Path, repeats: int = 7) -> Tables:
+def loading(photographs: Path, repeats: int = 7) -> Figures:
     """Photographs per second, decoded, cropped and batched, against decoding them whole."""
     files = find_pictures(photographs)[:256]
 
@@ -195,4 +186,4 @@ def loading(photographs: Path, repeats: int = 7) -> Tables:
     runs = {"reference": plain, **{f"ours, {count} workers": ours(count) for count in (0, 1, 2)}}
     medians = in_turn(runs, max(1, repeats // 3))
     speeds = [{"what": name, "photographs/s": round(len(files) / value)} for name, value in medians.items()]
-    return {"loading photographs, 256 px": speeds}
+    yield "loading photographs, 256 px", speeds

@@ -14,7 +14,6 @@ from __future__ import annotations
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +45,7 @@ def slow(teacher: str, photographs: Path, painting: Files, photo: Files = (), ev
     """Style term by the teacher's judgement: driven by the small encoder over driven by the teacher."""
     encoders = {"teacher": named(teacher, photographs), "slim": named("slim", photographs)}
     calibration = batches(photographs, 128)
-    ratios = {}
+    ratios = []
     for painting_file in painting:
         losses, targets = {}, {}
         for name, encoder in encoders.items():
@@ -65,13 +64,10 @@ def slow(teacher: str, photographs: Path, painting: Files, photo: Files = (), ev
                 with torch.no_grad():
                     judged = judge(image)
                 style = statistics.mean(float(v / unstylised.style[k]) for k, v in judged.style.items())
-                reached[name] = style, statistics.mean(map(float, judged.content.values()))
-            (style, content_term), (own_style, own_content) = reached["teacher"], reached["slim"]
-            pair = f"{painting_file.stem} {file.stem}"
-            ratios[pair] = round(own_style / style, 3)
-            print(f"{pair}: style {style:.4f} driven by the teacher, {own_style:.4f} by slim: {own_style / style:.2f}×")
-            print(f"  content {content_term:.3f}, {own_content:.3f}", flush=True)
-    return {"ratios": ratios, "median": statistics.median(ratios.values()), "largest": max(ratios.values())}
+                reached[name] = {"style": style, "content": statistics.mean(map(float, judged.content.values()))}
+            ratios.append(round(reached["slim"]["style"] / reached["teacher"]["style"], 3))
+            yield f"{painting_file.stem} {file.stem}", {**reached, "ratio": ratios[-1]}
+    yield from {"median": statistics.median(ratios), "largest": max(ratios)}.items()
 
 
 @torch.no_grad()
@@ -80,7 +76,6 @@ def fidelity(teacher: str, photographs: Path, photo: Files = (), encoder: Names 
     wanted_by = named(teacher, photographs)
     fitted = batches(photographs, 96)
     held = [load_image(file, 512) for file in photo or find_pictures(photographs)[:4]]
-    measured: dict[str, Any] = {}
     for name in encoder:
         own = named(name, photographs)
         left = {}
@@ -92,9 +87,7 @@ def fidelity(teacher: str, photographs: Path, photo: Files = (), encoder: Names 
             inputs, wanted = (_columns(source, layer, held) for source in (own, wanted_by))
             error = (weights @ inputs - wanted).square().mean(1).sum()
             left[layer] = round(float(error / wanted.var(1).sum()), 5)
-        measured[name] = left
-        print(f"{name}: {left}", flush=True)
-    return measured
+        yield name, left
 
 
 def _columns(encoder: VGGEncoder, layer: str, images: list[Tensor]) -> Tensor:

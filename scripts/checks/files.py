@@ -160,11 +160,8 @@ def folder_run(style: str = STYLE, count: int = 500, size: int = 640, backend: s
             found["in the summary"] += sum(str(path) in lines[-1] for path in wrong)
             print(f"round {number}: {shares[-1]:.3f}, {lines[-1][:60]} …", flush=True)
         results = [path for path in (Path(name) / "out").rglob("*") if path.is_file()]
-        return {
-            **{"files": len(good) + len(bad), "good": len(good), "done": len(results)},
-            **{"whole": sum(map(is_whole, results)), "bad": len(bad)},
-            **{**found, "throughput": statistics.median(shares), "rounds": shares},
-        }
+        there = {"good": len(good), "bad": len(bad), "done": len(results), "whole": sum(map(is_whole, results))}
+        yield from {**there, **found, "throughput": statistics.median(shares), "rounds": shares}.items()
 
 
 def is_whole(path: Path) -> bool:
@@ -214,7 +211,7 @@ def kills(style: str = STYLE, kills: int = 20, files: int = 135, size: int = 480
         code = fststyle(words)
         there = results()
         ended = {"code": code, "wanted": len(good), "there": len(there), "whole": sum(map(is_whole, there))}
-        return {**found, **ended}
+        yield from {**found, **ended}.items()
 
 
 # --- fuzz ---------------------------------------------------------------------------------------------
@@ -294,8 +291,8 @@ def fuzz(mutations: int = 10000, output: Folder = None) -> Figures:
             try:  # two ways to read, and the process may have to start
                 outcomes, seconds, used = pool.submit(read_both_ways, path, folder).result(2 * HANG + 20)
             except (BrokenProcessPool, TimeoutError) as error:
-                fault = "hang" if isinstance(error, TimeoutError) else "crash"
-                found["hangs" if fault == "hang" else "crashes"] += 1
+                fault = "hangs" if isinstance(error, TimeoutError) else "crashes"
+                found[fault] += 1
                 odd.append(f"{fault}: {path}")
                 for process in multiprocessing.active_children():
                     process.kill()
@@ -311,7 +308,7 @@ def fuzz(mutations: int = 10000, output: Folder = None) -> Figures:
             path.unlink()
         if pool:
             pool.shutdown()
-    return {"files": mutations, **found, "slowest, seconds": slowest, "peak GiB": peak, "odd": odd[:50]}
+    yield from {**found, "slowest, seconds": slowest, "peak GiB": peak, "odd": odd[:50]}.items()
 
 
 if __name__ == "__main__":

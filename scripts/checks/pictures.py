@@ -11,7 +11,6 @@ scratch space of one process from file to file, and a plot of memory against siz
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -63,7 +62,6 @@ def presets() -> Iterator[tuple[str, TransformNet]]:
 def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = False, output: Folder = None) -> Figures:
     """The largest difference between strips and whole frame, of 255, and the share of values that differ."""
     n = size[0]
-    found: dict[str, Any] = {}
     networks = [(name, load_model_file(find_model_file(name, "style")).network) for name in style]
     for name, network in networks if only_styles else [*networks, *presets()]:
         double = network.double().eval()
@@ -79,9 +77,7 @@ def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = Fals
             row[f"{height}x{width}"] = {"largest": int(difference.max()), "share": float((difference > 0).mean())}
             if output and difference.any():
                 save_image((difference * 255).clip(0, 255).astype(np.uint8), output / f"{name}_{height}.png")
-        found[name] = row
-        print(name, json.dumps(row), flush=True)
-    return found
+        yield name, row
 
 
 def large_files(
@@ -91,7 +87,6 @@ def large_files(
     output: Folder = None,
 ) -> Figures:
     """Seconds, peak memory and scratch space by size, and of the whole frame up to ``WHOLE`` a side."""
-    found: dict[str, Any] = {}
     lines: dict[str, tuple[list[float], list[float]]] = {"streamed": ([], []), "whole frame": ([], [])}
     with tempfile.TemporaryDirectory() as folder:
         for n in size:
@@ -106,17 +101,15 @@ def large_files(
                 words += ["--backend", "torch", "--precision", precision, "--tiles", tiles]
                 row = watched([sys.executable, "-m", "fststyle", *words, "--memory", "2GiB", "--max-pixels", "1000M"])
                 row["seconds per MP"] = row["seconds"] / (n * n / 1e6)
-                found[f"{n} {kind}"] = row
                 for values, value in zip(lines[kind], (n * n / 1e6, row["GiB"]), strict=True):
                     values.append(value)
-                print(n, tiles, json.dumps(row), flush=True)
+                yield f"{n} {kind}", row
             source.unlink()
     if output:
         (output / "memory.svg").write_text(curves(lines, "megapixels", "peak memory, GiB"), encoding="utf-8")
-    return found
 
 
-def watched(words: list[str]) -> Figures:
+def watched(words: list[str]) -> dict[str, float]:
     """A process: seconds, peak resident memory, and the most that its scratch files took."""
     began, peak, most = time.perf_counter(), 0.0, 0
     with tempfile.TemporaryFile("w+") as errors:
@@ -137,7 +130,7 @@ def watched(words: list[str]) -> Figures:
 
 def strength(style: Names = STYLES, output: Folder = None) -> Figures:
     """Style term, a mean over layers, at strengths between 0 and 1; a plain cross-fade beside it."""
-    shares, found, rows = [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1], {}, []
+    shares, rows = [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1], []
     photo = np.ascontiguousarray(photographs.astronaut()[:300, 100:500])
     for name in style:
         model = load_model_file(find_model_file(name, "style"), "style")
@@ -152,11 +145,9 @@ def strength(style: Names = STYLES, output: Folder = None) -> Figures:
                     terms = loss(image, style=model.style_targets, content=loss.content_targets(image))
                 row[kind].append(float(np.mean([float(term) for term in terms.style.values()])))
         rows.append([blend(photo, result, share) for share in (0, 0.25, 0.5, 0.75, 1)])
-        found[name] = {**row, "falls": bool((np.diff(row["blend"]) < 0).all())}
-        print(name, json.dumps(found[name]), flush=True)
+        yield name, {**row, "falls": bool((np.diff(row["blend"]) < 0).all())}
     if output:
         save_image(contact_sheet(rows), output / "strength.jpg")
-    return found
 
 
 if __name__ == "__main__":

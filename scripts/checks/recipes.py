@@ -28,24 +28,21 @@ from fststyle.report.compare import write_json
 from fststyle.report.page import curves
 from fststyle.report.style import StyleDistance
 from fststyle.training.checkpoints import training_checkpoints
-from measuring import Figures, Files, Names, measure
+from measuring import Figures, Files, measure
 
 #: By name: overrides, and about how many seconds a step takes on two cores, so that the schedule ends with the time.
 RECIPES: dict[str, tuple[list[str], float]] = {
     "default": ([], 0.75),
     "from random weights": (["init_from=null"], 0.75),
-    "half width from random weights": (["init_from=null", "network=resnet_half"], 0.45),
     "Adam": (["task.optimizer=adam", "task.learning_rate=1e-3"], 0.75),
     "4 crops of 256 pixels": (["data.size=256", "data.batch_size=4"], 1.75),
-    "distributions of features": (["loss.style=sliced", "loss.style_weight=5"], 1.0),
 }
 
 
 @torch.no_grad()
-def measured(
-    checkpoint: Path, name: str, output: Path, loss: PerceptualLoss, distances: Mapping[Path, StyleDistance]
-) -> Figures:
-    """The figures of a training checkpoint, as means over the photographs; its pictures are written."""
+def measured(checkpoint: Path, loss: PerceptualLoss, distances: Mapping[Path, StyleDistance]) -> dict[str, Any]:
+    """The figures of a training checkpoint, as means over the photographs; pictures are written beside the run."""
+    run = checkpoint.parents[1]
     content = torch.load(checkpoint, weights_only=True)
     average = next(each["average"] for each in content["callbacks"].values() if "average" in each)
     weights = {key.removeprefix("module."): value for key, value in average.items() if key.startswith("module.")}
@@ -57,7 +54,7 @@ def measured(
         result = network.eval()(image)
         terms = loss(result, content=loss.content_targets(image))
         found.append([*vars(distance(result)).values(), float(sum(terms.content.values()))])
-        save_image(result, output / f"{photo.stem}_{name.replace(' ', '-')}_{content['global_step']}.png")
+        save_image(result, run.with_name(f"{photo.stem}_{run.name}_{content['global_step']}.png"))
     means = [round(mean, 3) for mean in torch.tensor(found).mean(0).tolist()]
     return {"steps": content["global_step"], **dict(zip(("everywhere", "all_of_it", "content"), means, strict=True))}
 
@@ -67,12 +64,11 @@ def recipes(
     photographs: Path,
     photo: Files,
     output: Path,
-    recipe: Names = (),
     minutes: float = 10,
     starting: float = 170,
     every: float = 2,
-) -> list[Figures]:
-    """Train by each recipe, or those named, and measure.
+) -> Figures:
+    """Train by each recipe, and measure.
 
     ``starting``: seconds until the first step, about: compiling; fewer once it is kept. ``every``: minutes between two
     training checkpoints.
@@ -84,8 +80,7 @@ def recipes(
     distances = {file: StyleDistance(load_image(file), style, encoder) for file in photo}
     table = output / "recipes.json"
     rows: list[dict[str, Any]] = json.loads(table.read_text()) if table.is_file() else []
-    for name in recipe or RECIPES:
-        overrides, pace = RECIPES[name]
+    for name, (overrides, pace) in RECIPES.items():
         folder, steps = output / name.replace(" ", "-"), max(1, round((60 * minutes - starting) / pace))
         command = [
             *(sys.executable, "-m", "fststyle", "train", "experiment=quick", f"style.image={painting}"),
@@ -101,8 +96,8 @@ def recipes(
         rows = [row for row in rows if row["recipe"] != name]
         for checkpoint in reversed(training_checkpoints(folder)):
             passed = round((checkpoint.stat().st_mtime - began) / 60, 1)
-            rows.append({"recipe": name, "minutes": passed, **measured(checkpoint, name, output, loss, distances)})
-            print(rows[-1], flush=True)
+            rows.append({"recipe": name, "minutes": passed, **measured(checkpoint, loss, distances)})
+            yield checkpoint.name, rows[-1]
         write_json(table, rows)
     series: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows:
@@ -110,7 +105,6 @@ def recipes(
         passed.append(row["minutes"])
         figures.append(row["everywhere"])
     (output / "recipes.svg").write_text(curves(series, "minutes", "windowed figure, everywhere"))
-    return rows
 
 
 if __name__ == "__main__":

@@ -144,14 +144,7 @@ def _trainings(log: Path) -> int:
     return log.read_text().count("training ") if log.is_file() else 0
 
 
-def same(a: Path, b: Path) -> list[str]:
-    """What differs between two runs: names of tensors; empty where nothing does."""
-    first, second = (contents(run) for run in (a, b))
-    assert first.keys() == second.keys()
-    return [name for name in first if not np.array_equal(first[name], second[name])]
-
-
-def contents(run: Path) -> Figures:
+def contents(run: Path) -> dict[str, Any]:
     """What a run ended with, by name: of its newest training checkpoint, and of the model file."""
     state = torch.load(newest_checkpoint(run), weights_only=True)  # type: ignore[arg-type]
     parts = {
@@ -164,7 +157,7 @@ def contents(run: Path) -> Figures:
     return {"global_step": state["global_step"], **flat(parts)}
 
 
-def flat(node: Any, name: str = "") -> Figures:
+def flat(node: Any, name: str = "") -> dict[str, Any]:
     """Nested dictionaries and lists as one dictionary, its keys put together of theirs."""
     if isinstance(node, dict | list | tuple):
         items = node.items() if isinstance(node, dict) else enumerate(node)
@@ -174,7 +167,7 @@ def flat(node: Any, name: str = "") -> Figures:
 
 def resume(cases: Names = tuple(CASES), kills: int = 20, steps: int = 200, seed: int = 0) -> Figures:
     """Every case in one go and with kills; ``seed``: of the points in time."""
-    chance, figures, before = random.Random(seed), {}, Path.cwd()
+    chance, before = random.Random(seed), Path.cwd()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         os.environ["HF_DATASETS_CACHE"] = place
@@ -188,15 +181,14 @@ def resume(cases: Names = tuple(CASES), kills: int = 20, steps: int = 200, seed:
             seconds -= in_one_go([*words, "output=short", "steps=1"], ranks, log)
             words += ["output=killed", "resume=auto"]
             struck = killed(words, ranks, log, Path("killed/train.log"), kills, chance, max(1.0, seconds))
-            differing = same(Path("whole"), Path("killed"))
-            figures[case] = {"kills": struck, "asked": kills, "differing": differing}
-            told = f"differ: {', '.join(differing[:5])}" if differing else "bitwise equal"
-            print(f"{case}: {struck} of {kills} kills struck; {told}", flush=True)
+            whole, other = contents(Path("whole")), contents(Path("killed"))
+            assert whole.keys() == other.keys()
+            differing = [name for name in whole if not np.array_equal(whole[name], other[name])]
+            yield case, {"kills": struck, "asked": kills, "differing": differing}
             for run in ("whole", "short", "killed"):
                 shutil.rmtree(run)
             log.unlink()
         os.chdir(before)
-    return figures
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 ``transfer``: style and content terms after 500 iterations, from noise and from the photograph, as shares
 of what the unstylised photograph and another photograph measure. ``texture``: Gram distance to the source
 over that between two halves of the source. ``content``: PSNR of reconstructions, by layer, with a full
-VGG-16 of random weights, with the slim VGG-19, and with files of a VGG-19. ``seconds``: iterations with full
+VGG-16 of random weights, with the slim VGG-19, and with others named. ``seconds``: iterations with full
 VGG-16 and VGG-19 (random weights), and one pass of the recommended network, in turn: the paper's Table 1.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from fststyle.config import preset_loss
+from fststyle.config import named_encoder, preset_loss
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
@@ -51,7 +51,7 @@ def balanced(painting: Tensor) -> PerceptualLoss:
 
 def scipy(photo: Files, painting: Files, size: Sizes = (256,), evaluations: int = 100) -> Figures:
     """Ours over SciPy's, at equally many evaluations."""
-    ratios: dict[str, float] = {}
+    ratios = []
     style = load_image(painting[0], 384)
     loss = balanced(style)
     for file in photo:
@@ -61,10 +61,9 @@ def scipy(photo: Files, painting: Files, size: Sizes = (256,), evaluations: int 
             start = starting_image(kind, size_of(content), content)
             ours = optimize(start, objective, evaluations).best
             theirs = lowest_by_scipy(start, objective, evaluations)
-            name = f"{file.stem} from {kind}"
-            ratios[name] = round(ours / theirs, 4)
-            print(f"{name}: ours {ours:.4f}, SciPy {theirs:.4f}: {ours / theirs:.3f}", flush=True)
-    return {"ratios": ratios, "largest": max(ratios.values())}
+            ratios.append(round(ours / theirs, 4))
+            yield f"{file.stem} from {kind}", {"ours": ours, "SciPy": theirs, "ratio": ratios[-1]}
+    yield "largest", max(ratios)
 
 
 def lowest_by_scipy(start: Tensor, objective: Any, evaluations: int) -> float:
@@ -92,7 +91,6 @@ def transfer(
     output: Folder = None,
 ) -> Figures:
     """Style as a share of the unstylised photograph's, content as a share of another photograph's."""
-    measured: dict[str, Any] = {}
     contents = [load_image(file, size[0]) for file in photo]
     for painting_file in painting:
         style = load_image(painting_file, 384)
@@ -110,16 +108,13 @@ def transfer(
                 changed = statistics.mean(float(v / plain.style[k]) for k, v in terms.style.items())
                 kept = statistics.mean(float(v / cut.content[k]) for k, v in terms.content.items())
                 name = f"{painting_file.stem} {file.stem} from {kind}"
-                measured[name] = {"style": round(changed, 4), "content": round(kept, 4)}
-                print(f"{name}: style {changed:.4f}, content {kept:.3f}, {run.seconds:.0f} s", flush=True)
+                yield name, {"style": round(changed, 4), "content": round(kept, 4), "seconds": round(run.seconds)}
                 if output:
                     save_image(run.image, output / f"{name.replace(' ', '_')}.png")
-    return measured
 
 
 def texture(painting: Files, size: Sizes = (256,), iterations: int = 500, output: Folder = None) -> Figures:
     """Gram distance to the source over that between two halves of the source."""
-    measured = {}
     encoder = load_encoder("vgg19", "slim", pooling="average")
     layers = ["relu1_1", "pool1", "pool2", "pool3"]
     loss = PerceptualLoss(encoder, [], layers, content_weight=0, style_weight=1.0, gram="hw", style="quarter")
@@ -131,35 +126,27 @@ def texture(painting: Files, size: Sizes = (256,), iterations: int = 500, output
         half = source.shape[-1] // 2
         parts = (run.image, source, source[..., :half], source[..., half:])
         reached, wanted, first, second = map(loss.style_targets, parts)
-        measured[file.stem] = {
-            layer: round(float(style_loss(reached[layer], wanted[layer]) / style_loss(first[layer], second[layer])), 5)
-            for layer in wanted
-        }
-        print(f"{file.stem}: {measured[file.stem]}, {run.seconds:.0f} s", flush=True)
+        shares = {k: style_loss(reached[k], wanted[k]) / style_loss(first[k], second[k]) for k in wanted}
+        yield file.stem, {k: round(float(v), 5) for k, v in shares.items()} | {"seconds": round(run.seconds)}
         if output:
             save_image(run.image, output / f"texture_{file.stem}.png")
-    return measured
 
 
 def content(photo: Files, size: Sizes = (256,), encoder: Names = ("random", "slim"), iterations: int = 500) -> Figures:
     """PSNR of reconstructions from one layer."""
     picture = load_image(photo[0], size[0])
-    measured: dict[str, Any] = {}
-    for weights in encoder:  # a file is a VGG-19's
-        judge = load_encoder("vgg16" if weights == "random" else "vgg19", weights)
+    for weights in encoder:
+        judge = load_encoder("vgg16", "random") if weights == "random" else named_encoder(weights, "vgg19", None)
         for layer in LAYERS[: 2 if weights == "random" else None]:
             loss = PerceptualLoss(judge, [layer], [], style_weight=0)
             start = starting_image("noise", size_of(picture))
             run = optimize(start, recipes.content_reconstruction(loss, picture), iterations)
-            found = float(psnr(run.image, picture, data_range=1.0))
-            measured[f"{judge.name} {layer}"] = round(found, 2)
-            print(f"{judge.name} {layer}: {found:.2f} dB, {run.seconds:.0f} s", flush=True)
-    return measured
+            decibels = round(float(psnr(run.image, picture, data_range=1.0)), 2)
+            yield f"{judge.name} {layer}", {"dB": decibels, "seconds": round(run.seconds)}
 
 
 def seconds(size: Sizes = (256,), evaluations: int = 100, repeats: int = 3) -> Figures:
     """Table 1: iterations of the slow mode beside one pass, in turn."""
-    measured: dict[str, Any] = {}
     stylizer = Stylizer(TransformNet())
     for side in size:
         photo = torch.rand(1, 3, side, side)
@@ -181,10 +168,8 @@ def seconds(size: Sizes = (256,), evaluations: int = 100, repeats: int = 3) -> F
             step = statistics.median(medians)
             row = {f"{count} iterations": round(count * step, 1) for count in (100, 300, 500)}
             row |= {"one pass": round(one, 4), "500 over one": round(500 * step / one)}
-            measured[f"{architecture} {side} px"] = row
-            print(f"{architecture} {side} px: {row}", flush=True)
-    return measured
+            yield f"{architecture} {side} px", row
 
 
 if __name__ == "__main__":
-    measure(__doc__, {"scipy": scipy, "transfer": transfer, "texture": texture, "content": content, "seconds": seconds})
+    measure(__doc__, {check.__name__: check for check in (scipy, transfer, texture, content, seconds)})

@@ -44,13 +44,13 @@ def iterations(
     painting: Files,
     model: str = "slim",
     size: int = 256,
-    iterations: int = 150,
+    steps: int = 150,
     output: Folder = None,
 ) -> Figures:
-    """Steps of the slow mode, at most ``iterations``, that one pass equals, for every photograph and painting."""
+    """Steps of the slow mode, at most ``steps``, that one pass equals, for every photograph and painting."""
     network = model_of(model)
     loss = preset_loss(load_encoder("vgg16", "slim"), "swap", content_layers={network.layer: 1.0})
-    found: dict[str, Any] = {}
+    counts = []
     for painting_file in painting:
         style = load_image(painting_file, size)
         for photo_file in photo:
@@ -61,14 +61,12 @@ def iterations(
                 image = network.inverse(features)
                 fast = float(content_loss(network.encode(image.clamp(0, 1)), features))
                 start = float(content_loss(network.encode(content), features))
-            steps = slow_steps(loss, content, style, network.layer, fast, iterations)
+            counts.append(slow_steps(loss, content, style, network.layer, fast, steps))
             name = f"{photo_file.stem} {painting_file.stem}"
-            found[name] = {"fast": fast / start, "steps": steps}
-            print(f"{name}: feature loss {fast:.4f}, {fast / start:.3f} of the photograph's; {steps} steps", flush=True)
+            yield name, {"feature loss": fast, "share of the photograph's": fast / start, "steps": counts[-1]}
             if output:
                 save_image(image, output / f"{name.replace(' ', '_')}.png")
-    counts = [one["steps"] for one in found.values()]
-    return {"pairs": found, "median": statistics.median(counts), "least": min(counts)}
+    yield from {"median": statistics.median(counts), "least": min(counts)}.items()
 
 
 def slow_steps(loss: PerceptualLoss, content: Tensor, style: Tensor, layer: str, enough: float, most: int) -> int:
@@ -89,18 +87,13 @@ def seconds(photo: Files, painting: Files, model: str = "slim", size: int = 512,
     runs = {"swap": lambda: swapper(content, style), "10 iterations": lambda: optimize(content, objective, 10)}
     median = in_turn(runs, repeats)
     slow = 50 * median["10 iterations"]
-    print(f"one swap {median['swap']:.2f} s, 500 iterations {slow:.0f} s: {slow / median['swap']:.0f}x")
-    return {"size": list(content.shape[-2:]), **median, "ratio": slow / median["swap"]}
+    yield "x".join(map(str, content.shape[-2:])), {**median, "500 iterations": slow, "ratio": slow / median["swap"]}
 
 
 def memory(model: str = "slim", size: int = 1024, style_size: Sizes = (1024,)) -> Figures:
     """Peak memory and time of one process per size of the style."""
-    found = {}
     for side in style_size:
-        name = f"{size} px in a style of {side} px"
-        found[name] = in_own_process(one_swap, model, size, side)
-        print(f"{name}: {found[name]['GiB']:.2f} GiB, {found[name]['seconds']:.1f} s", flush=True)
-    return found
+        yield f"{size} px in a style of {side} px", in_own_process(one_swap, model, size, side)
 
 
 def one_swap(model: str, size: int, style_size: int) -> dict[str, float]:
