@@ -38,7 +38,7 @@ class CheckpointFiles(TorchCheckpointIO):
     #: Saves that failed since the last that did not.
     failed = 0
 
-    def save_model_file(
+    def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
     ) -> None:
         """To ``path``, ``step_00000500.ckpt``, with the hash before its ending; nothing is left where that fails."""
