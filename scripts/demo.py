@@ -116,10 +116,9 @@ def train_small(out: Path, minutes: float) -> list[str]:
         result = stylizer.pixels(photographs()[photo])
         save_image(result, out / f"{photo}_small.png")
         figures.append(html.picture(result, f"{photo}, by the network trained just now"))
-    steps = stylizer.metadata["steps"]
     shown = " ".join(command).replace(str(out), out.name)
     return [
-        html.heading(f"Trained just now: {minutes:g} minutes, {steps} steps"),
+        html.heading(f"Trained just now: {minutes:g} minutes, {stylizer.metadata['steps']} steps"),
         html.paragraph(TRAINED),
         html.paragraph(f"`{shown}`", note=True),
         html.row(figures),

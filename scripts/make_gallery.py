@@ -156,8 +156,7 @@ def grids(styles: list[str], cell: str) -> str:
         styles: names.
         cell: what stands there, with {0} for the photograph and {1} for the style.
     """
-    tables = -(-len(styles) // ACROSS)
-    parts = []
+    parts, tables = [], -(-len(styles) // ACROSS)
     for number in range(tables):
         group = styles[number * len(styles) // tables : (number + 1) * len(styles) // tables]
         lines = ["| photograph | " + " | ".join(map(head, group)) + " |", "|" + "---|" * (len(group) + 1)]

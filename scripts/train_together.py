@@ -284,9 +284,9 @@ def main() -> None:
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
             loss, style, file = objective.losses[index], settings[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
+            others = [] if chosen.separate else [other for other in names if other != name]
             painting = {"image": Path(file).name, "sha256": file_sha256(file), "size": style.size}
-            painting |= {"region": list(style.region), "blur": style.blur}
-            painting["together_with"] = [] if chosen.separate else [other for other in names if other != name]
+            painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
                 "held_out": held_out(one, loss, objective.targets[index], held),

@@ -124,8 +124,8 @@ def texture(painting: Files, size: Sizes = (256,), iterations: int = 500, output
         objective = recipes.texture(loss, source)
         run = optimize(start, objective, iterations, bounds=recipes.pixel_range(source))
         half = source.shape[-1] // 2
-        parts = (run.image, source, source[..., :half], source[..., half:])
-        reached, wanted, first, second = map(loss.style_targets, parts)
+        pictures = (run.image, source, source[..., :half], source[..., half:])
+        reached, wanted, first, second = map(loss.style_targets, pictures)
         shares = {k: style_loss(reached[k], wanted[k]) / style_loss(first[k], second[k]) for k in wanted}
         yield file.stem, {k: round(float(v), 5) for k, v in shares.items()} | {"seconds": round(run.seconds)}
         if output:
