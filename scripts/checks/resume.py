@@ -43,7 +43,7 @@ from measuring import Figures, Names, measure
 SMALL = (
     *("encoder=random", "encoder.widths=[4,6,8,10,12]", "network.width=4", "network.residual_blocks=1", "threads=1"),
     *("data.size=32", "data.held_out=4", "calibration_photographs=8", "style.image=painting.png", "style.size=96"),
-    *("trainer.accelerator=cpu", "+trainer.enable_progress_bar=false", "trainer.val_check_interval=50"),
+    *("trainer.accelerator=cpu", "trainer.enable_progress_bar=false", "trainer.val_check_interval=50"),
     *("callbacks.export.dtype=float32", "callbacks.previews.count=0", "callbacks.diagnostics=null"),
     "callbacks.checkpoints.every=7",
 )
