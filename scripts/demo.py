@@ -17,18 +17,16 @@ from pathlib import Path
 import numpy as np
 from skimage import data as pictures
 
-from fststyle import Stylizer, Swapper, Upscaler, save_image
+from fststyle import Stylizer, Swapper, save_image
 from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.model_file import bundled_files
 from fststyle.networks.superres import reduce
 from fststyle.report import page as html
-from fststyle.report.superres import bicubic, measure
+from fststyle.report.superres import measure
+from make_gallery import ROOT, enlargers, paintings, title
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from bundled import paintings, title  # noqa: E402
-
-ROOT = HERE.parent
+TRAINED = """A new painting, learned from a bundled style (init_from=starry_night) on generated pictures, with the
+bundled encoder (encoder=slim), for minutes instead of hours."""
 
 
 def photographs() -> dict[str, np.ndarray]:
@@ -38,9 +36,6 @@ def photographs() -> dict[str, np.ndarray]:
 
 def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
     """Every bundled style on every photograph: pictures beside the page, and its parts, a grid of them."""
-    parts = [html.heading("Bundled styles, one pass each")]
-    if not styles:
-        return [*parts, html.paragraph("No style came with this installation.")]
     head, rows = ["photograph"], []
     for photo, pixels in photographs().items():
         save_image(pixels, out / f"{photo}.png")
@@ -51,14 +46,15 @@ def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
         stylizer = Stylizer.from_checkpoint(path)
         for row, (photo, pixels) in zip(rows, photographs().items(), strict=True):
             began = time.perf_counter()
-            result = to_pixels(stylizer(to_image(pixels)))
+            result = stylizer.pixels(pixels)
             seconds = f"{time.perf_counter() - began:.2f} s"
             file, caption = f"{photo}_{name}.png", f"{photo} in the style of {name}"
             save_image(result, out / file)
             row.append(html.thumbnail(result, caption, file) + f"<small>{seconds}</small>")
             print(f"  {caption} in {seconds}")
     told = "Under each picture stands the time of its pass. A picture opens in full size when it is clicked."
-    return [*parts, html.paragraph(told, note=True), html.picture_grid("Styles by photographs", head, rows)]
+    grid = html.picture_grid("Styles by photographs", head, rows)
+    return [html.heading("Bundled styles, one pass each"), html.paragraph(told, note=True), grid]
 
 
 def style_head(name: str, out: Path) -> str:
@@ -73,32 +69,22 @@ def style_head(name: str, out: Path) -> str:
 
 def enlarge(models: dict[str, Path], out: Path) -> list[str]:
     """A part of a photograph, reduced, and what makes it large again."""
-    if not models:
-        return []
     original = pictures.astronaut()[:256, 96:352]
     parts = [html.heading("Super-resolution: a photograph reduced and enlarged again")]
-    loaded = {name: Upscaler.from_checkpoint(path) for name, path in models.items()}
-    for scale in sorted({upscaler.scale for upscaler in loaded.values()}):
-        small = to_pixels(reduce(to_image(original), scale))
-        methods = {"bicubic": bicubic(scale)} | {
-            name: upscaler.pixels for name, upscaler in loaded.items() if upscaler.scale == scale
-        }
-        figures = []
+    for scale, methods in enlargers(models).items():
+        small, figures = to_pixels(reduce(to_image(original), scale)), []
         for name, method in methods.items():
             result = method(small)
             save_image(result, out / f"astronaut_x{scale}_{name}.png")
             figures.append(html.picture(result, f"{name}, {measure(result, original, scale)['psnr']:.2f} dB"))
-        parts.append(
-            html.row([*figures, html.picture(original, f"the original; the input was {small.shape[1]} px wide")])
-        )
+        figures.append(html.picture(original, f"the original; the input was {small.shape[1]} px wide"))
+        parts.append(html.row(figures))
         print(f"  ×{scale}: {', '.join(methods)}")
     return parts
 
 
 def swap_patches(models: dict[str, Path], out: Path) -> list[str]:
     """A photograph painted with patches of pictures that no network was trained for."""
-    if not models:
-        return []
     swapper = Swapper.from_checkpoint(next(iter(models.values())))
     photo, figures = photographs()["chelsea"], []
     for name, painting in paintings().items():
@@ -111,9 +97,8 @@ def swap_patches(models: dict[str, Path], out: Path) -> list[str]:
 
 def train_small(out: Path, minutes: float) -> list[str]:
     """Train a network for a new style picture, from a bundled style; its pictures and its loss curve as page parts."""
-    painting = pictures.immunohistochemistry()
+    painting, run = pictures.immunohistochemistry(), out / "run"
     save_image(painting, out / "painting.png")
-    run = out / "run"
     shutil.rmtree(run, ignore_errors=True)
     command = [
         *("fststyle", "train", f"style.image={out / 'painting.png'}", "style.name=small", "style.size=256"),
@@ -128,17 +113,13 @@ def train_small(out: Path, minutes: float) -> list[str]:
     stylizer = Stylizer.from_checkpoint(run / "small.safetensors")
     figures = [html.picture(painting, "the style picture: a stained tissue section")]
     for photo in ("astronaut", "coffee"):
-        result = to_pixels(stylizer(to_image(photographs()[photo])))
+        result = stylizer.pixels(photographs()[photo])
         save_image(result, out / f"{photo}_small.png")
         figures.append(html.picture(result, f"{photo}, by the network trained just now"))
-    steps = stylizer.metadata["steps"]
     shown = " ".join(command).replace(str(out), out.name)
     return [
-        html.heading(f"Trained just now: {minutes:g} minutes, {steps} steps"),
-        html.paragraph(
-            "A new painting, learned from a bundled style (init_from=starry_night) on generated pictures, with the "
-            "bundled encoder (encoder=slim), for minutes instead of hours."
-        ),
+        html.heading(f"Trained just now: {minutes:g} minutes, {stylizer.metadata['steps']} steps"),
+        html.paragraph(TRAINED),
         html.paragraph(f"`{shown}`", note=True),
         html.row(figures),
         html.curves(loss_curves(run / "csv" / "metrics.csv"), "step", "loss terms, 1 = not done at all"),
@@ -166,12 +147,11 @@ def main() -> None:
     chosen = options.parse_args()
     out = chosen.output.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    print("applying the bundled styles")
-    parts = apply_styles(bundled_files("style"), out)
-    print("enlarging")
-    parts += enlarge(bundled_files("superres"), out)
-    print("swapping patches")
-    parts += swap_patches(bundled_files("swap"), out)
+    parts = []
+    for kind, show in {"style": apply_styles, "superres": enlarge, "swap": swap_patches}.items():
+        if models := bundled_files(kind):
+            print(show.__name__.replace("_", " "))
+            parts += show(models, out)
     print("training a small style")
     parts += train_small(out, chosen.minutes)
     (out / "index.html").write_text(html.page("fststyle: fast neural style transfer", parts), encoding="utf-8")

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.config import without_folders
 from fststyle.encoders.files import save_encoder
 from fststyle.encoders.pretrained import load_encoder, random_weights
 from fststyle.encoders.vgg import VGGEncoder, layer_names, mean_activations, normalize_activations
@@ -43,6 +44,9 @@ WIDTHS = (16, 32, 64, 128, 128)
 DEEPEST = "conv5_1"
 #: Where student and teacher are compared through linear maps, if their widths differ.
 TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+SEED = 0
+#: Weight of the relative Gram distance, and share of steps on pictures towards a style.
+GRAM, ON_THE_WAY = 0.3, 0.1
 
 
 def student_layers(architecture: str) -> tuple[str, ...]:
@@ -56,33 +60,6 @@ def width(layer: str) -> int:
     return WIDTHS[int(layer[4]) - 1]
 
 
-class Teacher(nn.Module):
-    """The features that the student is to give, every filter scaled to mean activation 1."""
-
-    def __init__(self, encoder: VGGEncoder, photographs: list[Tensor]) -> None:
-        super().__init__()
-        self.encoder = encoder
-        relus = [name for name in student_layers(encoder.architecture) if name.startswith("relu")]
-        widths = {name: encoder.weights()[f"{name.replace('relu', 'conv')}.bias"].numel() for name in relus}
-        #: Layers where both are equally wide, so that filters are compared one by one.
-        self.equal = [name for name in relus if widths[name] == width(name)]
-        self.layers = [name for name in relus if name in self.equal or name in TAPS]
-        self.scales: dict[str, Tensor] = {}
-        sums: dict[str, Tensor] = {}
-        for image in photographs:
-            for key, value in self(image).items():
-                sums[key] = sums.get(key, 0) + value.mean((0, 2, 3))  # batches of one size, but for the last
-        for key, value in sums.items():
-            mean = value / len(photographs)
-            self.scales[key] = (1 / mean.clamp_min(0.3 * float(mean.mean()))).view(1, -1, 1, 1)
-
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """Layer to features (B, C, H', W')."""
-        features = self.encoder(image, self.layers)
-        return {key: value * self.scales[key] if self.scales else value for key, value in features.items()}
-
-
 class Student(nn.Module):
     """Learnable weights of an encoder, and a linear map per tap to the teacher's features.
 
@@ -91,24 +68,28 @@ class Student(nn.Module):
     differences that edge detectors live on.
     """
 
-    def __init__(self, teacher: Teacher, photographs: list[Tensor], seed: int) -> None:
+    def __init__(self, teacher: VGGEncoder, photographs: list[Tensor]) -> None:
         super().__init__()
-        self.architecture, self.padding = teacher.encoder.architecture, teacher.encoder.padding
-        weights = random_weights(self.architecture, seed, WIDTHS)
+        self.architecture, self.padding = teacher.architecture, teacher.padding
+        relus = [name for name in student_layers(self.architecture) if name.startswith("relu")]
+        widths = {name: teacher.weights()[f"{name.replace('relu', 'conv')}.bias"].numel() for name in relus}
+        #: Layers where both are equally wide, so that filters are compared one by one; and all that are compared.
+        self.alike = [name for name in relus if widths[name] == width(name)]
+        self.compared = [name for name in relus if name in self.alike or name in TAPS]
+        weights = random_weights(self.architecture, SEED, WIDTHS)
         keys = list(weights)
         kept = {key: weights[key] for key in keys[: keys.index(f"{DEEPEST}.bias") + 1]}
         self.encoder = VGGEncoder(kept, self.architecture, padding=self.padding)  # type: ignore[arg-type]
         self.kernels, self.levels = nn.ParameterDict(), nn.ParameterDict()
-        for conv, (mean, whitening) in patches(self.encoder, teacher, photographs).items():
+        images = torch.cat(photographs)[:96]
+        for conv, (mean, whitening) in patches(self.encoder, images, teacher(images, self.compared)).items():
             kernel = kept[f"{conv}.weight"].flatten(1)
             self.register_buffer(f"{conv}_mean", mean)
             self.register_buffer(f"{conv}_whitening", whitening)
             self.kernels[conv] = nn.Parameter(torch.linalg.solve(whitening.T, kernel.T).T.contiguous())
             self.levels[conv] = nn.Parameter(kernel @ mean)
-        self.maps = nn.ModuleDict()
-        for key, value in teacher(torch.zeros(1, 3, 64, 64)).items():
-            alike = key in teacher.equal
-            self.maps[key] = nn.Identity() if alike else nn.Conv2d(width(key), value.shape[1], 1)
+        linear = {name: nn.Conv2d(width(name), widths[name], 1) for name in self.compared if name not in self.alike}
+        self.maps = nn.ModuleDict(linear)
 
     def weights(self) -> dict[str, Tensor]:
         """The encoder's weights as they are now, by the names of its buffers."""
@@ -136,15 +117,12 @@ class Student(nn.Module):
                 x = F.max_pool2d(x, 2)
             else:
                 before, x = x, F.relu(x)
-                if layer in self.maps:
-                    seen[layer] = self.maps[layer](before if self.alike(layer) else x)
-                if given and self.alike(layer):
-                    x = given[layer]
+                if layer in self.alike:
+                    seen[layer] = before
+                    x = given[layer] if given else x
+                elif layer in self.maps:
+                    seen[layer] = self.maps[layer](x)
         return seen
-
-    def alike(self, layer: str) -> bool:
-        """Whether a layer's filters are those of the teacher, one by one."""
-        return isinstance(dict(self.maps).get(layer), nn.Identity)
 
     @torch.no_grad()
     def revive(self, images: Tensor, generator: torch.Generator) -> int:
@@ -152,7 +130,7 @@ class Student(nn.Module):
         revived = 0
         for layer in (layer for layer in self.encoder.layers if layer.startswith("relu")):
             dead = self.trained()(images, [layer])[layer].mean((0, 2, 3)) < 1e-3
-            if self.alike(layer) or not bool(dead.any()):
+            if layer in self.alike or not bool(dead.any()):
                 continue
             conv = layer.replace("relu", "conv")
             kernel = self.kernels[conv]
@@ -170,15 +148,13 @@ class Student(nn.Module):
 
 
 @torch.no_grad()
-def patches(encoder: VGGEncoder, teacher: Teacher, photographs: list[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def patches(encoder: VGGEncoder, images: Tensor, taught: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and whitening of the 3×3 patches that each of the student's convolutions will see, as its teacher has them.
 
-    Where the teacher has no such features, the mean is 1 and nothing is whitened.
+    ``taught``: the teacher's features. Where it has none, the mean is 1 and nothing is whitened.
     """
-    found = {}
-    image = torch.cat(photographs)[:96]
-    features = {"": encoder._convolve("preprocess", image), **teacher(image)}
-    before = ""
+    found, before = {}, ""
+    features = {"": encoder._convolve("preprocess", images), **taught}
     for conv in (name for name in student_layers(encoder.architecture) if name.startswith("conv")):
         channels = width(before) if before else 3
         seen = features.get(before)
@@ -237,11 +213,11 @@ def vary(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen(0.3), images + noise, images).clamp(0, 1)
 
 
-def pictures(folder: str, size: int, batch: int, start: int, seed: int) -> Iterator[Tensor]:
+def pictures(folder: str, size: int, batch: int, start: int) -> Iterator[Tensor]:
     """Photographs, and one generated picture in eight, from the given batch on."""
     generated = max(1, batch // 8)
-    photos = Photographs(sources.folder(folder), size, batch - generated, workers=1, seed=seed, scale=(0.4, 1.0))
-    leaves = Photographs(sources.Generated(size + size // 4), size, generated, workers=1, seed=seed)
+    photos = Photographs(sources.folder(folder), size, batch - generated, workers=1, seed=SEED, scale=(0.4, 1.0))
+    leaves = Photographs(sources.Generated(size + size // 4), size, generated, workers=1, seed=SEED)
     loaders = [data.batches_from(start) for data in (photos, leaves)]
     while True:
         yield torch.cat([next(loader) for loader in loaders])
@@ -272,23 +248,20 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=8)
     options.add_argument("--size", type=int, default=160)
     options.add_argument("--local", type=int, default=600, help="first steps, in which each layer learns by itself")
-    options.add_argument("--rate", type=float, default=1e-3, help="tenfold while each layer learns by itself")
-    options.add_argument("--gram", type=float, default=0.3, help="weight of the relative Gram distance")
-    options.add_argument("--on-the-way", type=float, default=0.1, help="share of steps on pictures towards a style")
-    options.add_argument("--seed", type=int, default=0)
     options.add_argument("--compile", action="store_true")
     options.add_argument("-o", "--output", type=Path, default=Path("checkpoints/encoders/vgg19_slim.safetensors"))
     chosen = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.manual_seed(chosen.seed)
-    generator = torch.Generator().manual_seed(chosen.seed)
+    torch.manual_seed(SEED)
+    generator = torch.Generator().manual_seed(SEED)
 
-    held = Photographs(sources.folder(chosen.photographs), chosen.size, seed=chosen.seed)
+    held = Photographs(sources.folder(chosen.photographs), chosen.size, seed=SEED)
     sample = list(held.calibration_batches(100))
     source = load_encoder(chosen.teacher, chosen.weights)
-    teacher = Teacher(source, sample)
-    student = Student(teacher, sample, chosen.seed)
-    optimizer = torch.optim.Adam(student.parameters(), lr=chosen.rate, betas=(0.9, 0.99), fused=True)
+    # The features that the student is to give: every filter scaled to mean activation 1.
+    teacher = normalize_activations(source, mean_activations(source, sample), 0.3)
+    student = Student(teacher, sample)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
 
     def rate(step: int) -> float:
         if step < chosen.local:
@@ -297,29 +270,29 @@ def main() -> None:
         return min(1.0, (step - chosen.local + 1) / 100) * 0.5 * (1 + math.cos(math.pi * done))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    learned = {"student": student, "optimizer": optimizer, "schedule": schedule}
     state, first = chosen.output.with_name(chosen.output.name + ".state"), 0
     if state.is_file():
         saved = torch.load(state, weights_only=True)
-        student.load_state_dict(saved["student"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
+        for name, part in learned.items():
+            part.load_state_dict(saved[name])
         first = saved["step"]
         log.info("going on from step %d", first)
 
     def compute_loss(images: Tensor, local: bool) -> Tensor:
-        target = teacher(images)
-        return distance(student(images, target if local else None), target, 0.0 if local else chosen.gram)
+        target = teacher(images, student.compared)
+        return distance(student(images, target if local else None), target, 0.0 if local else GRAM)
 
     compiled = torch.compile(compute_loss) if chosen.compile else compute_loss
     began, shown = time.perf_counter(), 0.0
-    for step, images in enumerate(pictures(chosen.photographs, chosen.size, chosen.batch, first, chosen.seed), first):
+    for step, images in enumerate(pictures(chosen.photographs, chosen.size, chosen.batch, first), first):
         if step >= chosen.steps:
             break
         if step < chosen.steps // 2 and step % 200 == 0:
             revived = student.revive(images, generator)
             log.info("step %d: %d filters never fired and began anew", step, revived)
         images = vary(images, generator)
-        if step > 500 and torch.rand((), generator=generator) < chosen.on_the_way:
+        if step > 500 and torch.rand((), generator=generator) < ON_THE_WAY:
             half = len(images) // 2
             steps = int(torch.randint(3, 12, (), generator=generator))
             moved = towards_a_style(images[:half], student.trained() if step % 2 else source, steps, 0.05)
@@ -339,7 +312,6 @@ def main() -> None:
             speed = (step + 1 - first) * chosen.batch / (time.perf_counter() - began)
             log.info("step %d: distance %.4f, %.1f images/s", step + 1, shown, speed)
         if (step + 1) % 250 == 0:
-            learned = {"student": student, "optimizer": optimizer, "schedule": schedule}
             saved = {name: part.state_dict() for name, part in learned.items()} | {"step": step + 1}
             write_atomically(state, lambda file, saved=saved: torch.save(saved, file))
 
@@ -347,40 +319,29 @@ def main() -> None:
 
 
 @torch.no_grad()
-def export(student: Student, teacher: Teacher, held: Photographs, chosen: argparse.Namespace) -> None:
+def export(student: Student, teacher: VGGEncoder, held: Photographs, chosen: argparse.Namespace) -> None:
     """Write the encoder: normalised, with what photographs measure in it and how close it came to its teacher."""
     images = held.held_out_images
     fidelity = {}
-    for key, value in teacher(images).items():
+    for key, value in teacher(images, student.compared).items():
         seen = F.relu(student(images)[key])
         unexplained = (seen - value).square().mean((0, 2, 3)).sum() / value.var((0, 2, 3)).sum()
         gram, wanted = gram_matrix(seen, "hw"), gram_matrix(value, "hw")
         relative = (gram - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
-        fidelity[key] = {
-            "unexplained_variance": round(float(unexplained), 4),
-            "gram": round(float(relative.median()), 4),
-        }
+        figures = {"unexplained_variance": unexplained, "gram": relative.median()}
+        fidelity[key] = {name: round(float(figure), 4) for name, figure in figures.items()}
         log.info("%-17s unexplained variance %.4f, Gram %.4f", key, *fidelity[key].values())
-    photographs = Photographs(sources.folder(chosen.photographs), 256, seed=chosen.seed)
+    photographs = Photographs(sources.folder(chosen.photographs), 256, seed=SEED)
     encoder = student.trained()
     # Filters that hardly ever fire stay quiet: scaled to mean 1 they would outweigh all others.
     encoder = normalize_activations(encoder, mean_activations(encoder, photographs.calibration_batches(512)), 0.5)
     statistics = measure_photographs(encoder, photographs.calibration_batches(1024))
+    notice = chosen.notice.read_text() if chosen.notice else ""
     metadata = {
-        "kind": "encoder",
-        "name": chosen.output.stem,
-        "teacher": {
-            "name": teacher.encoder.name,
-            "sha256": teacher.encoder.digest,
-            "notice": chosen.notice.read_text() if chosen.notice else "",
-        },
-        "held_out": fidelity,
-        "steps": chosen.steps,
-        "images": chosen.steps * chosen.batch,
-        "seed": chosen.seed,
-        "command": shlex.join(
-            ["python", "scripts/distill_encoder.py", *(Path(a).name if "/" in a else a for a in sys.argv[1:])]
-        ),
+        **{"kind": "encoder", "name": chosen.output.stem},
+        "teacher": {"name": teacher.name.removesuffix("+normalized"), "sha256": teacher.digest, "notice": notice},
+        **{"held_out": fidelity, "steps": chosen.steps, "images": chosen.steps * chosen.batch, "seed": SEED},
+        "command": shlex.join(["python", "scripts/distill_encoder.py", *map(without_folders, sys.argv[1:])]),
         "licence": "Apache-2.0",
     }
     save_encoder(chosen.output, encoder, metadata, statistics)

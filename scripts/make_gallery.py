@@ -1,21 +1,23 @@
-"""Make the gallery: photographs that come with scikit-image, through every bundled model, and checkpoints/README.md.
+"""Make what tells of the bundled models: the gallery, checkpoints/README.md and checkpoints/manifest.json.
 
     python scripts/make_gallery.py
     python scripts/make_gallery.py --pictures styles
     python scripts/make_gallery.py --pictures
 
-The first makes everything anew, the second the styles' pictures and the page, the third the page alone.
+The first makes everything anew, the second the styles' pictures, page and manifest, the third page and manifest alone.
 
 Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels),
 docs/gallery/PHOTO_STYLE_1024.jpg, docs/gallery/superres_xN.jpg and docs/gallery/PHOTO_swap_PAINTING.jpg,
-and the page that shows them with the metadata of the model files. All is computed in float32 by PyTorch on one CPU
+the page that shows them with the metadata of the model files, and the manifest: of each file hash, size, the command
+that made it, and figures. All is computed in float32 by PyTorch on one CPU
 thread: a retrained style is not converted for another backend first.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,16 +29,15 @@ from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
-from fststyle.model_file import bundled_files, read_metadata
+from fststyle.losses import mean_term
+from fststyle.model_file import KINDS, bundled_files, read_metadata
 from fststyle.networks.superres import reduce
-from fststyle.report.preview import mean_term
 from fststyle.report.superres import bicubic
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-from bundled import paintings, title  # noqa: E402
+from fststyle.resources import file_sha256
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
+#: Device, backend and precision.
+COMPUTED_BY = ("cpu", "torch", "float32")
 #: Longer side in pixels of the pictures that the page shows.
 SHOWN = 512
 #: What follows a stylised picture's name, and its longer side: one to show, one to open.
@@ -61,6 +62,33 @@ style is 1 for a photograph that was not stylised, content is 1 for another phot
 how good a picture looks.
 """
 
+#: A model's metadata, and what enlarges a picture, uint8 (H, W, 3).
+Metadata = dict[str, Any]
+Enlarge = Callable[[np.ndarray], np.ndarray]
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def paintings() -> dict[str, Path]:
+    """The style pictures that come with the project: style to file."""
+    return {file.stem: file for file in sorted((ROOT / "checkpoints" / "paintings").glob("*.jpg"))}
+
+
+def title(style: str) -> str:
+    """Artist, title and year of a painting to provide, from the first line of ``conf/style/STYLE.yaml``; else ''."""
+    config = ROOT / "conf" / "style" / f"{style}.yaml"
+    first = config.read_text(encoding="utf-8").partition("\n")[0] if config.is_file() else ""
+    named = re.fullmatch(r"# Provide a picture of (.+): style\.image=FILE", first)
+    return named[1] if named else ""
+
+
+def enlargers(models: Mapping[str, Path], *how: Any) -> dict[int, dict[str, Enlarge]]:
+    """Scale to name to what enlarges so many times; ``how``: device, backend and precision, as ``Upscaler`` takes."""
+    found: dict[int, dict[str, Enlarge]] = {}
+    for name, path in models.items():
+        upscaler = Upscaler.from_checkpoint(path, *how)
+        found.setdefault(upscaler.scale, {"bicubic": bicubic(upscaler.scale)})[name] = upscaler.pixels
+    return dict(sorted(found.items()))
+
 
 # --- the pictures ---------------------------------------------------------------------------------
 
@@ -81,19 +109,15 @@ def stylise(folder: Path) -> None:
     for photo in PHOTOGRAPHS:
         save(photograph(photo, SHOWN), folder / f"{photo}.jpg")
     for name, path in bundled_files("style").items():
-        stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
+        stylizer = Stylizer.from_checkpoint(path, *COMPUTED_BY)
         for ending, size in SIZES.items():
             for photo in PHOTOGRAPHS:
-                result = to_pixels(stylizer(to_image(photograph(photo, size))))
-                save(result, folder / f"{photo}_{name}{ending}.jpg")
+                save(stylizer.pixels(photograph(photo, size)), folder / f"{photo}_{name}{ending}.jpg")
 
 
 def enlarge(folder: Path) -> None:
     """Parts of photographs, reduced and enlarged by every method of a scale: side by side, the original last."""
-    for scale, models in enlargers().items():
-        methods = {"bicubic": bicubic(scale)}
-        for name, path in models.items():
-            methods[name] = Upscaler.from_checkpoint(path, "cpu", "torch", "float32").pixels
+    for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
         rows = []
         for photo, part in PARTS.items():
             original = getattr(pictures, photo)()[part]
@@ -118,14 +142,6 @@ MAKERS = {"styles": stylise, "superres": enlarge, "swap": swap}
 # --- the page -------------------------------------------------------------------------------------
 
 
-def enlargers() -> dict[int, dict[str, Path]]:
-    """The bundled models for super-resolution: scale to name to file."""
-    found: dict[int, dict[str, Path]] = {}
-    for name, path in bundled_files("superres").items():
-        found.setdefault(read_metadata(path)["network"]["arguments"]["scale"], {})[name] = path
-    return dict(sorted(found.items()))
-
-
 def head(style: str) -> str:
     """A style's column head: its painting where that comes with the project, else who painted what; and its name."""
     painting = paintings().get(style)
@@ -140,8 +156,7 @@ def grids(styles: list[str], cell: str) -> str:
         styles: names.
         cell: what stands there, with {0} for the photograph and {1} for the style.
     """
-    tables = -(-len(styles) // ACROSS)
-    parts = []
+    parts, tables = [], -(-len(styles) // ACROSS)
     for number in range(tables):
         group = styles[number * len(styles) // tables : (number + 1) * len(styles) // tables]
         lines = ["| photograph | " + " | ".join(map(head, group)) + " |", "|" + "---|" * (len(group) + 1)]
@@ -152,7 +167,7 @@ def grids(styles: list[str], cell: str) -> str:
     return "\n".join(parts)
 
 
-def figures(models: Mapping[str, dict[str, Any]], columns: Mapping[str, Callable[[dict[str, Any]], str]]) -> str:
+def figures(models: Mapping[str, Metadata], columns: Mapping[str, Callable[[Metadata], str]]) -> str:
     """A table of what the metadata of models says, a row each; what is missing stays empty."""
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for name, metadata in models.items():
@@ -160,25 +175,21 @@ def figures(models: Mapping[str, dict[str, Any]], columns: Mapping[str, Callable
     return "\n".join(lines) + "\n"
 
 
-def count(key: str, unit: float = 1) -> Callable[[dict[str, Any]], str]:
+def count(key: str, unit: float = 1) -> Callable[[Metadata], str]:
     """A whole number of the metadata, or nothing."""
     return lambda metadata: f"{metadata[key] / unit:,.0f}" if metadata.get(key) else ""
 
 
-def held_out(kind: str) -> Callable[[dict[str, Any]], str]:
+def held_out(kind: str) -> Callable[[Metadata], str]:
     """The mean held-out term of a kind, or nothing."""
-
-    def told(metadata: dict[str, Any]) -> str:
-        value = mean_term(metadata.get("held_out") or {}, kind)
-        return "" if np.isnan(value) else f"{value:.3f}"
-
-    return told
+    return lambda metadata: f"{mean_term(metadata.get('held_out') or {}, kind):.3f}".replace("nan", "")
 
 
 TRAINED = {"steps": count("steps"), "images": count("images"), "minutes": count("seconds", 60)}
+HELD_OUT = {"held-out style": held_out("style"), "held-out content": held_out("content")}
 
 
-def commands(models: Mapping[str, dict[str, Any]]) -> str:
+def commands(models: Mapping[str, Metadata]) -> str:
     """The command of every model's last training, and its artifact diagnostics, folded."""
     parts = ["<details><summary>The commands that trained them, in the words of their time (CHANGELOG.md)</summary>\n"]
     for name, metadata in models.items():
@@ -191,39 +202,46 @@ def commands(models: Mapping[str, dict[str, Any]]) -> str:
 def page() -> str:
     """checkpoints/README.md."""
     parts = [INTRODUCTION]
-    records = {
-        kind: {n: read_metadata(p) for n, p in bundled_files(kind).items()} for kind in ("style", "superres", "swap")
-    }
+    records = {kind: {n: read_metadata(p) for n, p in bundled_files(kind).items()} for kind in KINDS}
     if styles := records["style"]:
         cell = "[![{0} in the style of {1}](../docs/gallery/{0}_{1}.jpg)](../docs/gallery/{0}_{1}_1024.jpg)"
         larger = "A stylised picture opens with a longer side of 1024 pixels when it is clicked.\n"
-        columns = TRAINED | {"held-out style": held_out("style"), "held-out content": held_out("content")}
-        parts += [
-            "## Styles\n",
-            larger,
-            grids(list(styles), cell),
-            figures(styles, columns),
-            MEASURED,
-            commands(styles),
-        ]
-    if records["superres"]:
+        parts += ["## Styles\n", larger, grids(list(styles), cell)]
+        parts += [figures(styles, TRAINED | HELD_OUT), MEASURED, commands(styles)]
+    if models := records["superres"]:
         parts.append("## Super-resolution\n")
-        for scale, models in enlargers().items():
-            methods = ["bicubic", *models]
+        for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
             parts.append(f"![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
             parts.append(f"×{scale}, from the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
-        parts += [figures(records["superres"], TRAINED), commands(records["superres"])]
-    if records["swap"]:
+        parts += [figures(models, TRAINED), commands(models)]
+    if models := records["swap"]:
         cell = "![{0} with patches of {1}](../docs/gallery/{0}_swap_{1}.jpg)"
-        parts += ["## Style swap\n", grids(list(paintings()), cell)]
-        parts += [figures(records["swap"], TRAINED), commands(records["swap"])]
+        parts += ["## Style swap\n", grids(list(paintings()), cell), figures(models, TRAINED), commands(models)]
     return "\n".join(parts)
+
+
+def manifest(before: dict[str, Metadata]) -> dict[str, Metadata]:
+    """checkpoints/manifest.json; ``before``: as it is.
+
+    Figures that training measured on held-out photographs stand in each model file. Figures that were measured
+    otherwise are written into the manifest by hand, and kept as long as the file is the one that they were measured on.
+    """
+    entries: dict[str, Metadata] = {}
+    for kind, folder in KINDS.items():
+        for path in bundled_files(kind).values():
+            metadata, digest, old = read_metadata(path), file_sha256(path), before.get(f"{folder}/{path.name}", {})
+            entries[f"{folder}/{path.name}"] = {
+                **{"kind": metadata["kind"], "sha256": digest, "bytes": path.stat().st_size},
+                **{key: metadata.get(key) for key in ("command", "steps", "images", "held_out")},
+                "figures": old.get("figures", {}) if old.get("sha256") == digest else {},
+            }
+    return entries
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pictures", nargs="*", choices=MAKERS, default=list(MAKERS), help="to make; all by default")
-    options.add_argument("--root", type=Path, default=HERE.parent, help="where docs/ and checkpoints/ are written")
+    options.add_argument("--root", type=Path, default=ROOT, help="where docs/ and checkpoints/ are written")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     gallery, readme = chosen.root / "docs" / "gallery", chosen.root / "checkpoints" / "README.md"
@@ -232,7 +250,10 @@ def main() -> None:
     for name in chosen.pictures:
         MAKERS[name](gallery)
     write_atomically(readme, lambda file: file.write(page().encode()))
-    print(readme)
+    listed = readme.with_name("manifest.json")
+    entries = manifest(json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else {})
+    listed.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{readme}\n{listed}")
 
 
 if __name__ == "__main__":

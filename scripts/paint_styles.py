@@ -9,7 +9,6 @@ out on every machine, and nobody's rights are in them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +107,8 @@ def brushwork(size: int, rng: np.random.Generator) -> Image.Image:
                 x, y = np.clip(np.array(path[0]), 0, full - 1).astype(int)
                 normal = np.array([-np.sin(flow[y, x]), np.cos(flow[y, x])]) * off
                 shade = jittered(colour, rng, 11)
-                draw.line(
-                    [tuple(np.array(p) + normal) for p in path], shade, round(width / bristles + 2), joint="curve"
-                )
+                moved = [tuple(np.array(place) + normal) for place in path]
+                draw.line(moved, shade, round(width / bristles + 2), joint="curve")
     return lit(image, 0.5)
 
 
@@ -202,12 +200,7 @@ def lit(image: Image.Image, strength: float) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image, float) + relief, 0, 255).astype(np.uint8))
 
 
-STYLES: dict[str, Callable[[int, np.random.Generator], Image.Image]] = {
-    "mosaic": mosaic,
-    "brushwork": brushwork,
-    "hatching": hatching,
-    "dabs": dabs,
-}
+STYLES = {painter.__name__: painter for painter in (mosaic, brushwork, hatching, dabs)}
 #: Those of bundled styles; the others are for trials.
 BUNDLED = ("mosaic", "brushwork", "hatching")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import logging
 import math
 import shlex
@@ -30,31 +31,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.config import load_style, preset_loss, preset_style
+from fststyle.config import load_style, preset_loss, preset_style, without_folders
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
-from fststyle.images import (
-    contact_sheet,
-    open_picture,
-    save_image,
-    to_image,
-    to_pixels,
-    write_atomically,
-)
+from fststyle.images import contact_sheet, open_picture, save_image, to_image, to_pixels, write_atomically
 from fststyle.losses import (
     PerceptualLoss,
     checkerboard_loss,
     color_loss,
     content_loss,
     measure_normalizers,
+    shift_loss,
     total_variation,
 )
 from fststyle.model_file import load_model_file, save_model_file
-from fststyle.networks.blocks import InstanceNorm
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
 from fststyle.training import sources
@@ -64,34 +58,11 @@ from fststyle.training.muon import Muon
 
 log = logging.getLogger("train_together")
 
-
-class ConditionalNorm(InstanceNorm):
-    """Instance norm with scale and shift of a style per image of the batch."""
-
-    #: The style of each image of the batch, (B,); one for all norms of the network.
-    styles: Tensor
-
-    def __init__(self, channels: int, count: int) -> None:
-        super().__init__(channels)
-        self.weight = nn.Parameter(torch.ones(count, channels))
-        self.bias = nn.Parameter(torch.zeros(count, channels))
-
-    def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        chosen = ConditionalNorm.styles
-        scale = self.weight.index_select(0, chosen)[:, :, None, None] * torch.rsqrt(variance + self.eps)
-        return scale, self.bias.index_select(0, chosen)[:, :, None, None] - mean * scale
+#: Tensors by the names of a network's weights, or of a loss's layers.
+Tensors = dict[str, Tensor]
 
 
-def conditional(network: TransformNet, count: int) -> TransformNet:
-    """The same network with norms for ``count`` styles."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is InstanceNorm:
-                setattr(module, name, ConditionalNorm(child.weight.numel(), count))
-    return network
-
-
-def of_style(weights: dict[str, Tensor], index: int, width: int) -> TransformNet:
+def of_style(weights: Tensors, index: int, width: int) -> TransformNet:
     """An ordinary network with the shared convolutions and one style's norms."""
     network = TransformNet(width=width)
     network.load_state_dict({key: value[index] if ".norm." in key else value for key, value in weights.items()})
@@ -118,9 +89,7 @@ def widened(network: TransformNet, width: int) -> TransformNet:
     return wider
 
 
-def held_out(
-    network: TransformNet, loss: PerceptualLoss, style: dict[str, Tensor], photographs: Tensor
-) -> dict[str, float]:
+def held_out(network: TransformNet, loss: PerceptualLoss, style: Tensors, photographs: Tensor) -> dict[str, float]:
     """The loss terms on photographs (B, 3, H, W) that training has not seen."""
     parts = photographs.split(4)
     terms = [loss(network(part), content=loss.content_targets(part, style), style=style).scalars() for part in parts]
@@ -130,43 +99,34 @@ def held_out(
 class Objective(nn.Module):
     """The balanced loss for a batch whose images have different styles."""
 
-    def __init__(
-        self,
-        paintings: list[Tensor],
-        factors: list[float],
-        checkerboard_weight: float,
-        bfloat16: bool = False,
-        device: torch.device | None = None,
-        **changes: Any,
-    ) -> None:
+    def __init__(self, settings: list[DictConfig], chosen: argparse.Namespace, device: torch.device) -> None:
         super().__init__()
-        self.encoder = load_encoder("vgg19", "slim").to(device or "cpu")
+        changes = OmegaConf.to_container(OmegaConf.from_dotlist(chosen.loss))
+        self.encoder = load_encoder("vgg19", "slim").to(device)
         self.losses, self.targets = [], []
-        for painting, factor in zip(paintings, factors, strict=True):
+        for style in settings:
             loss = preset_loss(self.encoder, **changes)
-            loss.weights["style"] *= factor
-            self.targets.append(loss.style_targets(painting.to(device)))
+            loss.weights["style"] *= style.weight
+            self.targets.append(loss.style_targets(load_style(style).to(device)))
             loss.normalizers = measure_normalizers(loss, None, self.targets[-1])
             self.losses.append(loss)
         self.factors = torch.tensor([loss.weights["style"] for loss in self.losses], device=device)
         #: Gives conventions, weights, and the normalisers that no painting changes.
         self.first = self.losses[0]
-        self.checkerboard_weight = checkerboard_weight
-        self.bfloat16 = bfloat16
+        self.checkerboard_weight, self.shift_weight = chosen.checkerboard, chosen.shift
+        self.bfloat16 = chosen.bfloat16
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.colors = self.styles.pop("color", None)
-        self.units = {
-            name: torch.tensor([loss.normalizers[name] for loss in self.losses], device=device)
-            for name in self.first.normalizers
-        }
+        units = {name: [loss.normalizers[name] for loss in self.losses] for name in self.first.normalizers}
+        self.units = {name: torch.tensor(values, device=device) for name, values in units.items()}
 
     def forward(
-        self, network: nn.Module, weights: dict[str, Tensor], photographs: Tensor, styles: Tensor, norms: Tensor
+        self, network: nn.Module, weights: Tensors, photographs: Tensor, styles: Tensor, norms: Tensor, shift: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
-        and the norms to use (B,)."""
+        and the norms to use (B,), and the shift (2,) of ``losses.shift_loss``."""
         first = self.first
-        ConditionalNorm.styles = norms
+        weights = {k: v.index_select(0, norms) if ".norm." in k else v for k, v in weights.items()}
         with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
             colors = None if self.colors is None else {"color": self.colors[styles]}
             wanted = first.content_targets(photographs, colors)
@@ -185,13 +145,13 @@ class Objective(nn.Module):
         if "color" in wanted:
             color = color_loss(output, wanted["color"]) / self.units["color"][styles]
             total = total + first.weights["color"] * color.mean()
-        return total + self.checkerboard_weight * checkerboard_loss(output), content.detach(), style.mean().detach()
-
-
-def without_folders(word: str) -> str:
-    """``wave=pictures/wave.jpg`` as ``wave=wave.jpg``."""
-    name, equals, path = word.rpartition("=")
-    return f"{name}{equals}{Path(path).name if '/' in path else path}"
+        total = total + self.checkerboard_weight * checkerboard_loss(output)
+        if self.shift_weight:
+            alone = {k: v[:1] if ".norm." in k else v for k, v in weights.items()}
+            with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
+                moved = shift_loss(lambda x: functional_call(network, alone, (x,)), photographs, output, shift)
+            total = total + self.shift_weight * moved
+        return total, content.detach(), style.mean().detach()
 
 
 def earlier(metadata: dict[str, Any]) -> list[Any]:
@@ -203,45 +163,36 @@ def earlier(metadata: dict[str, Any]) -> list[Any]:
 
 
 class Trained:
-    """A conditional network in training, for all styles or for one, with its optimizer and moving average."""
+    """The weights of a network in training, for all styles or for one, with their optimizer and moving average.
 
-    def __init__(
-        self, states: list[dict[str, Tensor]], count: int, width: int, rate: float, device: torch.device
-    ) -> None:
-        network = conditional(TransformNet(width=width), count)
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if states:  # shared convolutions are the first one's
-            self.network.load_state_dict(
-                {
-                    key: torch.stack([state[key] for state in states]) if ".norm." in key else states[0][key]
-                    for key in self.network.state_dict()
-                }
-            )
-        self.optimizer = Muon(self.network.parameters(), lr=rate)
-        self.average = {key: value.clone() for key, value in self.network.state_dict().items()}
-        self.step, self.seconds = 0, 0.0
+    Norms have a row per style, (S, C). The convolutions are those of the first of ``states``, which has one per style.
+    """
+
+    def __init__(self, states: list[Tensors], device: torch.device) -> None:
+        self.weights = {}
+        for key, value in states[0].items():
+            value = torch.stack([state[key] for state in states]) if ".norm." in key else value.clone()
+            layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+            self.weights[key] = nn.Parameter(value.to(device, memory_format=layout))
         #: Learning rate, and share of the weights in their moving average: tensors, which a CUDA graph reads anew.
         self.rate, self.share = (torch.zeros((), device=device) for _ in range(2))
-        self._use_rate()
-
-    def _use_rate(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        self.optimizer = Muon(self.weights.values(), lr=self.rate)  # type: ignore[arg-type]
+        self.average = {key: value.detach().clone() for key, value in self.weights.items()}
+        self.step, self.seconds = 0, 0.0
 
     def state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
-            "step": self.step,
-            "seconds": self.seconds,
-        }
+        network = {key: value.detach() for key, value in self.weights.items()}
+        parts = {"network": network, "optimizer": self.optimizer.state_dict(), "average": self.average}
+        return {**parts, "step": self.step, "seconds": self.seconds}
 
+    @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
+        for key, value in self.weights.items():
+            value.copy_(state["network"][key])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        self._use_rate()
 
     def schedule(self, rate: float, decay: float) -> None:
         """Count a step, and set its learning rate and the decay of the moving average."""
@@ -249,14 +200,14 @@ class Trained:
         self.rate.fill_(rate)
         self.share.fill_(1 - min(decay, self.step / (self.step + 10)))
 
+    @torch.no_grad()
     def advance(self) -> None:
         """A step of the optimizer with the gradients that there are, unless they are not finite."""
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        norm = nn.utils.clip_grad_norm_(self.weights.values(), 10.0)
         self.optimizer.found_inf = (~torch.isfinite(norm)).float()  # without waiting for the device
         self.optimizer.step()
-        weights = self.network.state_dict()
-        averages = [self.average[key] for key in weights]
-        changes = torch._foreach_sub(list(weights.values()), averages)
+        averages = [self.average[key] for key in self.weights]
+        changes = torch._foreach_sub(list(self.weights.values()), averages)
         torch._foreach_mul_(changes, self.share)
         torch._foreach_add_(averages, changes)
 
@@ -280,22 +231,20 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("styles", nargs="+", metavar="NAME=PAINTING")
     options.add_argument("--photographs", required=True, metavar="FOLDER")
-    options.add_argument("--photo", action="append", default=[], metavar="FILE", help="shown in previews.png")
+    several = {"action": "append", "default": []}
+    options.add_argument("--photo", **several, metavar="FILE", help="shown in previews.png")
     options.add_argument("--separate", action="store_true", help="a network of its own for each style")
     options.add_argument("--init", type=Path, metavar="FOLDER", help="of the model files to go on from")
-    options.add_argument(
-        "--share", action="append", default=[], metavar="NAME=N", help="N steps of this style for one of each other"
-    )
+    options.add_argument("--share", **several, metavar="NAME=N", help="N steps of this style for one of each other")
     options.add_argument("--minutes", type=float, default=60, help="of training, over all starts")
     options.add_argument("--size", type=int, default=192, help="of the crops, pixels")
     options.add_argument("--scale", type=float, nargs=2, default=(0.3, 1.0), help="sides of crops, as data.scale")
     options.add_argument("--batch", type=int, default=3)
     options.add_argument("--rate", type=float, default=3e-3, help="Muon's learning rate; cosine to 0")
     options.add_argument("--width", type=int, default=32)
-    options.add_argument(
-        "--loss", action="append", default=[], metavar="KEY=VALUE", help="instead of what loss=balanced has"
-    )
+    options.add_argument("--loss", **several, metavar="KEY=VALUE", help="instead of what loss=balanced has")
     options.add_argument("--checkerboard", type=float, default=1000.0)
+    options.add_argument("--shift", type=float, default=0.0, help="weight of losses.shift_loss")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
@@ -314,15 +263,10 @@ def main() -> None:
 
     names, files = zip(*(entry.split("=", 1) for entry in chosen.styles), strict=True)
     settings = [preset_style(name, file) for name, file in zip(names, files, strict=True)]
-    paintings = [load_style(style) for style in settings]
-    changes = OmegaConf.to_container(OmegaConf.from_dotlist(chosen.loss))
-    factors = [style.weight for style in settings]
-    objective = Objective(paintings, factors, chosen.checkerboard, chosen.bfloat16, device, **changes)
-    states, before = [], {name: [] for name in names}
-    if chosen.init:
-        starts = [load_model_file(chosen.init / f"{name}.safetensors") for name in names]
-        states = [widened(start.network, chosen.width).state_dict() for start in starts]
-        before = {name: earlier(start.metadata) for name, start in zip(names, starts, strict=True)}
+    objective = Objective(settings, chosen, device)
+    starts = [load_model_file(chosen.init / f"{name}.safetensors") for name in names] if chosen.init else []
+    states = [widened(start.network, chosen.width).state_dict() for start in starts]
+    before = [earlier(start.metadata) for start in starts] or [[]] * len(names)
     shares = dict.fromkeys(names, 1)
     for entry in chosen.share:
         name, _, count = entry.partition("=")
@@ -330,10 +274,10 @@ def main() -> None:
             options.error(f"--share is {entry!r}; expected NAME=N, N from 1, for one of {', '.join(names)}")
         shares[name] = int(count)
     turns = [index for index, name in enumerate(names) for _ in range(shares[name])]
-    if chosen.separate:
-        trained = [Trained(states[at : at + 1], 1, chosen.width, chosen.rate, device) for at in range(len(names))]
-    else:
-        trained = [Trained(states, len(names), chosen.width, chosen.rate, device)]
+    if not states:
+        states = [TransformNet(width=chosen.width).state_dict() for _ in (names if chosen.separate else names[:1])]
+    together = states if starts else states * len(names)
+    trained = [Trained(each, device) for each in ([[state] for state in states] if chosen.separate else [together])]
     step, elapsed = 0, 0.0
     checkpoint = chosen.output / "checkpoint.pt"
     if checkpoint.is_file():
@@ -342,16 +286,9 @@ def main() -> None:
             each.load(state)
         step, elapsed = saved["step"], saved["elapsed"]
         log.info("going on from step %d", step)
-    photographs = Photographs(
-        sources.folder(chosen.photographs),
-        chosen.size,
-        chosen.batch,
-        workers=chosen.workers,
-        seed=chosen.seed,
-        scale=chosen.scale,
-    )
+    source, order = sources.folder(chosen.photographs), {"seed": chosen.seed, "scale": chosen.scale}
+    photographs = Photographs(source, chosen.size, chosen.batch, workers=chosen.workers, **order)
     shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
-
     held = photographs.held_out_images[:16].to(device)
 
     @torch.no_grad()
@@ -362,48 +299,39 @@ def main() -> None:
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
-            loss = objective.losses[index]
+            loss, style, file = objective.losses[index], settings[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
+            others = [] if chosen.separate else [other for other in names if other != name]
+            painting = {"image": Path(file).name, "sha256": file_sha256(file), "size": style.size}
+            painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
-                "kind": "style",
-                "name": name,
-                "style": {
-                    "image": Path(files[index]).name,
-                    "sha256": file_sha256(files[index]),
-                    "size": settings[index].size,
-                    "region": list(settings[index].region),
-                    "blur": settings[index].blur,
-                    "together_with": [] if chosen.separate else [other for other in names if other != name],
-                },
-                "encoder": objective.encoder.metadata,
+                **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
                 "held_out": held_out(one, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
-                "steps": own.step,
-                "images": own.step * chosen.batch,
-                "seconds": round(own.seconds),
+                **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},
                 "seed": chosen.seed,
                 "command": shlex.join(["python", "scripts/train_together.py", *map(without_folders, sys.argv[1:])]),
-                "history": before[name],
-                "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-                "licence": "Apache-2.0",
+                "history": before[index],
+                **{"created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
             }
             save_model_file(chosen.output / f"{name}.safetensors", one, metadata, targets)
             rows.append([to_pixels(one(photo.to(device)).cpu()) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")
 
+    network = TransformNet(width=chosen.width).to(device)
     forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
-    began, order = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
-    queue: list[int] = []
+    began, chance = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
+    shuffled = (turns[at] for _ in itertools.count() for at in torch.randperm(len(turns), generator=chance).tolist())
     numbers = torch.arange(len(names), device=device)
     sums = torch.zeros(2, device=device)
     batch = torch.zeros(chosen.batch, 3, chosen.size, chosen.size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
+    shift = torch.zeros(2, dtype=torch.long, device=device)
 
     def learn(own: Trained, styles: Tensor, norms: Tensor) -> None:
-        own.network.zero_grad()
-        weights = dict(own.network.named_parameters())
-        total, content, style = forward(trained[0].network, weights, batch, styles, norms)
+        own.optimizer.zero_grad()
+        total, content, style = forward(network, own.weights, batch, styles, norms, shift)
         total.backward()
         own.advance()
         sums.add_(torch.stack([content, style]))
@@ -413,10 +341,7 @@ def main() -> None:
         elapsed = time.perf_counter() - began
         if elapsed > chosen.minutes * 60:
             break
-        needed = 1 if chosen.separate else chosen.batch
-        while len(queue) < needed:
-            queue += [turns[at] for at in torch.randperm(len(turns), generator=order).tolist()]
-        now, queue = queue[:needed], queue[needed:]
+        now = list(itertools.islice(shuffled, 1 if chosen.separate else chosen.batch))
         own = trained[now[0] if chosen.separate else 0]
         styles = numbers[now[0]].expand(chosen.batch) if chosen.separate else torch.stack([numbers[at] for at in now])
         norms = numbers[0].expand(chosen.batch) if chosen.separate else styles
@@ -424,6 +349,7 @@ def main() -> None:
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
         own.schedule(chosen.rate * rise * fall, chosen.average)
         batch.copy_(photos, non_blocking=True)
+        shift.copy_(torch.randint(1, 4, (2,), generator=chance), non_blocking=True)
         if now[0] in graphs:
             graphs[now[0]].replay()
         elif chosen.graphs and chosen.separate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, SCRIPTS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,7 +37,7 @@ def script(name: str) -> ModuleType:
 def test_the_reference_computes_what_our_network_does() -> None:
     torch.manual_seed(0)
     ours = TransformNet(width=8, residual_blocks=2).double()
-    theirs = script("reference").Reference(8, 2).double().take(ours.state_dict())
+    theirs = script("benchmark/reference").Reference(8, 2).double().take(ours.state_dict())
     image = torch.rand(2, 3, 40, 64, dtype=torch.float64)
     torch.testing.assert_close(theirs(image), ours(image), rtol=1e-6, atol=1e-6)
 
@@ -49,13 +50,13 @@ def test_the_reference_stylises_from_the_command_line(tmp_path: Path, monkeypatc
     save_image(rgb, tmp_path / "in.png")
     words = [str(tmp_path / name) for name in ("in.png", "out.png")]
     monkeypatch.setattr(sys, "argv", ["reference.py", *words, "--style", str(tmp_path / "a.safetensors")])
-    script("reference").main()
+    script("benchmark/reference").main()
     ours = Stylizer(network, device="cpu").pixels(rgb).astype(int)
     assert np.abs(read_picture(tmp_path / "out.png").rgb.astype(int) - ours).max() <= 1
 
 
 def test_the_reference_trains() -> None:
-    reference = script("reference")
+    reference = script("benchmark/reference")
     torch.manual_seed(0)
     step = reference.Step(reference.Reference(4, 1), torch.rand(1, 3, 32, 32))
     photographs = torch.rand(2, 3, 32, 32)
@@ -78,8 +79,9 @@ def test_the_reference_trains() -> None:
 def test_the_benchmark_measures_in_turn(tmp_path: Path, words: tuple[str, ...], title: str, rows: int) -> None:
     """In a process of its own, as it is used: it loads every backend beside training."""
     pytest.importorskip("openvino")
-    more = ["--repeats", "1", "--device", "cpu", "-o", str(tmp_path)]
-    subprocess.run([sys.executable, str(SCRIPTS / "benchmark.py"), *words, *more], check=True, capture_output=True)
+    more, on_the_cpu = ["--repeats", "1", "-o", str(tmp_path)], {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(SCRIPTS / "benchmark"), *words, *more]
+    subprocess.run(command, check=True, capture_output=True, env=on_the_cpu)
     table = json.loads((tmp_path / "benchmark.json").read_text())["tables"][title]
     assert len(table) == rows
     assert table[0]["what"] == "reference"
@@ -94,15 +96,16 @@ def test_recipes_are_judged_at_every_state_they_save(
 ) -> None:
     save_image(astronaut[200:296, 200:296].copy(), tmp_path / "rain.png")
     save_image(astronaut[:200, 100:300].copy(), tmp_path / "face.png")
-    recipes = script("compare_recipes")
+    recipes = script("checks/recipes")
     small = ["data.size=64", "data.batch_size=2", "data.workers=0", "task.compile=false", "calibration_photographs=4"]
     monkeypatch.setattr(
         recipes, "RECIPES", {"default": (small, 0.006), "from nothing": ([*small, "init_from=null"], 1)}
     )
-    words = [str(tmp_path / "rain.png"), "--photographs", str(photographs), "--photo", str(tmp_path / "face.png")]
+    words = ["--painting", str(tmp_path / "rain.png"), "--photo", str(tmp_path / "face.png")]
+    words += ["--photographs", str(photographs)]
     words += ["--minutes", "0.1", "--starting", "0", "--every", "0.04", "-o", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["compare_recipes.py", *words])
-    recipes.main()
+    monkeypatch.setattr(sys, "argv", ["recipes.py", *words])
+    recipes.measure(None, {"recipes": recipes.recipes})
     found = json.loads((tmp_path / "out" / "recipes.json").read_text())
     assert {row["recipe"] for row in found} == {"default", "from nothing"}
     assert [row["steps"] for row in found if row["recipe"] == "from nothing"][-1] == 6
@@ -121,45 +124,44 @@ def test_style_swap_is_measured(tmp_path: Path, astronaut: np.ndarray, monkeypat
     save_model_file(tmp_path / "mine.safetensors", InverseNet(64), metadata, encoder=weights)
     for name, part in (("photo", astronaut[:64, :64]), ("painting", astronaut[100:164, 100:164])):
         save_image(part.copy(), tmp_path / f"{name}.png")
-    pictures = ["--photo", str(tmp_path / "photo.png"), "--painting", str(tmp_path / "painting.png")]
-    common = ["--model", str(tmp_path / "mine.safetensors"), "--size", "64", "--json", str(tmp_path / "found.json")]
-    monkeypatch.setattr(sys, "argv", ["check_swap.py", "iterations", *common, *pictures, "--iterations", "5"])
-    script("check_swap").main()
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert set(found["pairs"]) == {"photo painting"}
+    swap = script("checks/swap")
+    pictures = {"photo": [tmp_path / "photo.png"], "painting": [tmp_path / "painting.png"]}
+    found = dict(swap.iterations(**pictures, model=str(tmp_path / "mine.safetensors"), size=64, steps=5))
+    assert set(found) == {"photo painting", "median", "least"}
     assert 1 <= found["median"] <= 5
-    monkeypatch.setattr(sys, "argv", ["check_swap.py", "memory", *common, "--style-size", "64"])
-    script("check_swap").main()
-    (row,) = json.loads((tmp_path / "found.json").read_text()).values()
-    assert row["GiB"] > 0.1
+    assert swap.one_swap(str(tmp_path / "mine.safetensors"), 64, 64)["GiB"] > 0.1
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_is_compared_with_one_that_is_not(tmp_path: Path) -> None:
     """In a process of its own: it forks."""
     words = ["--cases", "no workers", "--kills", "1", "--steps", "30", "--json", str(tmp_path / "found.json")]
-    subprocess.run([sys.executable, str(SCRIPTS / "check_resume.py"), *words], check=True, capture_output=True)
-    (found,) = json.loads((tmp_path / "found.json").read_text()).values()
-    assert found["differing"] == []
+    subprocess.run([sys.executable, str(SCRIPTS / "checks" / "resume.py"), *words], check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())["resume"]
+    assert found["no workers"]["differing"] == []
 
 
 @pytest.mark.slow
-def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_and_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check, on little; in a process of its own, since they start processes that import it."""
     pytest.importorskip("pyvips")
     torch.manual_seed(0)
     metadata = {"kind": "style", "name": "a", "style": {"image": "a.png"}}
     save_model_file(tmp_path / "a.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
-    words = ["equal", "large", "folder", "kills", "fuzz", "--only-styles", "--style", str(tmp_path / "a.safetensors")]
-    words += ["--size", "96", "--count", "30", "--files", "27", "--within", "0.2", "--backend", "torch"]
-    words += ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "out"), "--kills", "2"]
-    subprocess.run([sys.executable, str(SCRIPTS / "check_files.py"), *words], check=True, capture_output=True)
+    common = ["--style", str(tmp_path / "a.safetensors"), "--size", "96"]
+    common += ["--json", str(tmp_path / "found.json"), "-o", str(tmp_path / "out")]
+    words = ["equal", "large", "--only-styles", *common]
+    subprocess.run([sys.executable, str(SCRIPTS / "checks" / "pictures.py"), *words], check=True, capture_output=True)
     found = json.loads((tmp_path / "found.json").read_text())
     (row,) = found["equal"].values()
     assert row["float64"] < 1e-9
     assert row["96x96"]["largest"] <= 1
     assert found["large"]["96 streamed"]["GiB"] > 0.1
     assert (tmp_path / "out" / "memory.svg").read_text().startswith("<svg xmlns")
+    words = ["folder", "kills", "fuzz", "--count", "30", "--files", "27", "--within", "0.2", "--kills", "2", *common]
+    words += ["--mutations", "30", "--backend", "torch"]
+    subprocess.run([sys.executable, str(SCRIPTS / "checks" / "files.py"), *words], check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
     assert found["folder"]["done"] == found["folder"]["whole"] == found["folder"]["good"]
     assert found["folder"]["named"] == found["folder"]["bad"] > 0
     assert found["kills"]["not whole"] == 0
@@ -248,7 +250,7 @@ def test_the_demo_shows_every_photograph_once_beside_every_style(
 
 
 def test_every_bundled_style_has_a_painting_or_says_who_painted_it() -> None:
-    bundled = script("bundled")
+    bundled = script("make_gallery")
     assert all(style in bundled.paintings() or bundled.title(style) for style in bundled_files("style"))
 
 
@@ -278,6 +280,9 @@ def test_the_gallery_is_made_from_the_model_files(
     assert "| `a` | 1,200 | 4,800 | 2 | 0.250 | 0.500 |" in page
     assert "1,292 photographs" in page
     assert "fststyle train x" in page
+    listed = json.loads((tmp_path / "checkpoints" / "manifest.json").read_text())
+    assert list(listed) == [f"styles/{name}.safetensors" for name in styles]
+    assert listed["styles/a.safetensors"]["steps"] == 1200
 
 
 def test_the_galleries_page_is_that_of_the_model_files() -> None:

@@ -39,9 +39,12 @@ class InstanceNorm(nn.Module):
         return (precise * scale + shift).to(x.dtype)
 
     def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Scale and shift that moments (B, C, 1, 1) come to; all in the moments' type."""
-        scale = self.weight.view(1, -1, 1, 1).to(mean.dtype) * torch.rsqrt(variance + self.eps)
-        return scale, self.bias.view(1, -1, 1, 1).to(mean.dtype) - mean * scale
+        """Scale and shift that moments (B, C, 1, 1) come to; all in the moments' type.
+
+        Weight and bias are (C,), or, where ``functional_call`` gives each picture its own, (B, C).
+        """
+        scale = self.weight[..., None, None].to(mean.dtype) * torch.rsqrt(variance + self.eps)
+        return scale, self.bias[..., None, None].to(mean.dtype) - mean * scale
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

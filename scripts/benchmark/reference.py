@@ -1,6 +1,6 @@
-"""The yardstick of scripts/benchmark.py: fast style transfer as the literature's code does it.
+"""The yardstick of scripts/benchmark: fast style transfer as the literature's code does it.
 
-    python scripts/reference.py PHOTO OUT --style CHECKPOINT
+    python scripts/benchmark/reference.py PHOTO OUT --style CHECKPOINT
 
 Plain PyTorch, eager, float32, NCHW, modules from torch.nn, no care taken: ReflectionPad2d before every
 convolution, InstanceNorm2d, torchvision's VGG-16 run twice with all taps in each training step. Its
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class PaddedConv(nn.Sequential):
+def padded(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Reflection pad, then convolution."""
+    return nn.Sequential(nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inputs, outputs, kernel, stride))
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(nn.ReflectionPad2d(kernel // 2), nn.Conv2d(inputs, outputs, kernel, stride))
+
+def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution, norm, ReLU."""
+    return [padded(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs, affine=True), nn.ReLU()]
 
 
 class Residual(nn.Module):
@@ -30,10 +33,7 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *(PaddedConv(channels, channels, 3), nn.InstanceNorm2d(channels, affine=True), nn.ReLU()),
-            *(PaddedConv(channels, channels, 3), nn.InstanceNorm2d(channels, affine=True)),
-        )
+        self.body = nn.Sequential(*layer(channels, channels, 3), *layer(channels, channels, 3)[:2])
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -44,18 +44,13 @@ class Reference(nn.Module):
 
     def __init__(self, width: int = 32, residual_blocks: int = 5) -> None:
         super().__init__()
-
-        def layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-            norm = nn.InstanceNorm2d(outputs, affine=True)
-            return [PaddedConv(inputs, outputs, kernel, stride), norm, nn.ReLU()]
-
         w = width
         self.layers = nn.Sequential(
             *(*layer(3, w, 9), *layer(w, 2 * w, 3, 2), *layer(2 * w, 4 * w, 3, 2)),
             *[Residual(4 * w) for _ in range(residual_blocks)],
             *(nn.Upsample(scale_factor=2, mode="bilinear"), *layer(4 * w, 2 * w, 3)),
             *(nn.Upsample(scale_factor=2, mode="bilinear"), *layer(2 * w, w, 3)),
-            PaddedConv(w, 3, 9),
+            padded(w, 3, 9),
         )
         self.register_buffer("mean", torch.tensor((123.68, 116.779, 103.939)).view(1, 3, 1, 1) / 255)
 
@@ -102,7 +97,7 @@ class Step:
     """One training step: network, loss network twice, Adam."""
 
     def __init__(self, network: Reference, painting: Tensor) -> None:
-        self.network, self.taps = network, Taps()
+        self.network, self.taps = network, Taps().to(painting.device)
         self.optimizer = torch.optim.Adam(network.parameters(), 1e-3)
         with torch.no_grad():
             self.style = [gram(tap) for tap in self.taps(painting)]
@@ -123,7 +118,7 @@ class Slow:
     """One evaluation of Gatys' objective and its gradient: VGG-19, relu4_2 as content, relu1_1 … relu5_1 as style."""
 
     def __init__(self, content: Tensor, painting: Tensor) -> None:
-        self.taps = Taps("vgg19", (1, 6, 11, 20, 22, 29))
+        self.taps = Taps("vgg19", (1, 6, 11, 20, 22, 29)).to(painting.device)
         with torch.no_grad():
             self.content = self.taps(content)[4]
             self.style = [gram(tap) for tap in self.taps(painting)]
