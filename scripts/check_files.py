@@ -7,7 +7,7 @@
     python scripts/check_files.py kills    [--kills 20]
     python scripts/check_files.py fuzz     [--count 10000]
 
-``equal``: every bundled style and network preset, streamed against the whole frame. ``large``: seconds, memory and
+``equal``: every bundled style and network preset, tiled against the whole picture. ``large``: seconds, memory and
 scratch space of one process from file to file, and a plot of memory against size. ``strength``: the style term between
 0 and 1. ``folder``: a folder of files of every kind, some of them damaged; its time against the network's alone.
 ``kills``: a run over a folder killed at random. ``fuzz``: mutated files through the reader.
@@ -62,7 +62,7 @@ from fststyle.resources import resource as installed
 
 #: Folders in which specimens lie.
 ROUNDS = 5
-#: Up to this side whole frames are measured beside streamed ones: some 8 GiB.
+#: Up to this side whole pictures are measured beside tiled ones: some 8 GiB.
 WHOLE = 4096
 #: Longer than this a reader hangs, in seconds.
 HANG = 10
@@ -99,8 +99,8 @@ def presets() -> Iterator[tuple[str, TransformNet]]:
 
 
 def equal(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The largest difference between strips and whole frame, of 255, and the share of values that differ."""
-    from fststyle.inference.streaming import stream
+    """The largest difference between strips and whole picture, of 255, and the share of values that differ."""
+    from fststyle.inference.tiled import evaluate_in_strips
 
     n = chosen.size[0]
     sizes = [(n, n), (n // 2 - 1, n + 1), (n * 3000 // 2048, n * 700 // 2048)]
@@ -112,7 +112,7 @@ def equal(chosen: argparse.Namespace) -> dict[str, Any]:
         image = torch.from_numpy(photograph(600, 512) / 255.0).permute(2, 0, 1)[None]
         with torch.no_grad():
             whole = double(image)
-        parts = stream(double, lambda top, end, image=image: image[:, :, top:end], 600, 512, 128)  # type: ignore[misc]
+        parts = evaluate_in_strips(double, lambda top, end, image=image: image[:, :, top:end], 600, 512, 128)  # type: ignore[misc]
         away = float((torch.cat(list(parts), 2) - whole).abs().max())
         row: dict[str, Any] = {"float64": away}
         stylizer = Stylizer(network.float(), device="cpu", precision="float32")
@@ -131,7 +131,7 @@ def equal(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, peak memory and scratch space by size, and of the whole frame up to ``WHOLE`` a side."""
+    """Seconds, peak memory and scratch space by size, and of the whole picture up to ``WHOLE`` a side."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=chosen.scratch) as folder:
         for n in chosen.size:
@@ -147,13 +147,13 @@ def large_files(chosen: argparse.Namespace) -> dict[str, Any]:
                 words += ["--memory", chosen.memory, "--max-pixels", "1000M"]
                 row = watched([sys.executable, "-m", "fststyle", *words])
                 row["seconds per MP"] = row["seconds"] / (n * n / 1e6)
-                found[f"{n} {'whole frame' if tiles == 'off' else 'streamed'}"] = row
+                found[f"{n} {'whole picture' if tiles == 'off' else 'tiled'}"] = row
                 print(n, tiles, json.dumps(row), flush=True)
             source.unlink()
     if chosen.output:
         from fststyle.report.page import curves
 
-        lines: dict[str, tuple[list[float], list[float]]] = {"streamed": ([], []), "whole frame": ([], [])}
+        lines: dict[str, tuple[list[float], list[float]]] = {"tiled": ([], []), "whole picture": ([], [])}
         for name, row in found.items():
             side, _, kind = name.partition(" ")
             lines[kind][0].append(int(side) ** 2 / 1e6)

@@ -158,7 +158,7 @@ def test_files_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (row,) = found["equal"].values()
     assert row["float64"] < 1e-9
     assert row["96x96"]["largest"] <= 1
-    assert found["large"]["96 streamed"]["GiB"] > 0.1
+    assert found["large"]["96 tiled"]["GiB"] > 0.1
     assert (tmp_path / "out" / "memory.svg").read_text().startswith("<svg xmlns")
     assert found["folder"]["done"] == found["folder"]["whole"] == found["folder"]["good"]
     assert found["folder"]["named"] == found["folder"]["bad"] > 0
