@@ -60,7 +60,7 @@ def presets() -> Iterator[tuple[str, TransformNet]]:
 
 
 def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = False, output: Folder = None) -> Figures:
-    """The largest difference between strips and whole frame, of 255, and the share of values that differ."""
+    """The largest difference between strips and whole picture, of 255, and the share of values that differ."""
     n = size[0]
     networks = [(name, load_model_file(find_model_file(name, "style")).network) for name in style]
     for name, network in networks if only_styles else [*networks, *presets()]:
@@ -86,7 +86,7 @@ def large_files(
     precision: str = "float32",
     output: Folder = None,
 ) -> Figures:
-    """Seconds, peak memory and scratch space by size, and of the whole frame up to ``WHOLE`` a side."""
+    """Seconds, peak memory and scratch space by size, and of the whole picture up to ``WHOLE`` a side."""
     lines: dict[str, tuple[list[float], list[float]]] = {"tiled": ([], []), "whole picture": ([], [])}
     with tempfile.TemporaryDirectory() as folder:
         for n in size:
