@@ -30,7 +30,7 @@ def reflection_pad(image: Tensor, left: int, right: int, top: int, bottom: int) 
     return _reflect(_reflect(image, top, bottom, dim=2), left, right, dim=3)
 
 
-def fill_up(image: Tensor, multiple: int, border: int = 0) -> Tensor:
+def pad_to_multiple(image: Tensor, multiple: int, border: int = 0) -> Tensor:
     """Pad by reflection: ``border`` on every side, and right and bottom up to a multiple of ``multiple`` pixels.
 
     Args:
@@ -40,15 +40,15 @@ def fill_up(image: Tensor, multiple: int, border: int = 0) -> Tensor:
         (B, C, H' + 2 · border, W' + 2 · border) with H', W' the multiples.
     """
     b, (height, width) = border, image.shape[-2:]
-    if torch.compiler.is_exporting():  # runtimes want pads that do not depend on the size: too far, then cut
+    if torch.compiler.is_exporting():  # runtimes want pads that do not depend on the size: pad too far, then crop
         padded = reflection_pad(image, b, b + multiple - 1, b, b + multiple - 1)
         bottom, right = (2 * b + (side + multiple - 1) // multiple * multiple for side in (height, width))
-        return cut(padded, bottom, right)
+        return crop(padded, bottom, right)
     return reflection_pad(image, b, b + -width % multiple, b, b + -height % multiple)
 
 
-def cut(image: Tensor, height: int, width: int) -> Tensor:
-    """The upper left part of an image (B, C, H, W)."""
+def crop(image: Tensor, height: int, width: int) -> Tensor:
+    """The upper left ``height`` × ``width`` pixels of an image (B, C, H, W)."""
     if torch.compiler.is_exporting():  # a slice would tie the graph to sizes at which it is as contiguous as now
         rows, columns = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
         return image.index_select(2, rows).index_select(3, columns)

@@ -156,7 +156,7 @@ def test_pictures_and_files_are_checked(tmp_path: Path, monkeypatch: pytest.Monk
     (row,) = found["equal"].values()
     assert row["float64"] < 1e-9
     assert row["96x96"]["largest"] <= 1
-    assert found["large"]["96 streamed"]["GiB"] > 0.1
+    assert found["large"]["96 tiled"]["GiB"] > 0.1
     assert (tmp_path / "out" / "memory.svg").read_text().startswith("<svg xmlns")
     words = ["folder", "kills", "fuzz", "--count", "30", "--files", "27", "--within", "0.2", "--kills", "2", *common]
     words += ["--mutations", "30", "--backend", "torch"]

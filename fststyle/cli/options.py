@@ -22,7 +22,7 @@ def add_files(command: argparse.ArgumentParser) -> None:
         "--tiles",
         choices=("auto", "exact", "off"),
         default="auto",
-        help="stream strip by strip, with the whole frame's result: where it would not fit, always, never",
+        help="evaluate in strips, with the whole picture's result: where it would not fit, always, never",
     )
     command.add_argument(
         "--memory",

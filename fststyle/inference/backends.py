@@ -237,7 +237,7 @@ class OpenVINOBackend:
 
     @functools.cached_property
     def torch_backend(self) -> TorchBackend:
-        """For pictures that are too small for the graph, and those that are streamed."""
+        """For pictures that are too small for the graph, and for tiled inference."""
         from fststyle.model_file import load_model_file
 
         return TorchBackend(load_model_file(self.path).network, "cpu", "float32")

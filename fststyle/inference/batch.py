@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import signal
 import sys
 import threading
@@ -32,11 +33,11 @@ from fststyle.images import (
     resize_pixels,
     save_image,
 )
+from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Job, expand, label_of, plan, without_existing
 from fststyle.resources import out_of_memory
 
 if TYPE_CHECKING:
-    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Stylizer
 
 #: Pictures that are read ahead, and results that are being written, at once.
@@ -85,18 +86,46 @@ Work = Callable[[Picture, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Stream:
-    """What makes results from file to file.
+class FileToFile:
+    """Tiled inference from file to file, where the whole picture would not fit or the user wants it; else for no file.
 
-    ``wants(source, number)``: whether the result of that label's number is made so; ``apply(source, target, number)``
-    makes it.
+    A result is named by its input and the number of the stylizer that makes it.
     """
 
-    wants: Callable[[Path, int], bool]
-    apply: Callable[[Path, Path, int], None]
+    files: Files = Files(tiles="off")
+    stylizers: Sequence[Stylizer] = ()
+    options: StylizeOptions = PLAIN
 
+    def wants(self, source: Path, number: int) -> bool:
+        """Whether a result is made so."""
+        files = self.files
+        if files.tiles == "off" or not large.available():
+            return False
+        stylizer = self.stylizers[number]
+        seen = self.options.seen(*read_header(source, files.max_pixels).resized(files.size))
+        return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
 
-NO_STREAM = Stream(lambda *_: False, lambda *_: None)
+    def apply(self, source: Path, target: Path, number: int) -> None:
+        """Make a result."""
+        from fststyle.inference.files import apply_to_file
+
+        files, stylizer = self.files, self.stylizers[number]
+        header = read_header(source, files.max_pixels)
+        megapixels = math.prod(header.resized(files.size)) / 1e6
+        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
+        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
+            apply_to_file(
+                stylizer,
+                source,
+                target,
+                header,
+                options=self.options,
+                size=files.size,
+                memory=files.memory or stylizer.memory,
+                max_pixels=files.max_pixels,
+                strip_metadata=files.strip,
+                progress=lambda part: bar.update(part * megapixels) and None,
+            )
 
 
 @dataclass(frozen=True)
@@ -122,7 +151,7 @@ class Summary:
 class _Read:
     """An input that has been looked at: which of its results are made from file to file, and what the others need."""
 
-    streamed: frozenset[int]
+    tiled: frozenset[int]
     picture: Picture | None
 
 
@@ -130,7 +159,7 @@ def process(
     jobs: Sequence[Job],
     work: Work,
     read: Callable[[Path], Picture] = read_picture,
-    stream: Stream = NO_STREAM,
+    file_to_file: FileToFile = FileToFile(),
     skipped: int = 0,
     strip: bool = False,
 ) -> Summary:
@@ -143,7 +172,7 @@ def process(
         jobs: from ``plan``.
         work: called with one picture at a time.
         read: an input.
-        stream: what it wants is not read here.
+        file_to_file: what it wants is not read here.
         skipped: results that were there already, for the summary.
         strip: leave EXIF out of results.
 
@@ -155,11 +184,11 @@ def process(
             check_writable(folder)
 
     def reading(job: Job) -> _Read:
-        streamed = frozenset(number for number, _ in job.results if stream.wants(job.source, number))
-        return _Read(streamed, None if len(streamed) == len(job.results) else read(job.source))
+        tiled = frozenset(number for number, _ in job.results if file_to_file.wants(job.source, number))
+        return _Read(tiled, None if len(tiled) == len(job.results) else read(job.source))
 
     count = sum(len(job.results) for job in jobs)
-    run = _Process(work, stream, strip, several=count > 1)
+    run = _Process(work, file_to_file, strip, several=count > 1)
     with (
         tqdm(total=count, unit="picture", disable=count == 1 or not sys.stderr.isatty()) as run.bar,
         ThreadPoolExecutor(AHEAD) as readers,
@@ -214,8 +243,8 @@ class _Process:
     bar: tqdm
     writers: ThreadPoolExecutor
 
-    def __init__(self, work: Work, stream: Stream, strip: bool, several: bool) -> None:
-        self.work, self.stream, self.strip, self.several = work, stream, strip, several
+    def __init__(self, work: Work, file_to_file: FileToFile, strip: bool, several: bool) -> None:
+        self.work, self.file_to_file, self.strip, self.several = work, file_to_file, strip, several
         self.failures: list[tuple[Path, str]] = []
         self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
 
@@ -225,8 +254,8 @@ class _Process:
         for number, target in job.results:
             with self.reporting(job, target):
                 read = read or future.result()
-                if number in read.streamed:
-                    self.stream.apply(job.source, target, number)
+                if number in read.tiled:
+                    self.file_to_file.apply(job.source, target, number)
                     self.done(target)
                     continue
                 assert read.picture is not None
@@ -288,7 +317,7 @@ def stylize_files(
     inputs: Sequence[str],
     styles: Sequence[str],
     files: Files | None = None,
-    options: StylizeOptions | None = None,
+    options: StylizeOptions = PLAIN,
     device: str = "auto",
     backend: str = "auto",
     precision: str = "auto",
@@ -311,10 +340,8 @@ def stylize_files(
         raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
     jobs, there = files.jobs(inputs, labels)
 
-    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Stylizer
 
-    options = options or StylizeOptions()
     stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
 
     def stylised(picture: Picture, number: int) -> np.ndarray:
@@ -325,7 +352,7 @@ def stylize_files(
     def read(path: Path) -> Picture:
         return read_picture(path, files.size, keep_16bit=True, max_pixels=files.max_pixels)
 
-    return process(jobs, stylised, read, streaming(files, stylizers, options), skipped=there, strip=files.strip)
+    return process(jobs, stylised, read, FileToFile(files, stylizers, options), skipped=there, strip=files.strip)
 
 
 def upscale_files(
@@ -349,7 +376,6 @@ def upscale_files(
     Raises:
         ValueError, OSError: refused before work began, or not one picture could be done.
     """
-    from fststyle.inference.options import StylizeOptions
     from fststyle.inference.stylizer import Upscaler
 
     files = files or Files()
@@ -361,49 +387,14 @@ def upscale_files(
     def enlarged(picture: Picture, _: int) -> np.ndarray:
         memory = None if files.tiles == "off" else files.memory or upscaler.memory
         output = upscaler.pixels(picture.rgb, memory=memory, always=files.tiles == "exact")
-        if not match_histogram:
-            return output
-        from fststyle.color import with_histogram_of
+        if match_histogram:
+            from fststyle.color import with_histogram_of
 
-        return with_histogram_of(output, picture.rgb)
+            output = with_histogram_of(output, picture.rgb)
+        return output
 
     def read(path: Path) -> Picture:
         return read_picture(path, files.size, keep_16bit=not match_histogram, max_pixels=files.max_pixels)
 
-    # Histograms are of the whole picture, in memory.
-    stream = NO_STREAM if match_histogram else streaming(files, [upscaler], StylizeOptions())
-    return process(jobs, enlarged, read, stream, skipped=there, strip=files.strip)
-
-
-def streaming(files: Files, stylizers: Sequence[Stylizer], options: StylizeOptions) -> Stream:
-    """What makes a result from file to file, where the whole frame would not fit or the user wants it so."""
-
-    def wants(source: Path, number: int) -> bool:
-        if files.tiles == "off" or not large.available():
-            return False
-        stylizer = stylizers[number]
-        seen = options.seen(*read_header(source, files.max_pixels).resized(files.size))
-        return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
-
-    def apply(source: Path, target: Path, number: int) -> None:
-        from fststyle.inference.files import apply_to_file
-
-        stylizer, header = stylizers[number], read_header(source, files.max_pixels)
-        height, width = header.resized(files.size)
-        megapixels = height * width / 1e6
-        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
-        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
-            apply_to_file(
-                stylizer,
-                source,
-                target,
-                header,
-                options=options,
-                size=files.size,
-                memory=files.memory or stylizer.memory,
-                max_pixels=files.max_pixels,
-                strip_metadata=files.strip,
-                progress=lambda part: bar.update(part * megapixels) and None,
-            )
-
-    return Stream(wants, apply)
+    tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
+    return process(jobs, enlarged, read, tiled, skipped=there, strip=files.strip)

@@ -33,7 +33,7 @@ def apply_to_file(
     """Apply a style, or super-resolution, to a picture file of any size.
 
     Args:
-        stylizer: of a network that is streamed.
+        stylizer: of an ``ImageNetwork``.
         source, target: the files; the folder of ``target``, made if need be, also takes the scratch files.
         header: of ``source``.
         options: how the style is applied.
@@ -92,9 +92,9 @@ def _applied(
     progress: Callable[[float], None],
 ) -> large.Scratch:
     """The network's result, in a scratch file."""
-    from fststyle.inference.streaming import work
+    from fststyle.inference.tiled import cost
 
-    total, done = work(stylizer.backend.torch_backend.network, height, width), 0  # type: ignore[arg-type]
+    total, done = cost(stylizer.backend.torch_backend.network, height, width).multiplications, 0
 
     def tick(count: int) -> None:
         nonlocal done
@@ -102,6 +102,6 @@ def _applied(
         done += count
 
     output = large.Scratch((height * stylizer.scale, width * stylizer.scale, 3), dtype, folder)
-    output.fill(stylizer.streamed(read, height, width, memory, median, str(folder), tick))
+    output.fill(stylizer.pixels_in_strips(read, height, width, memory, median, str(folder), tick))
     progress(max(0, total - done) / total)
     return output

@@ -1,13 +1,14 @@
-"""Strips of a picture, (1, C, rows, W), top to bottom: convolutions, enlargements and moments over them.
+"""Strips of rows of a feature map, (1, C, rows, W), top to bottom: convolutions, upsampling, moments, storage.
 
-Each keeps the few rows that the next strip needs, so no pixel is computed twice within a pass. Strips may have any
-heights, and change them on the way.
+Each operation keeps the few rows that its next strip needs, so no pixel is computed twice within a pass. Strips may
+have any heights, and an operation's result may come in strips of other heights.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images.large import Scratch
-from fststyle.networks.blocks import Conv, InstanceNorm, UpBlock
+from fststyle.networks.blocks import Conv, InstanceNorm, TransposedConv
 from fststyle.padding import reflection_pad
 
 Strips = Iterator[Tensor]
@@ -34,15 +35,17 @@ def with_rows_around(strips: Strips, count: int, fill: Fill) -> Strips:
     held: Tensor | None = None  # the first rows, until there are enough to reflect; then the last ones
     begun = False
     for strip in strips:
-        held = strip if held is None else torch.cat([held, strip], 2)
-        if not begun:
-            if held.shape[2] <= count:
-                continue
+        last = strip[:, :, -(count + 1) :] if begun else strip
+        held = last if held is None else torch.cat([held, last], 2)
+        if begun:
+            yield strip
+        elif held.shape[2] <= count:
+            continue
+        else:
             begun = True
             yield torch.cat([_beyond(held[:, :, : count + 1].flip(2), fill), held], 2)
-        else:
-            yield strip
-        held = held[:, :, -(count + 1) :]
+        held = held[:, :, -(count + 1) :].clone()  # not a view, which would keep the whole strip in memory
+        del strip, last
     if held is None:
         return
     if not begun:
@@ -83,55 +86,70 @@ def windows(strips: Strips, height: int, stride: int = 1) -> Strips:
         count = (held.shape[2] - height) // stride + 1
         if count > 0:
             yield held[:, :, : (count - 1) * stride + height]
-            held = held[:, :, count * stride :]
+            held = held[:, :, count * stride :].clone()  # not a view, which would keep the whole strip in memory
+        del strip
 
 
-def enlarged(strips: Strips, block: UpBlock) -> Strips:
-    """What an upsampling convolution makes of the picture, before its norm."""
-    if block.upsampling != "transposed":
-        assert isinstance(block.conv, Conv)
-        yield from convolved(upsampled(strips, 2, block.upsampling), block.conv)
-        return
-    # Row 2 i + 1 of a transposed convolution is made of rows i and i + 1: each strip waits for the next one's first.
+def doubled(strips: Strips, layer: TransposedConv) -> Strips:
+    """What a transposed convolution makes of the picture."""
+    # Row 2 i + 1 of its result is made of rows i and i + 1: each strip waits for the next one's first row.
     held: Tensor | None = None
     for strip in strips:
         if held is not None:
-            yield block.conv(torch.cat([held, strip[:, :, :1]], 2))[:, :, : 2 * held.shape[2]]
+            yield layer(torch.cat([held, strip[:, :, :1]], 2))[:, :, : 2 * held.shape[2]]
         held = strip
     if held is not None:
-        yield block.conv(held)
+        yield layer(held)
 
 
-def upsampled(strips: Strips, scale: int, mode: str) -> Strips:
-    """An enlargement of the picture, as ``torch.nn.functional.interpolate`` makes it: nearest, bilinear or bicubic."""
-    reach = {"nearest": 0, "bilinear": 1, "bicubic": 2}[mode]
+def upsampled(strips: Strips, layer: nn.Upsample) -> Strips:
+    """What nearest, bilinear or bicubic upsampling by a whole number makes of the picture."""
+    reaches, scale = {"nearest": 0, "bilinear": 1, "bicubic": 2}, int(layer.scale_factor or 0)  # type: ignore[arg-type]
+    if scale != layer.scale_factor or layer.mode not in reaches or layer.align_corners:
+        raise ValueError(f"tiled inference cannot evaluate {layer}; expected a whole scale_factor, no align_corners")
+    reach = reaches[layer.mode]
     for part in windows(with_rows_around(strips, reach, "edge"), 2 * reach + 1):
-        large = F.interpolate(part, scale_factor=float(scale), mode=mode)
+        large = layer(part)
         yield large[:, :, reach * scale : large.shape[2] - reach * scale]
 
 
-def residual_add(strips: Strips, change: Callable[[Strips], Strips]) -> Strips:
-    """The sum of a picture and its change, of one size: what is ahead of its change waits for it."""
+def cropped(strips: Strips, rows: slice, columns: slice) -> Strips:
+    """A part of the picture; ``rows.stop`` may be None for all rows."""
+    done = 0
+    for strip in strips:
+        stop = None if rows.stop is None else max(0, rows.stop - done)
+        part = strip[:, :, max(0, rows.start - done) : stop, columns]
+        done += strip.shape[2]
+        if part.shape[2]:
+            yield part
+
+
+def added(strips: Strips, others: Strips) -> Strips:
+    """The sum of two feature maps of one size. Of ``strips`` no more is read than the next of ``others`` needs."""
+    held: Tensor | None = None
+    for other in others:
+        rows = other.shape[2]
+        while held is None or held.shape[2] < rows:
+            held = next(strips) if held is None else torch.cat([held, next(strips)], 2)
+        yield held[:, :, :rows] + other
+        held = held[:, :, rows:] if held.shape[2] > rows else None
+
+
+def residual_sum(strips: Strips, change: Callable[[Strips], Strips], crop: int) -> Strips:
+    """A feature map, cropped by ``crop`` pixels on every side, and its change; strips wait until theirs is known."""
     waiting: deque[Tensor] = deque()
 
-    def passing() -> Strips:
+    def through() -> Strips:
         for strip in strips:
             waiting.append(strip)
             yield strip
 
-    for changed in change(passing()):
-        yield torch.cat(list(taken(waiting, changed.shape[2])), 2) + changed
+    return added(without_border((waiting.popleft() for _ in count()), crop), change(through()))
 
 
-def taken(waiting: deque[Tensor], rows: int) -> Strips:
-    """So many rows off the front of strips that wait."""
-    while rows:
-        strip = waiting.popleft()
-        if strip.shape[2] > rows:
-            waiting.appendleft(strip[:, :, rows:])
-            strip = strip[:, :, :rows]
-        rows -= strip.shape[2]
-        yield strip
+def without_border(strips: Strips, border: int) -> Strips:
+    """A feature map without ``border`` columns left and right and rows at the top; rows at the bottom are left."""
+    return cropped(strips, slice(border, None), slice(border, -border or None))
 
 
 # --- moments ------------------------------------------------------------------------------------------
@@ -145,10 +163,11 @@ class Moments:
         self.mean = self.squares = torch.zeros(())
 
     def add(self, strip: Tensor) -> None:
-        """Take a strip (1, C, rows, W) in."""
-        values = strip[0].double().flatten(1)
-        variance, mean = torch.var_mean(values, 1, correction=0)
-        count = values.shape[1]
+        """Take in a strip (1, C, rows, W), or (0, C, rows, W), which has no moments."""
+        count = strip.numel() // strip.shape[1]
+        if not count:  # a batch of no pictures
+            return
+        variance, mean = torch.var_mean(strip.double(), (0, 2, 3), correction=0)
         if not self.count:
             self.count, self.mean, self.squares = count, mean, variance * count
             return
@@ -157,57 +176,52 @@ class Moments:
         self.squares = self.squares + variance * count + away.square() * (self.count * count / both)
         self.count = both
 
+    def applied(self, norm: InstanceNorm) -> Callable[[Tensor], Tensor]:
+        """The norm of a strip by these moments."""
+        mean, variance = (x.view(1, -1, 1, 1) for x in (self.mean, self.squares / self.count))
+        scale, shift = norm.affine(mean, variance)
 
-Norm = Callable[[Tensor], Tensor]
+        def apply(strip: Tensor) -> Tensor:
+            precise = strip if strip.dtype == torch.float64 else strip.float()
+            return (precise * scale.to(precise.dtype) + shift.to(precise.dtype)).to(strip.dtype)
 
-
-def gathered(strips: Strips, norm: nn.Module) -> Norm:
-    """The norm with the moments of the picture; a norm that needs none reads none."""
-    if not isinstance(norm, InstanceNorm):
-        return norm
-    moments = Moments()
-    for strip in strips:
-        moments.add(strip)
-    mean, variance = (x.view(1, -1, 1, 1) for x in (moments.mean, moments.squares / moments.count))
-    scale, shift = norm.affine(mean, variance)
-
-    def apply(strip: Tensor) -> Tensor:
-        precise = strip if strip.dtype == torch.float64 else strip.float()
-        return (precise * scale.to(precise.dtype) + shift.to(precise.dtype)).to(strip.dtype)
-
-    return apply
+        return apply
 
 
 # --- storage ------------------------------------------------------------------------------------------
 
 
 class Stored:
-    """Rows kept for several passes, in memory or, given a folder, in a scratch file that goes with it."""
+    """A feature map kept for several passes: in memory or, given a folder, in a scratch file that goes with it."""
 
-    def __init__(self, height: int, like: Tensor, folder: str | None) -> None:
-        """``height`` rows at most, of the channels, width, type and device of a strip."""
-        shape = (height, like.shape[1], like.shape[3])
-        self.height, self.like = height, like[:, :, :0]
-        self.rows = torch.empty(shape, dtype=like.dtype, device=like.device) if folder is None else None
-        self.file = None if folder is None else Scratch((*shape[:2], shape[2] * like.element_size()), np.uint8, folder)
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+        self.height = self.values = self.tallest = 0
+        self.kept: list[Tensor] = []
+        self.file: Scratch | None = None
 
-    def write(self, top: int, strip: Tensor) -> None:
-        """Put a strip at a row."""
-        rows = strip[0].transpose(0, 1)
-        if self.rows is not None:
-            self.rows[top : top + strip.shape[2]] = rows
-        elif self.file is not None:
-            self.file.write(top, rows.cpu().contiguous().view(torch.uint8).numpy())
+    def add(self, strip: Tensor) -> None:
+        """Put a strip below those that are there."""
+        if self.folder is None:
+            self.kept.append(strip)
+        else:
+            rows = strip[0].transpose(0, 1).cpu().contiguous().view(torch.uint8).numpy()
+            if self.file is None:
+                self.like, self.file = strip[:, :, :0], Scratch((0, *rows.shape[1:]), np.uint8, self.folder)
+            self.file.write(self.height, rows)
+        self.height, self.values = self.height + strip.shape[2], self.values + strip.shape[1:].numel()
+        self.tallest = max(self.tallest, strip.shape[2])
 
-    def read(self, top: int, bottom: int) -> Tensor:
-        """The strip between two rows."""
+    def strips(self) -> Strips:
+        """All rows, in strips of about one height: passes leave small ones at the borders."""
         if self.file is None:
-            assert self.rows is not None
-            return self.rows[top:bottom].transpose(0, 1)[None]
-        rows = torch.from_numpy(self.file.read(top, bottom)).view(self.like.dtype)
-        return rows.to(self.like.device).transpose(0, 1)[None]
-
-    def strips(self, count: int, then: Callable[[Tensor], Tensor] = lambda strip: strip) -> Strips:
-        """All rows, so many at a time."""
-        for top in range(0, self.height, count):
-            yield then(self.read(top, min(self.height, top + count)))
+            held: list[Tensor] = []
+            for n, strip in enumerate(self.kept, 1):
+                held.append(strip)
+                if 2 * sum(part.shape[2] for part in held) >= self.tallest or n == len(self.kept):
+                    yield torch.cat(held, 2) if len(held) > 1 else strip
+                    held = []
+            return
+        for top in range(0, self.height, self.tallest):
+            rows = torch.from_numpy(self.file.read(top, min(self.height, top + self.tallest))).view(self.like.dtype)
+            yield rows.to(self.like.device).transpose(0, 1)[None]

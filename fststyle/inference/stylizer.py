@@ -125,7 +125,7 @@ class Stylizer:
             rgb: at least 16 pixels each way.
             options: how the style is applied; those but ``median`` are for results of the picture's size.
             memory: bytes; a picture whose pass would take more is done strip by strip, by PyTorch, within them. The
-                result is the whole frame's, but for rounding. None: never.
+                result is the whole picture's, but for rounding. None: never.
             always: do it strip by strip, within ``memory``, whatever its size.
             folder: of the scratch file that this may need; None: the system's for temporary files.
 
@@ -139,7 +139,9 @@ class Stylizer:
         lines, columns = options.seen(height, width)
         seen = resize_pixels(rgb, lines, columns)
         if memory is not None and (always or self.is_too_large(lines, columns, memory)):
-            rows = self.streamed(lambda top, bottom: seen[top:bottom], lines, columns, memory, options.median, folder)
+            rows = self.pixels_in_strips(
+                lambda top, bottom: seen[top:bottom], lines, columns, memory, options.median, folder
+            )
             output = np.concatenate(list(rows))
         else:
             output = to_pixels(self(to_image(seen), True), seen.dtype) if options.median else self.backend.pixels(seen)
@@ -147,7 +149,7 @@ class Stylizer:
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output
 
-    def streamed(
+    def pixels_in_strips(
         self,
         read: Callable[[int, int], np.ndarray],
         height: int,
@@ -157,21 +159,21 @@ class Stylizer:
         folder: str | None = None,
         tick: Callable[[int], None] = lambda _: None,
     ) -> Iterator[np.ndarray]:
-        """Rows of the result, made strip by strip whatever the picture's size; see ``inference.streaming``."""
-        from fststyle.inference.streaming import streamed
+        """Rows of the result, made strip by strip whatever the picture's size; see ``inference.tiled``."""
+        from fststyle.inference.tiled import pixels_in_strips
 
         by = median_filter if median else None
-        return streamed(
+        return pixels_in_strips(
             self.backend.torch_backend, read, height, width, memory, folder or tempfile.gettempdir(), by, tick
         )
 
     def is_too_large(self, height: int, width: int, memory: int) -> bool:
-        """Whether a pass over the whole frame would take more than so many bytes."""
+        """Whether a pass over the whole picture would take more than so many bytes."""
         if height * width * 1024 * self.scale**2 <= memory:
             return False  # without importing torch
-        from fststyle.inference.streaming import whole_frame_bytes
+        from fststyle.inference.tiled import whole_picture_bytes
 
-        return whole_frame_bytes(self.backend.torch_backend, height, width) > memory
+        return whole_picture_bytes(self.backend.torch_backend, height, width) > memory
 
     @property
     def memory(self) -> int:

@@ -75,7 +75,7 @@ class Conv(nn.Module):
         return self.conv(reflection_pad(x, p, p, p, p) if p else x)
 
 
-class ConvBlock(nn.Module):
+class ConvBlock(nn.Sequential):
     """Convolution, norm, ReLU."""
 
     def __init__(
@@ -84,12 +84,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv = Conv(inputs, outputs, kernel, stride, padding)
         self.norm = make_norm(norm, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+        self.relu = nn.ReLU()
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Sequential):
     """Two 3×3 convolutions beside a skip connection, no ReLU after the sum (Gross & Wilber 2016).
 
     With ``padding="none"`` the result is 4 pixels smaller each way and the skip connection is
@@ -104,13 +102,20 @@ class ResidualBlock(nn.Module):
         self.crop = 2 if padding == "none" else 0
 
     def forward(self, x: Tensor) -> Tensor:
-        change = self.norm(self.conv(self.first(x)))
+        change = super().forward(x)
         if self.crop:
             x = x[:, :, self.crop : -self.crop, self.crop : -self.crop]
         return x + change
 
 
-class UpBlock(nn.Module):
+class TransposedConv(nn.ConvTranspose2d):
+    """Transposed convolution 3×3 of stride 2, zero padded, that doubles the size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+
+
+class UpBlock(nn.Sequential):
     """Double the size, then norm and ReLU.
 
     ``bilinear``, ``nearest``: upsampling of that kind and a 3×3 convolution, which spreads every input evenly (Odena,
@@ -121,19 +126,15 @@ class UpBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, upsampling: str, norm: Norm, padding: Padding) -> None:
         super().__init__()
-        self.upsampling = upsampling
         if upsampling in ("bilinear", "nearest"):
+            self.upsample = nn.Upsample(scale_factor=2.0, mode=upsampling)
             self.conv: nn.Module = Conv(inputs, outputs, 3, padding=padding)
         elif upsampling == "transposed":
-            self.conv = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
+            self.conv = TransposedConv(inputs, outputs)
         else:
             raise ValueError(f"upsampling is {upsampling!r}; expected bilinear, nearest or transposed")
         self.norm = make_norm(norm, outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.upsampling != "transposed":
-            x = F.interpolate(x, scale_factor=2.0, mode=self.upsampling)
-        return F.relu(self.norm(self.conv(x)))
+        self.relu = nn.ReLU()
 
 
 def gaussian_blur(image: Tensor, deviation: float) -> Tensor:

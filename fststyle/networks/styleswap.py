@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fststyle.images import check_size
 from fststyle.model_file import ModelFile, ModelFileError
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, UpBlock
-from fststyle.padding import cut, fill_up
+from fststyle.padding import crop, pad_to_multiple
 
 if TYPE_CHECKING:
     from fststyle.encoders.vgg import VGGEncoder
@@ -269,8 +269,8 @@ class StyleSwap(nn.Module):
             raise ModelFileError(f"{name}: does not hold what style swap needs ({reason})") from None
 
     def encode(self, image: Tensor) -> Tensor:
-        """An image (B, 3, H, W) to its features (B, C, ⌈H / 4⌉, ⌈W / 4⌉), filled up by reflection."""
-        return self.encoder(fill_up(image, 4), [self.layer])[self.layer]
+        """An image (B, 3, H, W) to its features (B, C, ⌈H / 4⌉, ⌈W / 4⌉), padded by reflection."""
+        return self.encoder(pad_to_multiple(image, 4), [self.layer])[self.layer]
 
     def forward(self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Tensor:
         """Paint the content with patches of the style.
@@ -290,7 +290,7 @@ class StyleSwap(nn.Module):
         check_size(content)
         check_size(style)
         swapped = swap(self.encode(content), self.encode(style), patch, stride)
-        return cut(self.inverse(swapped), *content.shape[-2:])
+        return crop(self.inverse(swapped), *content.shape[-2:])
 
 
 def truncated_encoder(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.images import check_size
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, gaussian_blur
-from fststyle.networks.transform import IMAGENET_MEAN
+from fststyle.networks.image_network import ImageNetwork
 
 
-class SuperResNet(nn.Module):
-    """A small image in, the same image 4 or 8 times as large out, in one pass.
+class SuperResNet(ImageNetwork):
+    """A small image (B, 3, H, W) in [0, 1] in, the same image 4 or 8 times as large out, in one pass.
 
     ``c9s1-64, R64 × 4, u64 × log2(scale), c9s1-3`` (paper, supplementary Table 2). The defaults are the
     recommended variant: it adds detail to a bicubic enlargement, and has no norm, which would take away
@@ -32,8 +31,6 @@ class SuperResNet(nn.Module):
         skip: add the result to a bicubic enlargement; the untrained network then gives just that.
     """
 
-    mean: Tensor
-
     def __init__(
         self,
         scale: int = 4,
@@ -45,7 +42,7 @@ class SuperResNet(nn.Module):
         output: str = "linear",
         skip: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(output, scale=scale, skip=skip)
         self.config = {
             "scale": scale,
             "width": width,
@@ -66,8 +63,6 @@ class SuperResNet(nn.Module):
             raise ValueError(f"output is {output!r}; expected linear or tanh")
         if skip and output == "tanh":
             raise ValueError("skip=True adds to a whole picture; it goes with output=linear; found output='tanh'")
-        self.scale, self.output, self.skip = scale, output, skip
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.encode = ConvBlock(3, width, 9, norm=norm, padding=padding)
         self.transform = nn.Sequential(
             *[ResidualBlock(width, norm=norm, padding=padding) for _ in range(residual_blocks)]
@@ -84,29 +79,9 @@ class SuperResNet(nn.Module):
             nn.init.zeros_(last.conv.weight)
             nn.init.zeros_(last.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Enlarge.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], H and W ≥ 16.
-
-        Returns:
-            (B, 3, scale · H, scale · W); what leaves [0, 1] is clamped when the picture is shown.
-
-        Raises:
-            ValueError: for another shape or a smaller picture.
-        """
-        check_size(image)
-        x: Tensor = self.decode(self.transform(self.encode(image - self.mean)))
-        if self.skip:
-            return x + F.interpolate(image, scale_factor=float(self.scale), mode="bicubic")
-        return self.finished(x)
-
-    def finished(self, x: Tensor) -> Tensor:
-        """What the last convolution gives, without a skip, as a picture in the range that ``output`` names."""
-        if self.output == "tanh":
-            return torch.tanh(x) * (150 / 255) + self.mean
-        return x + self.mean
+    def stages(self) -> tuple[nn.Module, ...]:
+        """From the picture to features, residual blocks at its size, and up to the result's size."""
+        return self.encode, self.transform, self.decode
 
 
 def reduce(image: Tensor, scale: int, blur: float = 0.0) -> Tensor:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fststyle.images import check_size
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock
-from fststyle.padding import cut, fill_up
-
-# Mean of ImageNet's RGB values, from which the Caffe VGG networks and Johnson's code subtract.
-IMAGENET_MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
+from fststyle.networks.image_network import ImageNetwork
 
 
-class TransformNet(nn.Module):
-    """Image in, stylised image out, at the same size, in one pass.
+class TransformNet(ImageNetwork):
+    """Image (B, 3, H, W) in [0, 1] in, stylised image out, at the same size, in one pass.
 
     ``c9s1-32, d64, d128, R128 × 5, u64, u32, c9s1-3`` with a norm and ReLU after every convolution
     outside the residual blocks but the last (paper, supplementary Table 1). The defaults are what
@@ -30,12 +25,8 @@ class TransformNet(nn.Module):
         upsampling: ``bilinear``, ``nearest`` (upsampling and convolution) or ``transposed``; see ``UpBlock``.
         border: reflection padding of the picture in pixels, for residual blocks without padding
             that eat it up again; 8 · residual_blocks (the paper's 40), or 0 for padded blocks.
-        output: ``sigmoid`` gives [0, 1]; ``tanh`` gives the paper's 150 · tanh around ImageNet's
-            mean, in units of 1/255, so [-0.18, 1.07]; ``linear`` has no bound. What leaves [0, 1]
-            is clamped when the picture is shown, not here, where training needs its gradient.
+        output: ``sigmoid``, ``tanh`` or ``linear``; see ``ImageNetwork``.
     """
-
-    mean: Tensor
 
     def __init__(
         self,
@@ -47,7 +38,7 @@ class TransformNet(nn.Module):
         border: int = 0,
         output: str = "sigmoid",
     ) -> None:
-        super().__init__()
+        super().__init__(output, multiple=4, border=border)  # two strides of 2
         self.config = {
             "width": width,
             "residual_blocks": residual_blocks,
@@ -66,12 +57,7 @@ class TransformNet(nn.Module):
             )
         if padding not in ("reflect", "zeros"):
             raise ValueError(f"padding is {padding!r}; expected reflect or zeros")
-        if output not in ("sigmoid", "tanh", "linear"):
-            raise ValueError(f"output is {output!r}; expected one of sigmoid, tanh, linear")
-        self.border = border
-        self.output = output
         block: Padding = "none" if border else padding
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.encode = nn.Sequential(
             ConvBlock(3, width, 9, norm=norm, padding=padding),
             ConvBlock(width, 2 * width, 3, 2, norm=norm, padding=padding),
@@ -86,28 +72,6 @@ class TransformNet(nn.Module):
             Conv(width, 3, 9, padding=padding),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Stylise.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], H and W ≥ 16.
-
-        Returns:
-            (B, 3, H, W), in the range that ``output`` names.
-
-        Raises:
-            ValueError: for another shape or a smaller picture.
-        """
-        check_size(image)
-        height, width = image.shape[-2:]
-        # Two strides of 2: sides that 4 does not divide are filled up by reflection and cropped after.
-        x = fill_up(image - self.mean, 4, self.border)
-        return self.finished(cut(self.decode(self.transform(self.encode(x))), height, width))
-
-    def finished(self, x: Tensor) -> Tensor:
-        """What the last convolution gives, as a picture in the range that ``output`` names."""
-        if self.output == "sigmoid":
-            return torch.sigmoid(x)
-        if self.output == "tanh":
-            return torch.tanh(x) * (150 / 255) + self.mean
-        return x + self.mean
+    def stages(self) -> tuple[nn.Module, ...]:
+        """From the picture to quarter resolution, residual blocks there, and up again."""
+        return self.encode, self.transform, self.decode

@@ -178,12 +178,9 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     else:
         network = instantiate(config.network)
     saved = _read_checkpoint(checkpoint) if checkpoint else None
-    if style is None:
-        style_targets = {}
-    elif saved is None:
-        style_targets = loss.style_targets(style)
-    else:  # those of the checkpoint; of another picture, however small, they have the same shapes
-        style_targets = loss.style_targets(torch.zeros(1, 3, 64, 64))
+    # The checkpoint has those of the painting; of any other picture they have the same shapes.
+    picture = style if saved is None else torch.zeros(1, 3, 64, 64)
+    style_targets = {} if style is None else loss.style_targets(picture)
     targets = {} if style is None else {"style_targets": style_targets}
     task = instantiate(config.task, network=network, loss=loss, **targets)
     task.check_crops(config.data.size)

@@ -1,10 +1,10 @@
-"""What is promised of streaming and of ``--strength``, measured.
+"""What is promised of tiled inference and of ``--strength``, measured.
 
     python scripts/checks/pictures.py equal    [--style NAME …] [--size 2048]
     python scripts/checks/pictures.py large    [--style NAME] [--size 2048 4096 8192 16384] [--precision float32]
     python scripts/checks/pictures.py strength [--style NAME …]
 
-``equal``: every bundled style and network preset, streamed against the whole frame. ``large``: seconds, memory and
+``equal``: every bundled style and network preset, tiled against the whole picture. ``large``: seconds, memory and
 scratch space of one process from file to file, and a plot of memory against size. ``strength``: the style term between
 0 and 1. Figures go to ``--json FILE``, pictures into ``-o FOLDER``.
 """
@@ -33,7 +33,7 @@ from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resized_rows
 from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
-from fststyle.inference.streaming import stream
+from fststyle.inference.tiled import evaluate_in_strips
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import bundled_files, find_model_file, load_model_file
 from fststyle.networks.transform import TransformNet
@@ -41,7 +41,7 @@ from fststyle.report.page import curves
 from fststyle.resources import resource
 from measuring import ENVIRONMENT, Figures, Folder, Names, Sizes, measure, peak_memory, photograph
 
-#: Up to this side whole frames are measured beside streamed ones: some 8 GiB.
+#: Up to this side whole pictures are measured beside tiled ones: some 8 GiB.
 WHOLE = 4096
 STYLES = tuple(sorted(bundled_files("style")))
 
@@ -60,7 +60,7 @@ def presets() -> Iterator[tuple[str, TransformNet]]:
 
 
 def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = False, output: Folder = None) -> Figures:
-    """The largest difference between strips and whole frame, of 255, and the share of values that differ."""
+    """The largest difference between strips and whole picture, of 255, and the share of values that differ."""
     n = size[0]
     networks = [(name, load_model_file(find_model_file(name, "style")).network) for name in style]
     for name, network in networks if only_styles else [*networks, *presets()]:
@@ -68,7 +68,7 @@ def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = Fals
         image = torch.from_numpy(photograph(600, 512) / 255.0).permute(2, 0, 1)[None]
         with torch.no_grad():
             whole = double(image)
-        parts = stream(double, lambda top, end, image=image: image[:, :, top:end], 600, 512, 128)  # type: ignore[misc]
+        parts = evaluate_in_strips(double, lambda top, end, image=image: image[:, :, top:end], 600, 512, 128)  # type: ignore[misc]
         row: dict[str, Any] = {"float64": float((torch.cat(list(parts), 2) - whole).abs().max())}
         stylizer = Stylizer(network.float(), device="cpu", precision="float32")
         for height, width in [(n, n), (n // 2 - 1, n + 1), (n * 3000 // 2048, n * 700 // 2048)]:
@@ -86,8 +86,8 @@ def large_files(
     precision: str = "float32",
     output: Folder = None,
 ) -> Figures:
-    """Seconds, peak memory and scratch space by size, and of the whole frame up to ``WHOLE`` a side."""
-    lines: dict[str, tuple[list[float], list[float]]] = {"streamed": ([], []), "whole frame": ([], [])}
+    """Seconds, peak memory and scratch space by size, and of the whole picture up to ``WHOLE`` a side."""
+    lines: dict[str, tuple[list[float], list[float]]] = {"tiled": ([], []), "whole picture": ([], [])}
     with tempfile.TemporaryDirectory() as folder:
         for n in size:
             source = Path(folder) / f"{n}.png"
@@ -96,7 +96,7 @@ def large_files(
             with source.open("wb") as file:
                 large.encode(as_picture(scratch), file, "PNG")
             scratch.close()
-            for tiles, kind in [("off", "whole frame"), ("exact", "streamed")][n > WHOLE :]:
+            for tiles, kind in [("off", "whole picture"), ("exact", "tiled")][n > WHOLE :]:
                 words = ["stylize", str(source), "--style", style[0], "-o", str(source.with_suffix(".out.png"))]
                 words += ["--backend", "torch", "--precision", precision, "--tiles", tiles]
                 row = watched([sys.executable, "-m", "fststyle", *words, "--memory", "2GiB", "--max-pixels", "1000M"])

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from fststyle.networks.blocks import InstanceNorm
-from fststyle.networks.transform import IMAGENET_MEAN, TransformNet
+from fststyle.networks.image_network import IMAGENET_MEAN
+from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
 
 #: Those that are a TransformNet; the others have tests of their own.
