@@ -45,7 +45,7 @@ class StyleTask(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, loss, learning_rate, schedule, warmup, optimizer=optimizer, **options)
-        if hasattr(network, "scale"):
+        if getattr(network, "scale", 1) != 1:
             raise ValueError(
                 f"the network is a {type(network).__name__}, which enlarges; a style takes one that keeps the size, "
                 "such as network=resnet"

@@ -47,7 +47,7 @@ class SuperResTask(Task):
         self.checkerboard_weight, self.random_rotation = check_weight(checkerboard_weight), random_rotation
         if not 0 <= blur < math.inf:
             raise ValueError(f"blur is {blur}; expected a number ≥ 0")
-        if not isinstance(getattr(network, "scale", None), int):
+        if getattr(network, "scale", 1) == 1:
             raise ValueError(
                 f"the network is a {type(network).__name__}; super-resolution takes one that enlarges: "
                 "network=superres_x4 or superres_x8"
