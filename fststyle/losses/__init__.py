@@ -24,8 +24,7 @@ from fststyle.losses.functional import (
     style_loss,
     total_variation,
 )
-from fststyle.losses.perceptual import Layers, PerceptualLoss, split_layer
-from fststyle.losses.terms import LossTerms, mean_term
+from fststyle.losses.perceptual import Layers, LossTerms, PerceptualLoss, mean_term, split_layer
 
 __all__ = [
     "CHROMA",
