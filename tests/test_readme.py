@@ -18,7 +18,7 @@ import torch
 
 from fststyle import config
 from fststyle.cli import compose, main, parser, preview
-from fststyle.encoders import pretrained
+from fststyle.encoders import pretrained, published
 from fststyle.images import save_image
 from fststyle.model_file import bundled_files, save_model_file
 from fststyle.networks.transform import TransformNet
@@ -202,7 +202,7 @@ def test_fetch_is_documented_and_downloads_what_vgg16_needs(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "`fststyle fetch vgg16`" in README
-    monkeypatch.setattr(pretrained, "fetch", lambda published: Path("/cache") / published.filename)
+    monkeypatch.setattr(published, "fetch", lambda weights: Path("/cache") / weights.filename)
     assert main(["fetch", "vgg16"]) == 0
     assert capsys.readouterr().out.strip() == "/cache/vgg16_features-amdegroot-88682ab5.pth"
 

@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path, network: Invers
 
 def test_a_name_is_a_bundled_networks(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
-    with pytest.raises(ModelFileError, match="'slim' for style swap did not come with this installation; give a che"):
+    with pytest.raises(ModelFileError, match="'slim' for style swap did not come with this installation; give a model"):
         Swapper.from_checkpoint()
     (tmp_path / "checkpoints" / "swap").mkdir(parents=True)
     file.rename(tmp_path / "checkpoints" / "swap" / "slim.safetensors")
