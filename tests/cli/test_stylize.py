@@ -747,6 +747,14 @@ def test_styles_lists_what_came_with_the_installation(capsys: pytest.CaptureFixt
     assert "12,000 images" in second
 
 
+def test_styles_counts_the_images_of_all_trainings(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = model_file.load_model_file(bundled / "wave.safetensors")
+    history = ["in words", {"images": 500, "steps": 125}, {"images": 20_000}]
+    model_file.save_model_file(bundled / "wave.safetensors", made.network, {**made.metadata, "history": history})
+    assert main(["styles"]) == 0
+    assert " 32,500 images" in capsys.readouterr().out
+
+
 def test_styles_says_so_when_there_are_none(bundled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(bundled)
     assert main(["styles"]) == 0
