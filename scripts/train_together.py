@@ -156,10 +156,10 @@ class Objective(nn.Module):
 
 def earlier(metadata: dict[str, Any]) -> list[Any]:
     """The trainings that a model file has had, oldest first: for the metadata of one that goes on from it."""
-    told = metadata.get("history", [])
+    history = metadata.get("history", [])
     kept = ("name", "command", "steps", "images", "seconds", "loss", "init_from", "created")
     last = {key: metadata[key] for key in kept if key in metadata}
-    return [*(told if isinstance(told, list) else [told]), last]
+    return [*(history if isinstance(history, list) else [history]), last]
 
 
 class Trained:

@@ -257,12 +257,16 @@ class StyleSwap(nn.Module):
         from fststyle.encoders.vgg import VGGEncoder
 
         try:
-            told = checkpoint.metadata["encoder"]
+            described = checkpoint.metadata["encoder"]
             encoder = VGGEncoder(
-                checkpoint.encoder, told["architecture"], told["pooling"], told["padding"], told["name"]
+                checkpoint.encoder,
+                described["architecture"],
+                described["pooling"],
+                described["padding"],
+                described["name"],
             )
             assert isinstance(checkpoint.network, InverseNet), f"its network is {type(checkpoint.network).__name__}"
-            return cls(encoder, checkpoint.network, told["layer"])
+            return cls(encoder, checkpoint.network, described["layer"])
         except Exception as error:  # whatever foreign metadata and foreign tensors lead to
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             name = checkpoint.metadata.get("name", "the model file")

@@ -108,7 +108,7 @@ class Task(pl.LightningModule):
         # Steps left out for a gradient that is not finite, in all and since the last good one; on the
         # device, so that no step waits to know.
         self.register_buffer("skipped", torch.zeros(2), persistent=False)
-        self._told = 0
+        self._reported = 0
 
     # --- what a task says ---------------------------------------------------------------------------
 
@@ -185,8 +185,8 @@ class Task(pl.LightningModule):
 
     def _check_skipped(self) -> None:
         total, in_a_row = (int(count) for count in self.skipped)
-        if total > self._told:
-            self._told = total
+        if total > self._reported:
+            self._reported = total
             log.warning("steps left out so far, because their gradients were not finite: %d", total)
         if in_a_row >= MAX_SKIPPED:
             raise NonFiniteError(

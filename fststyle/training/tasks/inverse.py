@@ -90,5 +90,5 @@ class InverseTask(Task):
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         assert self.loss.encoder is not None
-        weights, told = truncated_encoder(self.loss.encoder, self.layer)
-        return weights, {"encoder": told}
+        weights, metadata = truncated_encoder(self.loss.encoder, self.layer)
+        return weights, {"encoder": metadata}

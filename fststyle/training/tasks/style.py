@@ -60,8 +60,9 @@ class StyleTask(Task):
 
     def inputs(self, batch: Mapping[str, Any]) -> Tensor:
         """Photographs (B, 3, H, W); the step decides the shift, the same on all ranks and in a run that is resumed."""
-        step = self.trainer.global_step if self._trainer is not None else 0
-        self.shift.copy_(torch.from_numpy(np.random.default_rng((5, step)).integers(1, 4, 2)))
+        if self.shift_weight:
+            step = self.trainer.global_step if self._trainer is not None else 0
+            self.shift.copy_(torch.from_numpy(np.random.default_rng((5, step)).integers(1, 4, 2)))
         return super().inputs(batch)  # type: ignore[no-any-return]
 
     def compute_loss(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:

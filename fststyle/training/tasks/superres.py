@@ -27,8 +27,8 @@ class SuperResTask(Task):
         checkerboard_weight: of ``losses.checkerboard_loss`` of what is wrong, in what is minimised: features
             hardly see the checkerboard artifacts that the paper's results have.
         random_rotation: minimise the loss of both pictures turned by the same random angle and enlarged, anew in each
-            step. A weave that features do not see as it is they see then (as Olah, Mordvintsev, Schubert
-            2017, "Feature visualization", do against such patterns).
+            step. Features see a regular pattern then that they do not see as it is (Olah, Mordvintsev, Schubert
+            2017, "Feature visualization", do the same against such patterns).
         options: as in ``Task``.
     """
 
