@@ -21,6 +21,7 @@ from tqdm import tqdm
 from fststyle.config import ENCODERS, named_encoder, preset_loss
 from fststyle.encoders.pretrained import photographs_for_normalizing
 from fststyle.encoders.vgg import VGGEncoder
+from fststyle.evaluation import page as html
 from fststyle.images import load_image, save_image, to_pixels
 from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.optimization import optimize
@@ -31,7 +32,6 @@ from fststyle.optimization.recipes import (
     style_reconstruction,
     transfer,
 )
-from fststyle.report import page as html
 
 #: A caption and its picture, uint8 (H, W, 3).
 Captioned = tuple[str, np.ndarray]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -59,6 +60,27 @@ def memory_limit(root: Path = Path("/")) -> int:
             if folder == base:
                 break
     return min(limits)
+
+
+@contextlib.contextmanager
+def working(name: str, begun: Callable[[], object] = lambda: True) -> Iterator[None]:
+    """Around work for which all input was checked: an error of input is a failure then (exit code 1), no refusal (2).
+
+    Args:
+        name: what fails, for the message.
+        begun: false as long as an error still is a refusal.
+
+    Raises:
+        RuntimeError: instead of ValueError and OSError.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
+        if not begun():
+            raise
+        raise RuntimeError(f"{name} failed: {error}") from error
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -18,11 +18,11 @@ import numpy as np
 from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, save_image
+from fststyle.evaluation import page as html
+from fststyle.evaluation.superres import measure
 from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.model_file import bundled_files
 from fststyle.networks.superres import reduce
-from fststyle.report import page as html
-from fststyle.report.superres import measure
 from make_gallery import ROOT, enlargers, paintings, title
 
 TRAINED = """A new painting, learned from a bundled style (init_from=starry_night) on generated pictures, with the

@@ -28,11 +28,11 @@ from PIL import Image
 from skimage import data as pictures
 
 from fststyle import Stylizer, Swapper, Upscaler
+from fststyle.evaluation.superres import bicubic
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
 from fststyle.losses import mean_term
 from fststyle.model_file import KINDS, bundled_files, read_metadata
 from fststyle.networks.superres import reduce
-from fststyle.report.superres import bicubic
 from fststyle.resources import file_sha256
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")

@@ -19,8 +19,8 @@ import torch
 from skimage import data as pictures
 from torch.utils.flop_counter import FlopCounterMode
 
+from fststyle.evaluation.compare import write_json
 from fststyle.images import resize_pixels
-from fststyle.report.compare import write_json
 
 #: Options of a check: files, numbers of pixels, names, a folder that need not be given.
 Files, Sizes, Names, Folder = Sequence[Path], Sequence[int], Sequence[str], Path | None

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
 from fststyle.encoders.pretrained import encoder_of
+from fststyle.evaluation import superres
 from fststyle.images import read_picture, to_image, to_pixels
 from fststyle.model_file import bundled_files, load_model_file, read_metadata
 from fststyle.networks.superres import reduce
-from fststyle.report import superres
 from fststyle.resources import resource
 from fststyle.training.crops import centre_crop
 

@@ -30,7 +30,7 @@ def test_the_site_is_built_and_holds_guides_reference_and_gallery(tmp_path: Path
         "model_file": "KINDS",
         "networks/transform": "TransformNet",
         "optimization/run": "run",
-        "report/style": "StyleDistance",
+        "evaluation/style": "StyleDistance",
         "training/run": "build",
     }
     for module, name in described.items():

@@ -45,9 +45,9 @@ def run(options: argparse.Namespace) -> int:
         read_picture(photo, min(options.size or [256]))
 
     from fststyle.encoders.pretrained import encoder_of
+    from fststyle.evaluation.compare import Style, compare, equality_table, speed_table
     from fststyle.losses import PerceptualLoss
     from fststyle.model_file import find_model_file, load_model_file
-    from fststyle.report.compare import Style, compare, equality_table, speed_table
 
     styles = []
     for number, name in enumerate(options.style):

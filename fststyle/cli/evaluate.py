@@ -71,16 +71,16 @@ def measure_superres(options: argparse.Namespace) -> int:
     if not options.blur >= 0:
         raise ValueError(f"--blur is {options.blur}; expected a number ≥ 0")
 
+    from fststyle.evaluation import superres as evaluation
     from fststyle.inference import Upscaler
-    from fststyle.report import superres as report
 
     methods = {}
     for model in models:
         enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
-        methods[label_of(model)] = report.to_matched(enlarge) if options.match_histogram else enlarge
-    found = report.evaluate(files, methods, scale, options.blur, options.pictures)
+        methods[label_of(model)] = evaluation.to_matched(enlarge) if options.match_histogram else enlarge
+    found = evaluation.evaluate(files, methods, scale, options.blur, options.pictures)
     rows = list(tqdm(found, total=len(files), unit="picture", disable=not sys.stderr.isatty()))
-    print("\n".join(report.lines(rows)))
+    print("\n".join(evaluation.lines(rows)))
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "data set": Path(options.dataset).name,
@@ -89,7 +89,7 @@ def measure_superres(options: argparse.Namespace) -> int:
         "histogram matched": options.match_histogram,
         "measured on": f"luminance (BT.601), a border of {scale} pixels left out",
     }
-    report.write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
+    evaluation.write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
     print(folder / "index.html")
     return 0
 
@@ -111,7 +111,7 @@ def measure_style(options: argparse.Namespace) -> int:
             raise ImageError(f"{target}: is a folder; expected a file for the figures")
         check_writable(existing_part(target.parent))
 
-    from fststyle.report.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
+    from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
     photo, painting = load_image(options.photo), load_image(options.painting)
     results = {name: load_image(name) for name in options.result or []}
@@ -134,7 +134,7 @@ def measure_style(options: argparse.Namespace) -> int:
     for name, found in rows:
         print(f"{name:<{width}}  everywhere {found.everywhere:.3f}  all of it {found.all_of_it:.3f}")
     if target is not None:
-        from fststyle.report.compare import write_json
+        from fststyle.evaluation.compare import write_json
 
         target.parent.mkdir(parents=True, exist_ok=True)
         about = {

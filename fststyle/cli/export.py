@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fststyle.images import ImageError
 from fststyle.model_file import check_kind, find_model_file
+from fststyle.resources import working
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -32,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     existing = [str(file) for file in map(target.with_suffix, endings) if file.exists()]
     if existing and not options.overwrite:
         raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
-    for file in export(load_model_file(path, "style").network, target, options.format):
-        print(file)
+    network = load_model_file(path, "style").network
+    with working(f"the export of {name}"):
+        for file in export(network, target, options.format):
+            print(file)
     return 0

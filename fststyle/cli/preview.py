@@ -15,6 +15,6 @@ def photo_first(words: list[str]) -> list[str]:
 
 
 def preview(cfg: DictConfig) -> None:
-    from fststyle.report import preview
+    from fststyle.evaluation import preview
 
     print(preview.preview(cfg, list(HydraConfig.get().overrides.task)))

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fststyle.evaluation import page as html
 from fststyle.images import load_image, read_picture, save_image, write_atomically
 from fststyle.inference import Stylizer
 from fststyle.losses import LossTerms, PerceptualLoss
 from fststyle.model_file import ModelFile
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
-from fststyle.report import page as html
 
 log = logging.getLogger(__name__)
 

@@ -28,6 +28,8 @@ from fststyle.config import (
     set_threads,
 )
 from fststyle.devices import choose_device
+from fststyle.evaluation import page as html
+from fststyle.evaluation.compare import write_json
 from fststyle.images import (
     MIN_SIDE,
     contact_sheet,
@@ -40,8 +42,7 @@ from fststyle.images import (
 from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
-from fststyle.report import page as html
-from fststyle.report.compare import write_json
+from fststyle.resources import working
 
 #: Keys that this command has and ``train`` has not, or that the cell decides.
 _OWN = (
@@ -151,7 +152,8 @@ def preview(config: DictConfig, overrides: Sequence[str] = ()) -> Path:
             if cell.stopped == "interrupted":
                 raise KeyboardInterrupt(f"interrupted after {len(found)} of {total} cells; nothing was written")
             found.append(cell)
-    return _write(config, overrides, folder, content, found)
+    with working("writing the sheet"):
+        return _write(config, overrides, folder, content, found)
 
 
 def _check(config: DictConfig) -> None:

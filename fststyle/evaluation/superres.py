@@ -14,10 +14,10 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from fststyle.color import luminance, with_histogram_of
+from fststyle.evaluation import page as html
+from fststyle.evaluation.compare import write_json
 from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import reduce
-from fststyle.report import page as html
-from fststyle.report.compare import write_json
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
 Enlarge = Callable[[np.ndarray], np.ndarray]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fststyle.images import write_atomically
 from fststyle.losses import LossTerms
+from fststyle.resources import working
 
 #: An image (1, 3, H, W) in [0, 1] to what it costs.
 Objective = Callable[[Tensor], LossTerms]
@@ -133,6 +134,7 @@ def optimize(
 
     Raises:
         ValueError: unknown optimizer, no iterations, a start of another shape.
+        RuntimeError: an error after the first iteration.
         NonFiniteError: the total is NaN or infinite; the message names the term.
     """
     if optimizer not in ("lbfgs", "adam"):
@@ -177,7 +179,7 @@ def optimize(
         clock = time.perf_counter()
         return terms.total.detach()
 
-    with _interruptible() as interrupted:
+    with working("the optimisation", lambda: run.trace), _interruptible() as interrupted:
         while run.iteration < iterations and run.stopped == "done":
             if optimizer == "lbfgs":
                 stepper.param_groups[0]["lr"] = rate if stepper.state else run.first_step * pixels.numel()

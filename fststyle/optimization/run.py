@@ -31,6 +31,7 @@ from fststyle.networks.styleswap import check_patch
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
 from fststyle.optimization.optimize import Objective
 from fststyle.optimization.recipes import resized, size_of, starting_image
+from fststyle.resources import working
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def run(config: DictConfig) -> Path:
 
     Raises:
         ValueError, OSError: refused, before anything was written.
+        RuntimeError: failed.
         NonFiniteError: the loss became NaN or infinite; the best picture before is written.
         KeyboardInterrupt: Ctrl-C; the best picture is written, and a state that ``resume=true`` goes on from.
     """
@@ -80,7 +82,8 @@ def run(config: DictConfig) -> Path:
     balance(loss, config, data, None if sources.style is None else sources.style.to(device), device)
 
     result = _run(config, sources, loss, device, target, first, saved)
-    _write(config, sources, result.image.cpu(), target)
+    with working("writing the picture"):
+        _write(config, sources, result.image.cpu(), target)
     state = _state_file(target)
     if result.stopped == "interrupted":
         result.save(state)

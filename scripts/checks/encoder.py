@@ -21,11 +21,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.config import ENCODERS, named_encoder, preset_loss
 from fststyle.encoders.vgg import VGGEncoder
+from fststyle.evaluation.style import LAYERS
 from fststyle.images import find_pictures, load_image
 from fststyle.losses import measure_normalizers
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
-from fststyle.report.style import LAYERS
 from fststyle.training import sources
 from fststyle.training.data import Photographs
 from measuring import Figures, Files, Names, measure

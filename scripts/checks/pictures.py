@@ -28,6 +28,7 @@ from skimage import data as photographs
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.config import compose
 from fststyle.encoders.pretrained import encoder_of
+from fststyle.evaluation.page import curves
 from fststyle.images import contact_sheet, large, save_image, to_image
 from fststyle.images.large import Scratch, as_picture
 from fststyle.images.sizes import resized_rows
@@ -37,7 +38,6 @@ from fststyle.inference.tiled import evaluate_in_strips
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import bundled_files, find_model_file, load_model_file
 from fststyle.networks.transform import TransformNet
-from fststyle.report.page import curves
 from fststyle.resources import resource
 from measuring import ENVIRONMENT, Figures, Folder, Names, Sizes, measure, peak_memory, photograph
 

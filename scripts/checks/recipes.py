@@ -21,12 +21,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.encoders.pretrained import load_encoder
+from fststyle.evaluation.compare import write_json
+from fststyle.evaluation.page import curves
+from fststyle.evaluation.style import StyleDistance
 from fststyle.images import load_image, save_image
 from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.networks.transform import TransformNet
-from fststyle.report.compare import write_json
-from fststyle.report.page import curves
-from fststyle.report.style import StyleDistance
 from fststyle.training.checkpoints import training_checkpoints
 from measuring import Figures, Files, measure
 

@@ -1,4 +1,4 @@
-"""``fststyle compare`` as a user meets it; what it measures is tested in tests/report."""
+"""``fststyle compare`` as a user meets it; what it measures is tested in tests/evaluation."""
 
 from __future__ import annotations
 

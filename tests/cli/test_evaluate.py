@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 from fststyle.cli import main
 from fststyle.encoders.pretrained import load_encoder, random_weights
+from fststyle.evaluation.style import StyleDistance
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
 from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
-from fststyle.report.style import StyleDistance
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import SMALL, train
+from commands import SMALL, in_folder, train
+from fststyle.cli import main
 from fststyle.images import find_pictures, save_image
 from fststyle.model_file import read_metadata
 from fststyle.training.checkpoints import newest_checkpoint, step_of
@@ -154,3 +156,30 @@ def test_a_run_killed_between_its_last_step_and_its_export_exports(desk: Path, w
     assert train(desk, *words, "steps=3", "resume=auto") == 0
     after = read_metadata(exported)
     assert (after["steps"], after["held_out"]) == (before["steps"], before["held_out"])
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        ("fststyle.optimization.optimize", "Progress", ["optimize", "content=painting.png", "size=48", "iterations=1"]),
+        ("fststyle.optimization.optimize", "Progress", ["preview", "painting.png", "size=48", "iterations=1"]),
+        ("fststyle.optimization.optimize", "Progress", ["compare", "painting.png", "--style", "wave", "--size", "48"]),
+        ("fststyle.inference.export", "export", ["export", "wave", "--format", "pt2"]),
+    ],
+)
+def test_an_error_of_the_work_itself_is_a_failure_and_no_refusal(
+    module: str,
+    name: str,
+    words: list[str],
+    desk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("expected a number")
+
+    monkeypatch.setattr(importlib.import_module(module), name, broken)
+    hydra = ["style.image=painting.png", "encoder=random", "calibration_photographs=4", "data=generated"]
+    with in_folder(desk):
+        assert main([*words, *(hydra if words[0] in ("optimize", "preview") else [])]) == 1
+    assert "failed: expected a number" in capsys.readouterr().err

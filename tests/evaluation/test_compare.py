@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from fststyle.encoders.vgg import VGGEncoder
+from fststyle.evaluation import compare as module
+from fststyle.evaluation.compare import Style, compare, crossing, equality_table, speed_table
 from fststyle.images import load_image, read_picture, save_image
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile
 from fststyle.networks.transform import TransformNet
 from fststyle.optimization import optimize
 from fststyle.optimization.recipes import starting_image, transfer
-from fststyle.report import compare as module
-from fststyle.report.compare import Style, compare, crossing, equality_table, speed_table
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fststyle.report.page import _ticks, curves, picture_grid, thumbnail
+from fststyle.evaluation.page import _ticks, curves, picture_grid, thumbnail
 
 
 @pytest.mark.parametrize("top", [1e-5, 0.37, 1.0, 1.5, 1.7, 7.89, 9.99, 268.435456, 50000.0])

@@ -11,8 +11,8 @@ from fststyle.color import match_color
 from fststyle.encoders.files import preprocessing
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder, layer_names
+from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance, style_figures, window_statistics
 from fststyle.images import to_image
-from fststyle.report.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance, style_figures, window_statistics
 
 SMALL = {"layers": ("relu1_1", "relu2_1"), "size": 64, "window": 16}
 
@@ -34,7 +34,7 @@ def red(*values: float, pixels: int = 4) -> Tensor:
 @pytest.fixture
 def own_colors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures keep their colours, so that values stay those that were given."""
-    monkeypatch.setattr("fststyle.report.style.match_color", lambda image, _: image)
+    monkeypatch.setattr("fststyle.evaluation.style.match_color", lambda image, _: image)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from fststyle.color import luminance
+from fststyle.evaluation import superres
 from fststyle.images import ImageError, save_image, to_image
-from fststyle.report import superres
 
 
 def y(pixels: np.ndarray) -> np.ndarray:
