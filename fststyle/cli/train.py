@@ -28,7 +28,7 @@ def train(cfg: DictConfig) -> None:
     Raises:
         ValueError, OSError: refused, before anything was written.
         RuntimeError: failed; the training checkpoints are there to resume from.
-        Preempted: told to stop by a signal, with everything saved.
+        Preempted: a signal stopped the run, with everything saved.
         KeyboardInterrupt: Ctrl-C.
     """
     from fststyle.training.signals import Stop, StopOnSignal
@@ -42,7 +42,7 @@ def train(cfg: DictConfig) -> None:
     except KeyboardInterrupt:
         if stopper.agreed <= Stop.EXPORT:
             raise
-        ended = f"{cfg.name} was told to stop before its first step"
+        ended = f"{cfg.name} was stopped by a signal before its first step"
     finally:
         stopper.restore()
     if stopper.agreed is Stop.EXPORT:
@@ -77,7 +77,7 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
     at = f"at step {run.trainer.global_step} of {cfg.steps}"
     if exported:
         return f"interrupted {at}; exported {exported}; resume=last goes on"
-    return f"{cfg.name} was told to stop {at}{kept_checkpoint(run.folder)}"
+    return f"{cfg.name} was stopped by a signal {at}{kept_checkpoint(run.folder)}"
 
 
 def _quiet_libraries() -> None:

@@ -100,8 +100,7 @@ def cells(
     """
     for factor in factors:
         for style_size, painting in paintings.items():
-            judge = loss(factor, painting)
-            objective = transfer(judge, content, painting)
+            objective = transfer(loss(factor, painting), content, painting)
             start = starting_image("recolored", size_of(content), content, painting)
             run: Optimization = optimize(start, objective, iterations, callback=callback)
             with torch.no_grad():

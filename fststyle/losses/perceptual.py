@@ -147,8 +147,8 @@ class PerceptualLoss(nn.Module):
         for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
-        judged = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
-        if not any(weight and judged.get(name, True) for name, weight in self.weights.items()):
+        compared = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
+        if not any(weight and compared.get(name, True) for name, weight in self.weights.items()):
             raise ValueError(
                 "every loss weight is 0; give at least one of content, style, color, tv, pixel a weight above 0"
             )

@@ -281,7 +281,7 @@ class Export(Callback):
         self._remember(trainer, task)
         loss: Any = task.loss
         batch = trainer.datamodule.global_batch  # type: ignore[attr-defined]
-        network, judged = self.choose(trainer, task)
+        network, chosen = self.choose(trainer, task)
         encoder, more = task.exported()  # type: ignore[operator]
         metadata = {
             "kind": task.kind,
@@ -294,7 +294,7 @@ class Export(Callback):
             "global_batch": batch,
             "ranks": trainer.world_size,
             "seconds": round(self.seconds()),
-            **judged,
+            **chosen,
         }
         save_model_file(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
         self.written = True
@@ -303,7 +303,7 @@ class Export(Callback):
         """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``diagnostics``."""
         examiner = next((callback for callback in trainer.callbacks if isinstance(callback, Diagnostics)), None)  # type: ignore[attr-defined]
         network = copy.deepcopy(trained_network(trainer, task)).eval()
-        judged: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
+        candidates: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
         for step, weights in self.candidates:
             network.load_state_dict(weights)
             held_out = held_out_terms(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
@@ -313,8 +313,8 @@ class Export(Callback):
                 {"diagnostics": scores} if scores else {}
             )
             # Without held-out photographs the last is the best.
-            judged.append(((len(diagnostics.faults(scores)), held_out.get("total", -step)), weights, about))
-        _, weights, about = min(judged, key=lambda candidate: candidate[0])
+            candidates.append(((len(diagnostics.faults(scores)), held_out.get("total", -step)), weights, about))
+        _, weights, about = min(candidates, key=lambda candidate: candidate[0])
         for fault in diagnostics.faults(about.get("diagnostics", {})):
             log.warning("the exported network makes %s", fault)
         network.load_state_dict(weights)

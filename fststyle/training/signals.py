@@ -1,4 +1,8 @@
-"""What signals ask of a run: on SIGTERM it saves a checkpoint and ends, on SIGUSR1 it also requeues itself."""
+"""What signals ask of a run: on SIGTERM it saves a checkpoint and ends, on SIGUSR1 it also requeues itself.
+
+Lightning's own handler for Slurm (``SLURMEnvironment(auto_requeue=True)``) is not used: it saves inside the signal
+handler, wherever in a step that rank is, so that the run would not resume bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +69,7 @@ class StopOnSignal(Callback):
             if what > self.asked:
                 self.asked = what
                 then = "saving and exporting; once more to stop at once" if what is Stop.EXPORT else "saving"
-                name = "interrupted" if what is Stop.EXPORT else f"told to stop by {signal.Signals(number).name}"
+                name = "interrupted" if what is Stop.EXPORT else f"received {signal.Signals(number).name}"
                 log.warning("%s: finishing this step, %s", name, then)
 
         for number in signals or SIGNALS:

@@ -85,7 +85,7 @@ def test_a_run_that_is_told_to_stop_saves_ends_with_75_and_goes_on(
     assert state is not None
     step = step_of(state)
     assert lines(desk) == [
-        f"fststyle: painting was told to stop at step {step} of 1000000; "
+        f"fststyle: painting was stopped by a signal at step {step} of 1000000; "
         f"the last training checkpoint is {state.relative_to(desk)}, resume=last goes on"
     ]
     assert "Traceback" not in (desk / "said.txt").read_text()

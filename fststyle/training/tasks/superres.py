@@ -73,10 +73,10 @@ class SuperResTask(Task):
         photographs, turn = inputs
         photographs = photographs.contiguous(memory_format=torch.channels_last)
         output = (network or self.network)(reduce(photographs, self.scale, self.blur))
-        judged, wanted = output, photographs
+        compared, wanted = output, photographs
         if regularized and turn is not None:
-            judged, wanted = rotated(output, turn), rotated(photographs, turn)
-        terms: LossTerms = self.loss(judged, content=self.loss.content_targets(wanted), pixels=wanted)
+            compared, wanted = rotated(output, turn), rotated(photographs, turn)
+        terms: LossTerms = self.loss(compared, content=self.loss.content_targets(wanted), pixels=wanted)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output - photographs)
         return terms
