@@ -68,6 +68,11 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     return Path(text if os.path.lexists(text) else os.path.expanduser(text))
 
 
+def printable(text: str) -> str:
+    """A text that can be written as UTF-8: of a name that is not, the bytes as ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def one_line(text: str) -> str:
     """A message in one line, whatever the names in it hold: control characters and line ends as ``\\n``, ``\\x1b``."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
