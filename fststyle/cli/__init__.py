@@ -94,7 +94,7 @@ def entry() -> None:
 
 
 def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
-    """What a stream cannot encode: of a name that is not UTF-8 its bytes, as other commands print them; else escapes."""
+    """What a stream cannot encode: of a name that is not UTF-8 its bytes, as other commands do; else escapes."""
     assert isinstance(error, UnicodeEncodeError)
     found = error.object[error.start : error.end]
     try:

@@ -172,12 +172,11 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _missing(error: Exception) -> str:
+    if match := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        return f"{match[1]} is missing; give it as {match[1]}=…"
     if isinstance(error, (InterpolationResolutionError, GrammarParseError)):
-        return (
-            f"{_first_line(error)}; ${{…}} stands for another setting's value; one that is part of a name is \\${{…}}"
-        )
-    match = re.search(r"Missing mandatory value: (\S+)", str(error))
-    return f"{match[1]} is missing; give it as {match[1]}=…" if match else _first_line(error)
+        return f"{_first_line(error)}; ${{…}} is another setting's value; as a part of a name it is written \\${{…}}"
+    return _first_line(error)
 
 
 def _instantiation(error: Exception) -> str:

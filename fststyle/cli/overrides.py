@@ -32,8 +32,8 @@ def literal(text: str) -> str:
 def understood(word: str, several: bool = False) -> str:
     """An override whose value, if its key takes a file or a name, is what the user typed.
 
-    What is there under the very name is meant. Else quotes, escapes, ``${…}``, ``null`` and, with ``several`` runs, lists
-    mean what they mean to Hydra, and everything else is a name, too.
+    What is there under the very name is meant. Else quotes, escapes, ``${…}``, ``null`` and, with ``several`` runs,
+    lists mean what they mean to Hydra, and everything else is a name, too.
 
     Args:
         word: ``KEY=VALUE``; of other keys, and of none, it is left as it is.
@@ -60,7 +60,7 @@ def understood(word: str, several: bool = False) -> str:
             return f"{key}={literal(meant)}"
         trimmed = meant == value.strip() != value and not _is_there(meant)
         return f"{key}={literal(value)}" if trimmed else word
-    kept = found.is_sweep_override() if several else last == "resume" and isinstance(meant, bool)
+    kept = found.is_sweep_override() if several else last == "start" or (last == "resume" and isinstance(meant, bool))
     return word if kept else f"{key}={literal(value)}"
 
 

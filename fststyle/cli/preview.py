@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,4 +20,5 @@ def photo_first(words: list[str]) -> list[str]:
 def preview(cfg: DictConfig) -> None:
     from fststyle.evaluation import preview
 
-    print(preview.preview(cfg, OmegaConf.to_container(HydraConfig.get().overrides.task)))
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: as they are typed
+    print(preview.preview(cfg, overrides))

@@ -31,7 +31,7 @@ from fststyle.encoders.vgg import (
 )
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
 from fststyle.model_file import bundled_files
-from fststyle.resources import file_sha256
+from fststyle.resources import file_sha256, user_path
 
 log = logging.getLogger(__name__)
 
