@@ -6,16 +6,17 @@ Hydra and OmegaConf are known here, in ``training.run`` and in the command line,
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.utils import instantiate
+import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
-from fststyle.resources import resource
+from fststyle.resources import resource, user_path
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,29 @@ def compose(command: str | None = "train", overrides: Sequence[str] = ()) -> Dic
         return hydra.compose(command, list(overrides))
 
 
+def escaped(text: str) -> str:
+    """A text that OmegaConf gives back as it is, though there may be ``${`` in it."""
+    return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+
+
+def each_text(settings: Any, change: Callable[[str], Any]) -> Any:
+    """Plain settings with every text, in lists and dictionaries too, changed."""
+    if isinstance(settings, dict):
+        return {key: each_text(value, change) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [each_text(value, change) for value in settings]
+    return change(settings) if isinstance(settings, str) else settings
+
+
+def instantiate(settings: Any, **given: Any) -> Any:
+    """Hydra's, for settings with any names of files in them: it would take a ``${`` in one for an interpolation."""
+    plain = OmegaConf.to_container(
+        settings if isinstance(settings, DictConfig) else OmegaConf.create(settings), resolve=True
+    )
+    paths = each_text(plain, lambda text: Path(text) if "${" in text else text)
+    return hydra.utils.instantiate(settings if paths == plain else paths, **given)
+
+
 def check_missing(config: DictConfig, ignored: tuple[str, ...] = ()) -> None:
     """Refuse a configuration that still lacks something mandatory, but for the ``ignored`` keys."""
     for key in OmegaConf.missing_keys(config):
@@ -107,7 +131,7 @@ def load_style(style: DictConfig, size: int | None = None) -> Any:
 
     if not isinstance(style.blur, (int, float)) or not 0 <= style.blur <= MAX_BLUR:
         raise ConfigError(f"style.blur is {style.blur}; expected pixels from 0 to {MAX_BLUR}")
-    painting = load_image(Path(style.image).expanduser(), style.size if size is None else size, style.region)
+    painting = load_image(user_path(style.image), style.size if size is None else size, style.region)
     return gaussian_blur(painting, style.blur) if style.blur else painting
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fststyle.images import write_atomically
-from fststyle.resources import resource
+from fststyle.resources import printable, resource, user_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,7 +114,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     """Write tensors and metadata as one model file: to a temporary file, then moved into place."""
     from safetensors.torch import save
 
-    data = save(dict(tensors), {_KEY: json.dumps({"format": FORMAT, **metadata}, ensure_ascii=False)})
+    data = save(dict(tensors), {_KEY: json_text({"format": FORMAT, **metadata})})
     write_atomically(path, lambda file: file.write(data))
 
 
@@ -191,10 +191,8 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
         ModelFileError: as ``read_metadata``; another kind; tensors that do not fit the network.
     """
     metadata = check_kind(path, kind)
-    from safetensors.torch import load_file
-
     try:
-        tensors = load_file(path)
+        tensors = load_tensors(path)
         network = _build(metadata["network"])
         network.load_state_dict(
             {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
@@ -211,6 +209,19 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
     return ModelFile(network.float().eval(), metadata, targets, encoder)
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, whatever its name."""
+    from safetensors.torch import load, load_file
+
+    name = os.fspath(path)
+    return load_file(name) if printable(name) == name else load(Path(name).read_bytes())  # it takes UTF-8 alone
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON with the characters themselves; of names that are not UTF-8, the bytes as JSON's escapes."""
+    return json.dumps(content, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:
@@ -260,7 +271,7 @@ def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
     text = os.fspath(name_or_path)
     if text in known:
         return known[text]
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.exists():
         return path
     if path.suffix or os.sep in text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,21 @@ def memory_limit(root: Path = Path("/")) -> int:
             if folder == base:
                 break
     return min(limits)
+
+
+def user_path(text: str | os.PathLike[str]) -> Path:
+    """The path that a user means: a leading ``~`` is the home folder, unless a file is there that is called so."""
+    return Path(text if os.path.lexists(text) else os.path.expanduser(text))
+
+
+def printable(text: str) -> str:
+    """A text that can be written as UTF-8: of a name that is not, the bytes as ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """A message in one line, whatever the names in it hold: control characters and line ends as ``\\n``, ``\\x1b``."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @contextlib.contextmanager

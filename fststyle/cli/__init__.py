@@ -9,6 +9,7 @@ is imported when it runs.
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import importlib
 import logging
@@ -17,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from fststyle.resources import one_line
 from fststyle.version import __version__
 
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
@@ -42,8 +44,11 @@ HYDRAS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    typed = words.index("--") if "--" in words else len(words)  # after it there are names alone
+    debug = "--debug" in words[:typed]
+    words = [word for word in words[:typed] if word != "--debug"] + words[typed:]
+    if getattr(sys.stdout, "errors", "") == "strict":  # it may have to say names that it has no characters for
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # hints on odd metadata
     try:
@@ -60,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if debug:
             raise
-        print(f"fststyle: error: {error}", file=sys.stderr)
+        print(f"fststyle: error: {one_line(str(error).strip())}", file=sys.stderr)
         return 2
     except (RuntimeError, MemoryError) as error:
         if debug:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"fststyle: failed: {reason} (--debug shows more)", file=sys.stderr)
+        print(f"fststyle: failed: {one_line(reason)} (--debug shows more)", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)
@@ -75,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
+    codecs.register_error("fststyle", _as_bytes)
+    with contextlib.suppress(AttributeError):  # closed
+        sys.stdout.reconfigure(errors="fststyle")  # type: ignore[union-attr]
     code = main()
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -83,6 +91,16 @@ def entry() -> None:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
+
+
+def _as_bytes(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a stream cannot encode: of a name that is not UTF-8 its bytes, as other commands do; else escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    found = error.object[error.start : error.end]
+    try:
+        return found.encode("ascii", "surrogateescape"), error.end
+    except UnicodeEncodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:

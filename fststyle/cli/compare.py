@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fststyle.cli.options import add_device, size
 from fststyle.images import ImageError, check_writable, existing_part, read_picture
-from fststyle.inference.paths import expand
+from fststyle.inference.paths import expand, nothing_done, skip
+from fststyle.resources import user_path
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -26,14 +26,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The report."""
-    photos = [found.path for found in expand(options.photos)]
-    folder = Path(options.output).expanduser()
+    given, failures = expand(options.photos)
+    folder = user_path(options.output)
     check_writable(existing_part(folder))
     if options.iterations < 1:
         raise ValueError(f"iterations is {options.iterations}; expected at least 1")
     if not options.style:
         raise ValueError("--style is missing; give a bundled style or a model file")
-    stems = [photo.stem for photo in photos]
+    stems = [photo.path.stem for photo in given]
     if len(set(stems)) < len(stems):
         raise ImageError("two photographs have one name; compare them separately")
     paintings = options.style_image or []
@@ -41,8 +41,17 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(
             f"found {len(paintings)} --style-image for {len(options.style)} --style; expected one for each"
         )
-    for photo in photos:
-        read_picture(photo, min(options.size or [256]))
+    photos = []
+    for path in (photo.path for photo in given):
+        try:
+            read_picture(path, min(options.size or [256]))
+            photos.append(path)
+        except ImageError as error:
+            failures.append((path, str(error)))
+    if not photos:
+        raise nothing_done(failures, report=True)
+    for _, reason in failures:
+        skip(reason)
 
     from fststyle.encoders.pretrained import encoder_of
     from fststyle.evaluation.compare import Style, compare, equality_table, speed_table
@@ -53,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     for number, name in enumerate(options.style):
         checkpoint = load_model_file(find_model_file(name, "style"), "style")
         encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
-        painting = read_picture(paintings[number], 512).rgb if paintings else None
+        painting = read_picture(user_path(paintings[number]), 512).rgb if paintings else None
         styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
     cases = compare(
         photos,
@@ -68,4 +77,4 @@ def run(options: argparse.Namespace) -> int:
     for head, rows in (equality_table(cases), speed_table(cases)):
         print("\n".join("\t".join(line) for line in [head, *rows]))
     print(folder / "index.html")
-    return 0
+    return 1 if failures else 0

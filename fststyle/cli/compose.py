@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from fststyle.cli import sweep
+from fststyle.cli.overrides import literal, refused, understood
 from fststyle.config import ConfigError, compose, register_resolvers, without_folders, without_traceback
 from fststyle.resources import resource
 
@@ -50,7 +51,8 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing its own story
     flags, overrides = split(arguments)  # Hydra's parser wants them in this order, wherever they were typed
     script = sys.argv[0]
-    sys.argv = [f"fststyle {command}", *flags, *overrides]
+    several = bool({"-m", "--multirun"} & set(flags))
+    sys.argv = [f"fststyle {command}", *flags, *(understood(word, several) for word in overrides)]
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
@@ -71,8 +73,8 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
         hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name=command)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         sweep.forget()
-        refused = explain(error, command) if isinstance(error, HydraException) else _missing(error)
-        raise ConfigError(refused) from None
+        reason = explain(error, command) if isinstance(error, HydraException) else _missing(error)
+        raise ConfigError(reason) from None
     except Exception as error:
         if sweep.Sweep.folder is None:
             raise
@@ -100,12 +102,14 @@ def command_line() -> str:
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags with their values, and the overrides."""
+    """Hydra's flags with their values, and the overrides; after ``--`` there are overrides alone."""
     flags: list[str] = []
     overrides: list[str] = []
     words = iter(arguments)
     for word in words:
-        if word.startswith("-"):
+        if word == "--":
+            overrides += words
+        elif word.startswith("-"):
             flags += [word, *([next(words, "")] if word in _FLAGS_WITH_VALUE else [])]
         else:
             overrides.append(word)
@@ -118,6 +122,12 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def explain(error: Exception, command: str = "train") -> str:
     """One line for an exception of Hydra: what was found, and the nearest thing that is known."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return refused(error.override)
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*)'\n", text, re.DOTALL):
+        key, value = match.groups()
+        quoted = shlex.quote(f"{key}={literal(value)}")
+        return f"{key} has several values; -m does one run for each, {key}=[{value}] is a list, {quoted} one text"
     if "hydra/launcher/submitit" in text:
         return "hydra/launcher=local and slurm need hydra-submitit-launcher: pip install 'fststyle[cluster]'"
     if match := re.search(r"Could not override '([^']+)'", text):
@@ -133,6 +143,14 @@ def explain(error: Exception, command: str = "train") -> str:
         options = [name for name in re.findall(r"^\t(\S+)$", text, re.M) if not name.startswith("_")]
         return f"{group or 'config'} has no option {option!r}{_nearest(option, options)}; known: {', '.join(options)}"
     return _first_line(error)
+
+
+def known_key(word: str, command: str) -> bool:
+    """Whether a word is an override, and no file whose name has a ``=`` in it."""
+    if "=" not in word:
+        return False
+    key = word.lstrip("+~").partition("=")[0]
+    return not os.path.lexists(word) or key in _keys(command) or (resource("conf") / key.partition("@")[0]).is_dir()
 
 
 def _keys(command: str) -> list[str]:
@@ -154,8 +172,11 @@ def _nearest(word: str, known: list[str]) -> str:
 
 
 def _missing(error: Exception) -> str:
-    match = re.search(r"Missing mandatory value: (\S+)", str(error))
-    return f"{match[1]} is missing; give it as {match[1]}=…" if match else _first_line(error)
+    if match := re.search(r"Missing mandatory value: (\S+)", str(error)):
+        return f"{match[1]} is missing; give it as {match[1]}=…"
+    if isinstance(error, (InterpolationResolutionError, GrammarParseError)):
+        return f"{_first_line(error)}; ${{…}} is another setting's value; as a part of a name it is written \\${{…}}"
+    return _first_line(error)
 
 
 def _instantiation(error: Exception) -> str:

@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from fststyle.cli.options import add_backend
-from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
-from fststyle.inference.paths import label_of
+from fststyle.images import (
+    ImageError,
+    check_writable,
+    existing_part,
+    load_image,
+    no_pictures,
+    read_picture,
+    search,
+    to_image,
+)
+from fststyle.inference.paths import label_of, nothing_done, skip
 from fststyle.model_file import bundled_files, check_kind, find_model_file
+from fststyle.resources import user_path
 
 if TYPE_CHECKING:
     from fststyle.encoders.vgg import VGGEncoder
@@ -56,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
 
 def measure_superres(options: argparse.Namespace) -> int:
     """Check the data set and the models, measure picture by picture, then write table and page."""
-    files = find_pictures(options.dataset)
-    folder = Path(options.output).expanduser()
+    files, failures = search(options.dataset)
+    if not files:
+        raise nothing_done(failures, report=True) if failures else no_pictures(options.dataset)
+    folder = user_path(options.output)
     check_writable(existing_part(folder))
     models = options.model or [name for name in bundled_files("superres") if _scale(name) == (options.scale or 4)]
     scales = {model: _scale(model) for model in models}
@@ -78,8 +90,19 @@ def measure_superres(options: argparse.Namespace) -> int:
     for model in models:
         enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
         methods[label_of(model)] = evaluation.to_matched(enlarge) if options.match_histogram else enlarge
-    found = evaluation.evaluate(files, methods, scale, options.blur, options.pictures)
+    several = len(files) + len(failures) > 1
+    for _, reason in failures:
+        skip(reason)
+
+    def failed(file: Path, reason: str) -> None:
+        failures.append((file, reason))
+        if several:
+            skip(reason)
+
+    found = evaluation.evaluate(files, methods, scale, options.blur, options.pictures, failed)
     rows = list(tqdm(found, total=len(files), unit="picture", disable=not sys.stderr.isatty()))
+    if not rows:
+        raise nothing_done(failures)
     print("\n".join(evaluation.lines(rows)))
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -91,7 +114,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     }
     evaluation.write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
     print(folder / "index.html")
-    return 0
+    return 1 if failures else 0
 
 
 def _scale(model: str) -> int:
@@ -105,7 +128,7 @@ def measure_style(options: argparse.Namespace) -> int:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
         check_kind(find_model_file(name, "style"), "style")
-    target = None if options.json is None else Path(options.json).expanduser()
+    target = None if options.json is None else user_path(options.json)
     if target is not None:
         if target.is_dir():
             raise ImageError(f"{target}: is a folder; expected a file for the figures")
@@ -113,14 +136,23 @@ def measure_style(options: argparse.Namespace) -> int:
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
-    photo, painting = load_image(options.photo), load_image(options.painting)
-    results = {name: load_image(name) for name in options.result or []}
+    photo, painting = load_image(user_path(options.photo)), load_image(user_path(options.painting))
+    results, failures = {}, []
+    for name in options.result or []:
+        try:
+            results[name] = load_image(user_path(name))
+        except ImageError as error:
+            failures.append((Path(name), str(error)))
+    if failures and not results and not options.style:
+        raise nothing_done(failures, report=True)
+    for _, reason in failures:
+        skip(reason)
     encoder = _encoder(options)
     distance = StyleDistance(photo, painting, encoder)
     if options.style:
         from fststyle.inference import Stylizer
 
-        reduced = read_picture(options.photo, SIZE).rgb
+        reduced = read_picture(user_path(options.photo), SIZE).rgb
         for name in options.style:
             stylizer = Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
             results[name] = to_image(stylizer.pixels(reduced))
@@ -147,7 +179,7 @@ def measure_style(options: argparse.Namespace) -> int:
             "painting scales": SCALES,
         }
         write_json(target, {**about, "results": [{"name": name, **vars(found)} for name, found in rows]})
-    return 0
+    return 1 if failures else 0
 
 
 def _encoder(options: argparse.Namespace) -> VGGEncoder:

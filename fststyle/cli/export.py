@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from fststyle.images import ImageError
 from fststyle.model_file import check_kind, find_model_file
-from fststyle.resources import working
+from fststyle.resources import user_path, working
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from fststyle.model_file import load_model_file
 
     endings = FORMATS[options.format]
-    target = Path(options.output or ".").expanduser()
+    target = user_path(options.output or ".")
     if target.is_dir() or not target.suffix:
         target = target / f"{name}{endings[0]}"
     if target.suffix != endings[0]:

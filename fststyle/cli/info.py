@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from fststyle.model_file import KINDS, bundled_files, find_model_file, read_metadata
+from fststyle.model_file import KINDS, bundled_files, find_model_file, json_text, read_metadata
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -19,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     path = find_model_file(options.checkpoint, kind)
     metadata = read_metadata(path)
     if options.json:
-        print(json.dumps(metadata, indent=2, ensure_ascii=False))
+        print(json_text(metadata, indent=2))
         return 0
     print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
     for key, value in metadata.items():

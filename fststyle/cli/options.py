@@ -7,7 +7,19 @@ import dataclasses
 import re
 import sys
 
+from fststyle.cli.pipes import FORMATS
 from fststyle.inference.batch import Files, Summary
+from fststyle.resources import one_line
+
+
+def add_pictures(command: argparse.ArgumentParser) -> None:
+    """Pictures in and pictures out; for every command that runs within ``pipes.piped``."""
+    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders; -: standard input")
+    command.add_argument(
+        "-o", "--output", metavar="OUT", help="a file, or a folder; -: standard output; default: beside each input"
+    )
+    command.add_argument("--format", choices=tuple(FORMATS), help="of standard output; default: png")
+    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
 
 
 def add_files(command: argparse.ArgumentParser) -> None:
@@ -97,5 +109,5 @@ def files_of(options: argparse.Namespace) -> Files:
 def finish(summary: Summary) -> int:
     """Say what was skipped, if anything was; returns the exit code."""
     if summary.failures or summary.there:
-        print(f"fststyle: {summary}", file=sys.stderr)
+        print(f"fststyle: {one_line(str(summary))}", file=sys.stderr)
     return 1 if summary.failures else 0

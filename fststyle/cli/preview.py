@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from typing import Any
 
-from fststyle.cli.compose import split
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fststyle.cli.compose import known_key, split
+from fststyle.cli.overrides import literal
 
 
 def photo_first(words: list[str]) -> list[str]:
     """The command's words with the photograph, which needs no key, as Hydra's override."""
     flags, said = split(words)
-    return flags + [word if "=" in word else "content='{}'".format(word.replace("'", "\\'")) for word in said]
+    return flags + [word if known_key(word, "preview") else f"content={literal(word)}" for word in said]
 
 
 def preview(cfg: DictConfig) -> None:
     from fststyle.evaluation import preview
 
-    print(preview.preview(cfg, list(HydraConfig.get().overrides.task)))
+    overrides: Any = OmegaConf.to_container(HydraConfig.get().overrides.task)  # unresolved: as they are typed
+    print(preview.preview(cfg, overrides))

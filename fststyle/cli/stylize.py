@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import add_backend, add_files, files_of, finish, size, style_scale
+from fststyle.cli.options import add_backend, add_files, add_pictures, files_of, finish, style_scale
+from fststyle.cli.pipes import piped
 from fststyle.inference.batch import stylize_files
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    add_pictures(command)
     command.add_argument(
         "--style",
         required=True,
@@ -17,8 +18,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME_OR_FILE",
         help="a bundled style or a model file; repeat for several",
     )
-    command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
-    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
     )
@@ -41,4 +40,5 @@ def run(options: argparse.Namespace) -> int:
 
     how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
     where = (options.device, options.backend, options.precision)
-    return finish(stylize_files(options.inputs, options.style, files_of(options), how, *where))
+    with piped(options):
+        return finish(stylize_files(options.inputs, options.style, files_of(options), how, *where))

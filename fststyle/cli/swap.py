@@ -10,25 +10,25 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fststyle.cli.options import add_precision, finish, size
+from fststyle.cli.options import add_pictures, add_precision, finish, size
+from fststyle.cli.pipes import piped
 from fststyle.images import ImageError, Picture, read_picture
 from fststyle.inference.batch import process
-from fststyle.inference.paths import expand, plan
+from fststyle.inference.paths import Files
+from fststyle.resources import user_path
 
 #: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
 MANY_PAIRS = 10**10
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders")
+    add_pictures(command)
     command.add_argument(
         "--style-image", required=True, metavar="PICTURE", help="any picture: nothing is trained for it"
     )
     command.add_argument(
         "--model", default="slim", metavar="NAME_OR_FILE", help="the network, bundled or a model file; default: slim"
     )
-    command.add_argument("-o", "--output", metavar="OUT", help="a file, or a folder; default: beside each input")
-    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
     command.add_argument("--style-size", type=size, metavar="N", help="and that of the style picture")
     command.add_argument(
         "--patch", type=int, default=3, metavar="N", help="side in feature positions, each 4 pixels; 3"
@@ -41,16 +41,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    with piped(options):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then swap picture by picture."""
-    label = Path(options.style_image).stem
-    jobs = plan(list(expand(options.inputs, [label], output=options.output)), options.output, [label])
+    todo = Files(options.output).jobs(options.inputs, [Path(options.style_image).stem])
 
     from fststyle.inference import Swapper
     from fststyle.inference.options import with_luminance_of
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
-    style = _read(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
+    style = _read(user_path(options.style_image), options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:
@@ -62,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
-    return finish(process(jobs, swapped, read))
+    return finish(process(todo, swapped, read))
 
 
 def _read(path: Path, size: int | None, patch: int) -> Picture:

@@ -54,9 +54,10 @@ def begin(command: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
-    words = ["fststyle", command, *config.overrides.task, f"output={folder}", "resume=auto"]
+    overrides: Any = OmegaConf.to_container(config.overrides.task)  # unresolved: as they are typed
+    words = ["fststyle", command, *overrides, f"output={folder}", "resume=auto"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / COMMAND).write_text(shlex.join(words) + "\n", encoding="utf-8")
+    (folder / COMMAND).write_text(shlex.join(words) + "\n", encoding="utf-8", errors="surrogateescape")
     (folder / FAILED).unlink(missing_ok=True)
 
 
@@ -66,7 +67,9 @@ def fail(error: Exception) -> None:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     log.error("%s: %s", "error" if refused else "failed", text)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    (folder / FAILED).write_text(f"{'refused' if refused else 'failed'}: {text}\n", encoding="utf-8")
+    (folder / FAILED).write_text(
+        f"{'refused' if refused else 'failed'}: {text}\n", encoding="utf-8", errors="backslashreplace"
+    )
 
 
 @dataclass
@@ -121,7 +124,9 @@ def report(folder: Path) -> int:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     missing = [run for run in runs if run.metadata is None]
     for run in missing:
-        print(f"{run.name}: {run.reason}\n  again: {(run.folder / COMMAND).read_text(encoding='utf-8').strip()}")
+        print(
+            f"{run.name}: {run.reason}\n  again: {(run.folder / COMMAND).read_text('utf-8', 'surrogateescape').strip()}"
+        )
     if not missing:
         return 0
     return 2 if all(run.refused for run in runs) else 1

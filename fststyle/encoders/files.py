@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
-from fststyle.model_file import ModelFileError, compact, fold, read_metadata, unfold, write_tensors
+from fststyle.model_file import ModelFileError, compact, fold, load_tensors, read_metadata, unfold, write_tensors
 from fststyle.resources import file_sha256
 
 
@@ -68,7 +67,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; expected encoder weights (.pth or .safetensors)")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message advises to load it nevertheless
         raise WeightsError(f"{path}: is no .pth file of tensors only, and was not unpickled") from None
     except Exception as error:  # torch and safetensors raise many kinds on foreign bytes
@@ -134,7 +133,7 @@ def read_statistics(path: Path) -> PhotographStatistics | None:
     measured = _encoder_metadata(path).get("photographs")
     if measured is None:
         return None
-    tensors = load_file(path)
+    tensors = load_tensors(path)
 
     def named(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -31,7 +31,7 @@ from fststyle.encoders.vgg import (
 )
 from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
 from fststyle.model_file import bundled_files
-from fststyle.resources import file_sha256
+from fststyle.resources import file_sha256, user_path
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def load_encoder(
             raise WeightsError(
                 f"{architecture} has no weights {weights!r}; expected {', '.join(names)}, random, or a file"
             )
-        path = fetch(published) if published else boxed or Path(weights).expanduser()
+        path = fetch(published) if published else boxed or user_path(weights)
         name = path.stem if published is None and boxed is None else f"{architecture}-{weights}"
         tensors, made_with = read_weights(path, architecture, preprocess)
         padding = padding or made_with

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
+
+from fststyle.resources import printable
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -33,7 +36,7 @@ _COLOURS = ("#1f6fb4", "#d9662b", "#3a923a", "#8f56b0", "#7a7a7a")
 def page(title: str, parts: Sequence[str]) -> str:
     """A whole page out of parts that are HTML already."""
     body = "\n".join(parts)
-    return (
+    return printable(
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
         f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
@@ -82,7 +85,7 @@ def thumbnail(pixels: np.ndarray, alt: str, link: str, width: int = 240) -> str:
     if image.width > 2 * width:
         image = image.resize((2 * width, 2 * height), Image.Resampling.LANCZOS)
     size = f'width="{width}" height="{height}"'
-    return f'<a href="{quote(link)}"><img src="{_embedded(image)}" {size} alt="{escape(alt)}"></a>'
+    return f'<a href="{quote(os.fsencode(link))}"><img src="{_embedded(image)}" {size} alt="{escape(alt)}"></a>'
 
 
 def picture_grid(label: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

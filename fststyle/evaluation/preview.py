@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
@@ -24,6 +23,7 @@ from fststyle.config import (
     build_loss,
     check_folder,
     check_missing,
+    instantiate,
     load_style,
     set_threads,
 )
@@ -42,7 +42,7 @@ from fststyle.images import (
 from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
-from fststyle.resources import working
+from fststyle.resources import user_path, working
 
 #: Keys that this command has and ``train`` has not, or that the cell decides.
 _OWN = (
@@ -132,7 +132,7 @@ def preview(config: DictConfig, overrides: Sequence[str] = ()) -> Path:
     set_threads(config)
     device = choose_device(config.device)
     folder = _folder(config)
-    content = load_image(Path(config.content).expanduser(), config.size).to(device)
+    content = load_image(user_path(config.content), config.size).to(device)
     paintings = {size: load_style(config.style, size).to(device) for size in config.style_sizes}
     data = instantiate(config.data)
     encoder = build_encoder(config, data).to(device)
@@ -172,7 +172,7 @@ def _check(config: DictConfig) -> None:
 
 def _folder(config: DictConfig) -> Path:
     """Where the sheet goes; refuses what cannot be written, before any work."""
-    folder = Path(config.output).expanduser()
+    folder = user_path(config.output)
     if (folder / "index.html").exists() and not config.overwrite:
         raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
     check_folder(folder)
@@ -189,7 +189,7 @@ def training_command(config: DictConfig, overrides: Sequence[str], factor: float
 
 
 def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: Tensor, found: list[Cell]) -> Path:
-    painting = Path(config.style.image).expanduser()
+    painting = user_path(config.style.image)
     folder.mkdir(parents=True, exist_ok=True)
     rows = {factor: [cell for cell in found if cell.factor == factor] for factor in config.factors}
     kept = {

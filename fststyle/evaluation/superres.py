@@ -18,6 +18,7 @@ from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
 from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import reduce
+from fststyle.resources import printable
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
 Enlarge = Callable[[np.ndarray], np.ndarray]
@@ -42,7 +43,12 @@ def bicubic(scale: int) -> Enlarge:
 
 
 def evaluate(
-    files: Sequence[Path], methods: Mapping[str, Enlarge], scale: int, blur: float = 0.0, keep: int = 0
+    files: Sequence[Path],
+    methods: Mapping[str, Enlarge],
+    scale: int,
+    blur: float = 0.0,
+    keep: int = 0,
+    failed: Callable[[Path, str], object] | None = None,
 ) -> Iterator[Measured]:
     """Reduce pictures, let every method enlarge them again, and measure what comes back.
 
@@ -54,23 +60,35 @@ def evaluate(
         scale: how many times smaller, and larger again.
         blur: of the reduction, as in ``networks.superres.reduce``; published figures take none.
         keep: of the first so many, the pictures as well.
+        failed: called with a picture that cannot be read, or is too small, and why.
 
     Raises:
-        ImageError: a picture that cannot be read, or is too small.
+        ImageError: such a picture, where ``failed`` is None.
     """
     for number, file in enumerate(files):
-        whole = np.asarray(open_picture(file).convert("RGB"))
-        height, width = (side // scale * scale for side in whole.shape[:2])
-        if min(height, width) // scale < MIN_SIDE:
-            raise ImageError(
-                f"{file}: is {whole.shape[1]}×{whole.shape[0]} pixels; ×{scale} takes {MIN_SIDE * scale} and more"
-            )
-        original = whole[:height, :width]
+        try:
+            original = _original(file, scale)
+        except ImageError as error:
+            if failed is None:
+                raise
+            failed(file, str(error))
+            continue
         small = to_pixels(reduce(to_image(original), scale, blur))
         made = {"bicubic": bicubic(scale)(small)} | {name: method(small) for name, method in methods.items()}
         figures = {name: measure(result, original, scale) for name, result in made.items()}
         pictures = {"original": original, "input": small, **made} if number < keep else {}
         yield Measured(file.name, figures, pictures)
+
+
+def _original(file: Path, scale: int) -> np.ndarray:
+    """A picture, cut to multiples of ``scale``."""
+    whole = np.asarray(open_picture(file).convert("RGB"))
+    height, width = (side // scale * scale for side in whole.shape[:2])
+    if min(height, width) // scale < MIN_SIDE:
+        raise ImageError(
+            f"{file}: is {whole.shape[1]}×{whole.shape[0]} pixels; ×{scale} takes {MIN_SIDE * scale} and more"
+        )
+    return whole[:height, :width]
 
 
 def measure(result: np.ndarray, original: np.ndarray, border: int) -> dict[str, float]:
@@ -123,7 +141,7 @@ def write(rows: Sequence[Measured], folder: Path, title: str, about: Mapping[str
         table.writerows(
             [row.name, method, *(found[name] for name in MEASURES)] for method, found in row.figures.items()
         )
-    write_atomically(folder / "figures.csv", lambda file: file.write(text.getvalue().encode()))
+    write_atomically(folder / "figures.csv", lambda file: file.write(printable(text.getvalue()).encode()))
     write_json(folder / "figures.json", {**about, "pictures": len(rows), "mean": means(rows)})
     page = html.page(title, [*_head(rows, about), *_shown(rows, folder)])
     write_atomically(folder / "index.html", lambda file: file.write(page.encode()))

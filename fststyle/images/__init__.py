@@ -1,10 +1,11 @@
-"""Pictures: the one image contract (``arrays``), files in (``reading``) and out (``writing``), by Pillow (``pillow``)
-or, where they are never whole in memory or have 16 bits, by libvips (``large``).
+"""Pictures: the one image contract (``arrays``), files in (``folders``, ``reading``) and out (``writing``), by Pillow
+(``pillow``) or, where they are never whole in memory or have 16 bits, by libvips (``large``).
 """
 
 from fststyle.images.arrays import MIN_SIDE, check_size, contact_sheet, to_image, to_levels, to_pixels, top_level
+from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_pictures, search
 from fststyle.images.pillow import MAX_PIXELS, Header, ImageError, Picture, open_picture, read_header
-from fststyle.images.reading import SUFFIXES, check_sides, find_pictures, load_image, read_picture
+from fststyle.images.reading import check_sides, load_image, read_picture
 from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_PIXELS",
     "MIN_SIDE",
     "SUFFIXES",
+    "Failure",
     "Header",
     "ImageError",
     "Picture",
@@ -23,6 +25,7 @@ __all__ = [
     "existing_part",
     "find_pictures",
     "load_image",
+    "no_pictures",
     "open_picture",
     "read_header",
     "read_picture",
@@ -30,6 +33,7 @@ __all__ = [
     "resize_pixels",
     "resize_shorter_side",
     "save_image",
+    "search",
     "to_image",
     "to_levels",
     "to_pixels",

@@ -160,7 +160,7 @@ def as_picture(scratch: Scratch) -> Any:
 def _raw(path: str | os.PathLike[str], header: Header) -> Any:
     """A picture file as libvips decodes it, row by row."""
     load = getattr(vips().Image, _LOADERS[header.format])
-    return load(os.fspath(path), access="sequential", fail_on="error")
+    return load(os.fsencode(path), access="sequential", fail_on="error")
 
 
 def _opened(path: str | os.PathLike[str], header: Header) -> Any:

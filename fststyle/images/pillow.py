@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,12 +132,7 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
     name = _name(source)
     most = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(source, bytes):
-        if not os.path.exists(source):
-            raise ImageError(f"{name}: no such file")
-        if os.path.isdir(source):
-            raise ImageError(f"{name}: is a folder; expected a picture file")
-        if not os.path.isfile(source):
-            raise ImageError(f"{name}: is a pipe or a device; expected a picture file")
+        check_file(source)
         if os.path.getsize(source) == 0:
             raise ImageError(f"{name}: is empty (0 bytes)")
         with_heif(Path(source).suffix)
@@ -149,6 +145,21 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
             f"at most {most / 1e6:.4g} million are read (--max-pixels)"
         )
     return picture
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise ``ImageError`` for what is no file that can be read; nothing is opened, which would wait for a pipe."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise ImageError(f"{path}: is a broken link (to {os.readlink(path)})")
+    if not os.path.exists(path):
+        raise ImageError(f"{path}: no such file")
+    if os.path.isdir(path):
+        raise ImageError(f"{path}: is a folder; expected a picture file")
+    if not os.path.isfile(path):
+        kind = "a socket" if stat.S_ISSOCK(os.stat(path).st_mode) else "a pipe or a device"
+        raise ImageError(f"{path}: is {kind}; expected a picture file")
+    if not os.access(path, os.R_OK):
+        raise ImageError(f"{path}: cannot be read (permission denied)")
 
 
 def _name(source: str | os.PathLike[str] | bytes) -> str:

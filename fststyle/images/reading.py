@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +15,6 @@ from fststyle.images.sizes import resize_longer_side, resize_pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: File name endings that count as pictures when a folder is searched.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".heic", ".heif"}
-)
 
 
 def read_picture(
@@ -90,21 +84,3 @@ def load_image(path: str | os.PathLike[str], size: int | None = None, region: Se
     left, top, right, bottom = (round(side * length) for side, length in zip(region, (width, height) * 2, strict=True))
     check_sides(path, bottom - top, right - left, at_size=True)
     return to_image(rgb[top:bottom, left:right])
-
-
-def find_pictures(path: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
-    """The picture files in a folder, by name ending, sorted, but for hidden ones; with ``recursive`` those in its
-    sub-folders too.
-
-    Raises:
-        ImageError: not a folder, or no picture in it.
-    """
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
-        raise ImageError(f"{path}: is not a folder; expected a folder of pictures")
-    entries = folder.rglob("*") if recursive else folder.iterdir()
-    seen = (p for p in entries if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    found = sorted(p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise ImageError(f"{path}: has no pictures in it (looked for {', '.join(sorted(SUFFIXES))})")
-    return found

@@ -91,7 +91,7 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     """
     target = Path(os.path.realpath(path))  # a link stays one
     check_writable(target.parent)
-    start = target.name.encode()[:200].decode(errors="ignore")  # of a name as long as names may be
+    start = os.fsdecode(os.fsencode(target.name)[:200])  # of a name as long as names may be
     temporary = target.parent / f".{start}.{secrets.token_hex(8)}.part"
     try:
         # Created with the permissions that any new file gets, which tempfile's are not.

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.images import (
+    Failure,
     ImageError,
     Picture,
     check_writable,
@@ -34,7 +35,7 @@ from fststyle.images import (
     save_image,
 )
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.paths import Job, expand, label_of, plan, without_existing
+from fststyle.inference.paths import Files, Job, Todo, label_of, nothing_done, skip
 from fststyle.resources import out_of_memory
 
 if TYPE_CHECKING:
@@ -46,41 +47,8 @@ AHEAD = 2
 NAMED = 50
 
 
-@dataclass(frozen=True)
-class Files:
-    """How picture files are found, read and written; for every command that makes pictures of pictures.
-
-    Args:
-        output: a file, or a folder; None: beside each input.
-        size: bring the longer side to so many pixels first.
-        recursive: look into the sub-folders of folders.
-        skip_existing: leave results alone that are there already.
-        strip: leave EXIF out of results.
-        max_pixels: of larger pictures none is read; None: 179 megapixels.
-        tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
-        memory: bytes that a pass may take; None: half of the device's.
-    """
-
-    output: str | None = None
-    size: int | None = None
-    recursive: bool = False
-    skip_existing: bool = False
-    strip: bool = False
-    max_pixels: int | None = None
-    tiles: str = "auto"
-    memory: int | None = None
-
-    def jobs(self, inputs: Sequence[str], labels: Sequence[str]) -> tuple[list[Job], int]:
-        """What is to be done, and how many results are there already.
-
-        Raises:
-            ImageError: an input that is not there, or a result that cannot be written where it should.
-        """
-        found = list(expand(list(inputs), labels, recursive=self.recursive, output=self.output))
-        jobs = plan(found, self.output, labels)
-        return without_existing(jobs) if self.skip_existing else (jobs, 0)
-
-
+#: For what is never evaluated in strips.
+_WHOLE = Files(tiles="off")
 #: One result: what was read, and the number of the label, to what is written, of any size.
 Work = Callable[[Picture, int], np.ndarray]
 
@@ -92,7 +60,7 @@ class FileToFile:
     A result is named by its input and the number of the stylizer that makes it.
     """
 
-    files: Files = Files(tiles="off")
+    files: Files = _WHOLE
     stylizers: Sequence[Stylizer] = ()
     options: StylizeOptions = PLAIN
 
@@ -134,7 +102,7 @@ class Summary:
 
     done: int
     #: Inputs that could not be read, or results that could not be written, and why.
-    failures: tuple[tuple[Path, str], ...] = ()
+    failures: tuple[Failure, ...] = ()
     #: Results that were there already.
     there: int = 0
 
@@ -156,11 +124,10 @@ class _Read:
 
 
 def process(
-    jobs: Sequence[Job],
+    todo: Todo,
     work: Work,
     read: Callable[[Path], Picture] = read_picture,
     file_to_file: FileToFile = FileToFile(),
-    skipped: int = 0,
     strip: bool = False,
 ) -> Summary:
     """Let ``work`` make pictures of every input.
@@ -169,16 +136,16 @@ def process(
     read or written is named and skipped. Transparency and EXIF are kept.
 
     Args:
-        jobs: from ``plan``.
+        todo: from ``Files.jobs``; what cannot be done is named first.
         work: called with one picture at a time.
         read: an input.
         file_to_file: what it wants is not read here.
-        skipped: results that were there already, for the summary.
         strip: leave EXIF out of results.
 
     Raises:
         ImageError: not one of them could be done.
     """
+    jobs = todo.jobs
     for folder in {target.parent for job in jobs for _, target in job.results}:
         if folder.exists():  # else it is made when the first picture is done, so that a refusal leaves nothing behind
             check_writable(folder)
@@ -188,14 +155,15 @@ def process(
         return _Read(tiled, None if len(tiled) == len(job.results) else read(job.source))
 
     count = sum(len(job.results) for job in jobs)
-    run = _Process(work, file_to_file, strip, several=count > 1)
+    asked = count + len(todo.failures)
+    run = _Process(work, file_to_file, strip, todo.failures, several=asked > 1)
     with (
         tqdm(total=count, unit="picture", disable=count == 1 or not sys.stderr.isatty()) as run.bar,
         ThreadPoolExecutor(AHEAD) as readers,
         ThreadPoolExecutor(AHEAD) as run.writers,
     ):
         try:
-            with _terminable():
+            with terminable():
                 for job, future in _ahead(jobs, reading, readers):
                     run.do(job, future)
                 run.finish()
@@ -203,9 +171,9 @@ def process(
             readers.shutdown(wait=False, cancel_futures=True)
             run.writers.shutdown(wait=False, cancel_futures=True)
             raise
-    if count and not skipped and len(run.failures) == count:  # nothing was done at all: refused
-        raise ImageError(run.failures[0][1] if count == 1 else f"none of the {count} pictures could be done")
-    return Summary(count - len(run.failures), tuple(run.failures), skipped)
+    if asked and not todo.there and len(run.failures) == asked:  # nothing was done at all: refused
+        raise nothing_done(run.failures)
+    return Summary(asked - len(run.failures), tuple(run.failures), todo.there)
 
 
 def _ahead(
@@ -221,7 +189,7 @@ def _ahead(
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends the work as Ctrl-C does, with nothing half-written."""
 
     def end(*_: Any) -> None:
@@ -243,9 +211,13 @@ class _Process:
     bar: tqdm
     writers: ThreadPoolExecutor
 
-    def __init__(self, work: Work, file_to_file: FileToFile, strip: bool, several: bool) -> None:
+    def __init__(
+        self, work: Work, file_to_file: FileToFile, strip: bool, failures: Sequence[Failure], several: bool
+    ) -> None:
         self.work, self.file_to_file, self.strip, self.several = work, file_to_file, strip, several
-        self.failures: list[tuple[Path, str]] = []
+        self.failures = list(failures)
+        for _, reason in failures:
+            skip(reason)
         self.writing: deque[tuple[Job, Path, Future[None]]] = deque()
 
     def do(self, job: Job, future: Future[_Read]) -> None:
@@ -309,7 +281,7 @@ class _Process:
         """Count a picture as failed and, among several, name it."""
         self.failures.append((job.source, reason))
         if self.several:
-            tqdm.write(f"fststyle: skipped: {reason}", file=sys.stderr)
+            skip(reason)
         self.bar.update()
 
 
@@ -338,7 +310,7 @@ def stylize_files(
     labels = [label_of(style) for style in styles]
     if len(set(labels)) < len(labels):
         raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
-    jobs, there = files.jobs(inputs, labels)
+    todo = files.jobs(inputs, labels)
 
     from fststyle.inference.stylizer import Stylizer
 
@@ -352,7 +324,7 @@ def stylize_files(
     def read(path: Path) -> Picture:
         return read_picture(path, files.size, keep_16bit=True, max_pixels=files.max_pixels)
 
-    return process(jobs, stylised, read, FileToFile(files, stylizers, options), skipped=there, strip=files.strip)
+    return process(todo, stylised, read, FileToFile(files, stylizers, options), files.strip)
 
 
 def upscale_files(
@@ -382,7 +354,7 @@ def upscale_files(
     upscaler = Upscaler.from_checkpoint(model, device, backend, precision)
     if scale not in (None, upscaler.scale):
         raise ValueError(f"{model} enlarges by {upscaler.scale}; found --scale {scale}")
-    jobs, there = files.jobs(inputs, [f"x{upscaler.scale}"])
+    todo = files.jobs(inputs, [f"x{upscaler.scale}"])
 
     def enlarged(picture: Picture, _: int) -> np.ndarray:
         memory = None if files.tiles == "off" else files.memory or upscaler.memory
@@ -397,4 +369,4 @@ def upscale_files(
         return read_picture(path, files.size, keep_16bit=not match_histogram, max_pixels=files.max_pixels)
 
     tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
-    return process(jobs, enlarged, read, tiled, skipped=there, strip=files.strip)
+    return process(todo, enlarged, read, tiled, files.strip)

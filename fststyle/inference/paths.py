@@ -6,11 +6,22 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fststyle.images import ImageError, check_ending, check_writable, existing_part, find_pictures
+from tqdm import tqdm
+
+from fststyle.images import (
+    Failure,
+    ImageError,
+    check_ending,
+    check_writable,
+    existing_part,
+    no_pictures,
+    search,
+)
+from fststyle.resources import one_line, user_path
 
 #: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
 _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif"}
@@ -40,9 +51,9 @@ class Found:
 
 
 def expand(
-    inputs: list[str], labels: Sequence[str] = (), *, recursive: bool = False, output: str | None = None
-) -> Iterator[Found]:
-    """Paths, globs and folders to picture files.
+    inputs: Sequence[str], labels: Sequence[str] = (), *, recursive: bool = False, output: str | None = None
+) -> tuple[list[Found], list[Failure]]:
+    """Paths, globs and folders to picture files, and what of them cannot be used, and why.
 
     In a folder, and among what a pattern matches, what an earlier run made of a picture that lies there too is left
     out, if the ``labels`` of results are given, which stderr says, and so is the folder of results.
@@ -54,29 +65,62 @@ def expand(
         output: where results go.
 
     Raises:
-        ImageError: a path or pattern that matches nothing, a folder without pictures.
+        ImageError: not one picture was found.
     """
+    found: list[Found] = []
+    failures: list[Failure] = []
     for text in inputs:
-        if not text:
-            raise ImageError("found an empty name; expected a picture, a pattern or a folder")
-        path = Path(text).expanduser()
-        if path.is_dir():
-            found = find_pictures(path, recursive=recursive)
-            results = Path(output).expanduser().resolve() if output else None
-            inside = results is not None and results != path.resolve()
-            own = [picture for picture in found if not (inside and results in picture.resolve().parents)]
-            yield from (Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels))
-        elif path.exists():
-            yield Found(path)
-        elif glob.has_magic(text):
-            matches = [
-                Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if not os.path.isdir(match)
-            ]
-            if not matches:
-                raise ImageError(f"{text}: matches no file")
-            yield from (Found(match) for match in _without_made(matches, labels))
-        else:
-            raise ImageError(f"{text}: no such file")
+        try:
+            pictures, bad = _expanded(text, labels, recursive, output)
+        except ImageError as error:
+            pictures, bad = [], [(Path(text), str(error))]
+        found += pictures
+        failures += bad
+    if failures and not found:
+        raise nothing_done(failures, report=True)
+    return found, failures
+
+
+def _expanded(
+    text: str, labels: Sequence[str], recursive: bool, output: str | None
+) -> tuple[list[Found], list[Failure]]:
+    """What one of the inputs stands for."""
+    if not text:
+        raise ImageError("found an empty name; expected a picture, a pattern or a folder")
+    path = user_path(text)
+    if os.path.isdir(path):
+        pictures, failures = search(path, recursive=recursive)
+        results = user_path(output).resolve() if output else None
+        inside = results is not None and results != path.resolve()
+        own = [picture for picture in pictures if not (inside and results in picture.resolve().parents)]
+        if not pictures and not failures:
+            raise no_pictures(text)
+        return [Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels)], failures
+    if os.path.lexists(path):
+        return [Found(path)], []
+    if not glob.has_magic(text):
+        raise ImageError(f"{text}: no such file")
+    # The folders that there are have those names, whatever is in them; the rest is a pattern.
+    base = next((parent for parent in path.parents if os.path.isdir(parent)), Path())
+    pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(match)]
+    if not matches:
+        raise ImageError(f"{text}: matches no file")
+    return [Found(match) for match in _without_made(matches, labels)], []
+
+
+def skip(reason: str) -> None:
+    """Name what is left out, and why."""
+    tqdm.write(f"fststyle: skipped: {one_line(reason)}", file=sys.stderr)
+
+
+def nothing_done(failures: Sequence[Failure], report: bool = False) -> ImageError:
+    """That not one of several pictures could be used, or why the only one could not; ``report`` names them all."""
+    if len(failures) == 1:
+        return ImageError(failures[0][1])
+    for _, reason in failures if report else ():
+        skip(reason)
+    return ImageError(f"none of the {len(failures)} pictures could be done")
 
 
 def _without_made(pictures: Sequence[Path], labels: Sequence[str]) -> list[Path]:
@@ -92,10 +136,16 @@ def _without_made(pictures: Sequence[Path], labels: Sequence[str]) -> list[Path]
     return [picture for picture in pictures if picture.with_suffix("") not in made]
 
 
-def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> list[Job]:
+def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], failed: int = 0) -> list[Job]:
     """Where each result goes: beside its input, into the folder ``output``, or to the file ``output``.
 
     In a folder, results lie as their inputs lay below the folder that was named.
+
+    Args:
+        inputs: of ``expand``.
+        output: as a user types it.
+        labels: of results.
+        failed: how many more were asked for, which cannot be used.
 
     Raises:
         ImageError: one file for several results, two inputs with one result, or a result that is an input.
@@ -109,11 +159,12 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
 
     if output == "":
         raise ImageError("found an empty name for the output; expected a file or a folder")
-    out = None if output is None else Path(output).expanduser()
+    out = None if output is None else user_path(output)
     if out is not None:
         as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
-        if as_file and len(inputs) * len(labels) > 1:
-            raise ImageError(f"{output}: is one file for {len(inputs) * len(labels)} pictures; give a folder")
+        results = (len(inputs) + failed) * len(labels)
+        if as_file and results > 1:
+            raise ImageError(f"{output}: is one file for {results} pictures; give a folder")
         if out.is_file() and not as_file:
             raise ImageError(
                 f"{output}: is a file whose name does not end as a picture's; expected a folder or a picture"
@@ -121,9 +172,9 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         check_writable(existing_part(out.parent if as_file else out))
         if as_file:
             check_ending(out)
-            if out.exists() and out.samefile(inputs[0].path):
+            if any(os.path.exists(found.path) and os.path.exists(out) and out.samefile(found.path) for found in inputs):
                 raise ImageError(f"{output}: is the picture itself; give another name for the result")
-            return [Job(inputs[0].path, ((0, out),))]
+            return [Job(found.path, ((0, out),)) for found in inputs]
 
     def folder(found: Found) -> Path:
         return found.path.parent if out is None else out / found.below
@@ -134,8 +185,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         # a.gif and a.bmp would both be a_label.png: then what is converted is told apart by its ending
         shared = counts[folder(found) / named(found, labels[0])] > 1
         whole = shared and found.path.suffix.lower() not in _KEPT
-        results = [folder(found) / named(found, label, whole) for label in labels]
-        jobs.append(Job(found.path, tuple(enumerate(results))))
+        jobs.append(Job(found.path, tuple(enumerate(folder(found) / named(found, label, whole) for label in labels))))
     for target, count in Counter(target for job in jobs for _, target in job.results).items():
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; do them separately")
@@ -149,6 +199,51 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
 
 def without_existing(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     """What is left to do where results that are there already are kept, and how many those are."""
-    left = [Job(job.source, tuple(r for r in job.results if not r[1].exists())) for job in jobs]
+    left = [Job(job.source, tuple(r for r in job.results if not os.path.exists(r[1]))) for job in jobs]
     there = sum(len(job.results) for job in jobs) - sum(len(job.results) for job in left)
     return [job for job in left if job.results], there
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What is to be done, what cannot be, and how many results are there already."""
+
+    jobs: list[Job]
+    failures: tuple[Failure, ...] = ()
+    there: int = 0
+
+
+@dataclass(frozen=True)
+class Files:
+    """How picture files are found, read and written; for every command that makes pictures of pictures.
+
+    Args:
+        output: a file, or a folder; None: beside each input.
+        size: bring the longer side to so many pixels first.
+        recursive: look into the sub-folders of folders.
+        skip_existing: leave results alone that are there already.
+        strip: leave EXIF out of results.
+        max_pixels: of larger pictures none is read; None: 179 megapixels.
+        tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
+        memory: bytes that a pass may take; None: half of the device's.
+    """
+
+    output: str | None = None
+    size: int | None = None
+    recursive: bool = False
+    skip_existing: bool = False
+    strip: bool = False
+    max_pixels: int | None = None
+    tiles: str = "auto"
+    memory: int | None = None
+
+    def jobs(self, inputs: Sequence[str], labels: Sequence[str]) -> Todo:
+        """What is to be done with what a user names.
+
+        Raises:
+            ImageError: no input is there, or a result cannot be written where it should.
+        """
+        found, failures = expand(inputs, labels, recursive=self.recursive, output=self.output)
+        jobs = plan(found, self.output, labels, len(failures))
+        left, there = without_existing(jobs) if self.skip_existing else (jobs, 0)
+        return Todo(left, tuple(failures), there)

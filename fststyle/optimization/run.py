@@ -13,25 +13,34 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
 from fststyle.color import match_color, match_histogram, with_luminance
-from fststyle.config import ConfigError, balance, build_encoder, build_loss, check_missing, load_style, set_threads
+from fststyle.config import (
+    ConfigError,
+    balance,
+    build_encoder,
+    build_loss,
+    check_missing,
+    instantiate,
+    load_style,
+    set_threads,
+)
 from fststyle.devices import choose_device
 from fststyle.images import MIN_SIDE, check_ending, check_writable, load_image, save_image
 from fststyle.networks.styleswap import check_patch
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
 from fststyle.optimization.optimize import Objective
 from fststyle.optimization.recipes import resized, size_of, starting_image
-from fststyle.resources import working
+from fststyle.resources import user_path, working
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +122,7 @@ def _check(config: DictConfig) -> None:
         if config[key] not in known:
             names = ", ".join("null" if name is None else str(name).lower() for name in known)
             raise ConfigError(f"{key} is {config[key]!r}; expected one of {names}")
-    if not isinstance(config.start, str) or not (config.start in STARTS or Path(config.start).expanduser().is_file()):
+    if not isinstance(config.start, str) or not (config.start in STARTS or os.path.isfile(user_path(config.start))):
         raise ConfigError(f"start is {config.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
     for key in ("snapshots", "save_every"):
         if config[key] is not None and (not isinstance(config[key], int) or config[key] < 1):
@@ -143,7 +152,7 @@ def _read(config: DictConfig) -> Sources:
     longest = [config.size] if config.sizes is None else list(config.sizes)
     if any(not isinstance(size, int) or size < MIN_SIDE for size in longest):
         raise ConfigError(f"the size is {longest}; expected whole numbers of at least {MIN_SIDE} pixels")
-    content = load_image(Path(config.content).expanduser(), longest[-1]) if wants_content else None
+    content = load_image(user_path(config.content), longest[-1]) if wants_content else None
     style = None
     if wants_style:
         size = config.style.size if config.style.size is not None else round(longest[-1] * config.style.scale)
@@ -171,7 +180,7 @@ def _start(config: DictConfig, sources: Sources) -> Tensor:
     if config.start in STARTS:
         around = sources.style if config.bounds == "source" else None
         return starting_image(config.start, size, sources.content, sources.style, config.noise, config.seed, around)
-    return resized(load_image(Path(config.start).expanduser()), size)
+    return resized(load_image(user_path(config.start)), size)
 
 
 # --- the run --------------------------------------------------------------------------------------
@@ -323,7 +332,7 @@ class _Watch:
 def _target(config: DictConfig) -> Path:
     """Where the result goes; refuses what cannot be written, before any work."""
     if config.output is not None:
-        target = Path(config.output).expanduser()
+        target = user_path(config.output)
     else:
         wants_content, wants_style = MODES[config.mode]
         parts = [Path(config.content).stem] if wants_content else []

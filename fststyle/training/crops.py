@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
+from fststyle.training.sources import from_utf8
 
 #: A crop's width over its height lies between e^(-2 · 0.1) and e^(2 · 0.1).
 ASPECT = 0.1
@@ -60,7 +61,7 @@ def decode(row: Mapping[str, Any], draft: int | None) -> Image.Image:
     value = row["image"]
     if value is None:
         raise ImageError("a row without a picture")
-    name = value.get("path") or "a picture without a name"
+    name = from_utf8(value.get("path") or "a picture without a name")
     data = value.get("bytes")
     try:
         return open_picture(name if data is None else data, draft=draft).convert("RGB")

@@ -24,7 +24,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
@@ -39,7 +39,10 @@ from fststyle.config import (
     calibrate,
     check_folder,
     check_missing,
+    each_text,
+    escaped,
     has_layers,
+    instantiate,
     load_style,
     set_threads,
     without_folders,
@@ -47,7 +50,7 @@ from fststyle.config import (
 )
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile, find_model_file, load_model_file
-from fststyle.resources import file_sha256
+from fststyle.resources import file_sha256, printable, user_path
 from fststyle.training.callbacks import Export, TimedProgressBar
 from fststyle.training.checkpoints import is_whole, newest_checkpoint, training_checkpoints
 from fststyle.training.data import Photographs
@@ -114,14 +117,15 @@ class Run:
             return
         config, trainer = self.config, self.trainer
         self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, self.folder / "config.yaml", resolve=True)  # first: it marks the folder as a run's
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        OmegaConf.save(each_text(plain, escaped), self.folder / "config.yaml")  # first: it marks the folder as a run's
         for pattern in () if self.checkpoint else _WRITTEN:
             for leftover in self.folder.glob(pattern):
                 leftover.unlink(missing_ok=True)
         for logger in trainer.loggers:
             if self.checkpoint and isinstance(logger, CSVLogger):
                 _continue_table(logger, self.steps_done)
-            logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+            logger.log_hyperparams(each_text(plain, printable))
 
     def _announce(self) -> None:
         """Log what is about to be trained."""
@@ -162,7 +166,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         )
     check_missing(config)
     set_threads(config)
-    config.output = str(Path(config.output).expanduser())
+    config.output = escaped(str(user_path(config.output)))
     pl.seed_everything(config.seed, verbose=False)
     style = load_style(config.style) if config.get("style") else None
     start = load_model_file(find_model_file(config.init_from, kind), kind) if config.init_from else None
@@ -236,7 +240,7 @@ def _check_folder(folder: Path, config: DictConfig) -> str | None:
                 f"{folder / 'checkpoints'}: holds no undamaged training checkpoint; resume=last needs a run in {folder}"
             )
     elif resume:
-        saved = Path(resume).expanduser()
+        saved = user_path(resume)
         if not saved.is_file():
             raise ConfigError(f"{saved}: no such file; resume takes last, auto or a FILE.ckpt")
         if not is_whole(saved):
@@ -335,7 +339,7 @@ def _logged_to(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8")
+    root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root.addHandler(handler)
     try:
@@ -366,7 +370,7 @@ def describe(
     """What the exported file says of how it came to be; ``Export`` adds steps and figures."""
     about: dict[str, Any] = {}
     if config.get("style"):
-        image = Path(config.style.image).expanduser()
+        image = user_path(config.style.image)
         about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": config.style.size}
         about["style"] |= {"region": list(config.style.region), "blur": config.style.blur}
     if loss.encoder is not None:

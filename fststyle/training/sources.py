@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images import ImageError, find_pictures
+from fststyle.resources import printable, user_path
 from fststyle.training.generated import dead_leaves
 
 
@@ -26,10 +27,20 @@ class DataError(ValueError):
 def folder(path: str | os.PathLike[str]) -> datasets.Dataset:
     """All pictures below a folder, sub-folders included, in the order of their names."""
     try:
-        files = [str(file) for file in find_pictures(path)]
+        files = [as_utf8(str(file)) for file in find_pictures(path)]
     except ImageError as error:
         raise DataError(f"the data set is empty: {error}") from None
     return _undecoded(datasets.Dataset.from_dict({"image": files}), "image")
+
+
+def as_utf8(name: str) -> str:
+    """A file's name as Arrow takes it: of one that is not UTF-8, its bytes in hexadecimal digits after a null."""
+    return name if printable(name) == name else "\0" + os.fsencode(name).hex()
+
+
+def from_utf8(text: str) -> str:
+    """The name that ``as_utf8`` was given."""
+    return os.fsdecode(bytes.fromhex(text[1:])) if text.startswith("\0") else text
 
 
 def hub(
@@ -40,7 +51,7 @@ def hub(
 
 
 def parquet(
-    files: str | Sequence[str], column: str = "image", streaming: bool = False
+    files: str | os.PathLike[str] | Sequence[str], column: str = "image", streaming: bool = False
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Local parquet files (a glob, a folder or a list) with a column of encoded pictures."""
     found = _local_files(files, ".parquet")
@@ -48,7 +59,7 @@ def parquet(
 
 
 def webdataset(
-    files: str | Sequence[str], column: str = "jpg", streaming: bool = True
+    files: str | os.PathLike[str] | Sequence[str], column: str = "jpg", streaming: bool = True
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Local tar shards in the WebDataset layout; ``column`` is the members' ending."""
     found = _local_files(files, ".tar")
@@ -80,17 +91,17 @@ def _load(name: str, **options: Any) -> Any:
         ) from None
 
 
-def _local_files(files: str | Sequence[str], suffix: str) -> list[str]:
+def _local_files(files: str | os.PathLike[str] | Sequence[str], suffix: str) -> list[str]:
     found: list[str] = []
-    for pattern in [files] if isinstance(files, str) else files:
-        path = Path(pattern).expanduser()
+    for pattern in [files] if isinstance(files, (str, os.PathLike)) else files:
+        path = user_path(pattern)
         if path.is_dir():
             found += sorted(str(p) for p in path.rglob(f"*{suffix}"))
         elif path.is_file():
             found.append(str(path))
         else:
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            found += sorted(str(p) for p in anchor.glob(str(path.relative_to(anchor))) if p.is_file())
+            base = next((parent for parent in path.parents if parent.is_dir()), Path())  # it is called so, not alike
+            found += sorted(str(p) for p in base.glob(str(path.relative_to(base))) if p.is_file())
     if not found:
         raise DataError(f"the data set is empty: no {suffix} file matches {files!r}")
     return found
