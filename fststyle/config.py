@@ -107,7 +107,8 @@ def load_style(style: DictConfig, size: int | None = None) -> Any:
 
     if not isinstance(style.blur, (int, float)) or not 0 <= style.blur <= MAX_BLUR:
         raise ConfigError(f"style.blur is {style.blur}; expected pixels from 0 to {MAX_BLUR}")
-    painting = load_image(Path(style.image).expanduser(), style.size if size is None else size, style.region)
+    path, size = Path(style.image).expanduser(), style.size if size is None else size
+    painting = load_image(path, size, style.region, trim=True)
     return gaussian_blur(painting, style.blur) if style.blur else painting
 
 

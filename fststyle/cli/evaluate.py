@@ -113,7 +113,7 @@ def measure_style(options: argparse.Namespace) -> int:
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
-    photo, painting = load_image(options.photo), load_image(options.painting)
+    photo, painting = load_image(options.photo), load_image(options.painting, trim=True)
     results = {name: load_image(name) for name in options.result or []}
     encoder = _encoder(options)
     distance = StyleDistance(photo, painting, encoder)

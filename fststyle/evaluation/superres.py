@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from fststyle.color import luminance, with_histogram_of
 from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
-from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
+from fststyle.images import MIN_SIDE, ImageError, open_visible, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import reduce
 
 #: What enlarges: uint8 (H, W, 3) to uint8 (scale · H, scale · W, 3).
@@ -59,7 +59,7 @@ def evaluate(
         ImageError: a picture that cannot be read, or is too small.
     """
     for number, file in enumerate(files):
-        whole = np.asarray(open_picture(file).convert("RGB"))
+        whole = np.asarray(open_visible(file))
         height, width = (side // scale * scale for side in whole.shape[:2])
         if min(height, width) // scale < MIN_SIDE:
             raise ImageError(

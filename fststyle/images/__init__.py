@@ -6,6 +6,7 @@ from fststyle.images.arrays import MIN_SIDE, check_size, contact_sheet, to_image
 from fststyle.images.pillow import MAX_PIXELS, Header, ImageError, Picture, open_picture, read_header
 from fststyle.images.reading import SUFFIXES, check_sides, find_pictures, load_image, read_picture
 from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
+from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "find_pictures",
     "load_image",
     "open_picture",
+    "open_visible",
     "read_header",
     "read_picture",
     "resize_longer_side",
