@@ -55,13 +55,13 @@ def read_picture(
         if size is not None and picture.mode == "RGB":
             picture = resize_longer_side(picture, size)
         pixels = np.asarray(picture)
-    if pixels.shape[2] == 4:
-        pixels = filled(pixels, str(path))
-        if trim:
-            pixels = pixels[visible_box(pixels[..., 3])]
-            header = replace(header, height=pixels.shape[0], width=pixels.shape[1])
-            check_sides(path, *header.resized(size), at_size=size is not None, max_pixels=max_pixels, trimmed=True)
-    return Picture(*_split(resize_pixels(pixels, *header.resized(size))), header.exif)
+    shown = whole = filled(pixels, str(path))
+    if trim and whole.shape[2] == 4:
+        shown = whole[visible_box(whole[..., 3])]
+    height, width = replace(header, height=shown.shape[0], width=shown.shape[1]).resized(size)
+    if shown.shape != whole.shape:
+        check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels, trimmed=True)
+    return Picture(*_split(resize_pixels(shown, height, width)), header.exif)
 
 
 def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

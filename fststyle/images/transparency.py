@@ -51,22 +51,21 @@ def fill_hidden(read: Rows, write: Callable[[int, np.ndarray], object], height: 
         raise ImageError(f"{name}: is wholly transparent; expected a picture of which something can be seen")
     least, usable = (top_level(alpha) // 2, opaque) if opaque.any() else (0, visible)
     full = usable >= max(1, _FULL * usable.max())
-    rows = _mirrored(full)
+    rows = _mirrored(full, np.arange(height))
     for place in np.flatnonzero(visible < width):
         row, shown = read(place, place + 1).copy(), read(rows[place], rows[place] + 1)[0]
-        hidden = row[0, :, 3] == 0
-        row[0, hidden, :3] = shown[_mirrored(shown[:, 3] > least)[hidden], :3]
+        hidden = np.flatnonzero(row[0, :, 3] == 0)
+        row[0, hidden, :3] = shown[_mirrored(shown[:, 3] > least, hidden), :3]
         write(place, row)
 
 
-def _mirrored(usable: np.ndarray) -> np.ndarray:
-    """For each place of a line the usable one to show there: itself, or the mirror image about the nearest.
+def _mirrored(usable: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """For places of a line the usable ones to show there: itself, or the mirror image about the nearest.
 
     The usable places are taken as a sequence without gaps, reflected as often as need be.
     """
-    places = np.arange(len(usable))
     known = np.flatnonzero(usable)
-    after = np.searchsorted(known, places, side="right")  # how many are at or before a place
+    after = np.cumsum(usable)[places]  # how many are at or before a place
     left = np.where(after > 0, places - known[np.maximum(after - 1, 0)], len(usable))
     right = np.where(after < len(known), known[np.minimum(after, len(known) - 1)] - places, len(usable))
     turned = np.where(left <= right, after - np.maximum(left, 1), after - 1 + right) % (2 * len(known))
