@@ -131,7 +131,8 @@ def load_style(style: DictConfig, size: int | None = None) -> Any:
 
     if not isinstance(style.blur, (int, float)) or not 0 <= style.blur <= MAX_BLUR:
         raise ConfigError(f"style.blur is {style.blur}; expected pixels from 0 to {MAX_BLUR}")
-    painting = load_image(user_path(style.image), style.size if size is None else size, style.region)
+    size = style.size if size is None else size
+    painting = load_image(user_path(style.image), size, style.region, trim=True)
     return gaussian_blur(painting, style.blur) if style.blur else painting
 
 

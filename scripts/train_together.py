@@ -38,7 +38,7 @@ from torch.func import functional_call
 from fststyle.config import load_style, preset_loss, preset_style, without_folders
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
-from fststyle.images import contact_sheet, open_picture, save_image, to_image, to_pixels, write_atomically
+from fststyle.images import contact_sheet, open_visible, save_image, to_image, to_pixels, write_atomically
 from fststyle.losses import (
     PerceptualLoss,
     checkerboard_loss,
@@ -288,7 +288,7 @@ def main() -> None:
         log.info("going on from step %d", step)
     source, order = sources.folder(chosen.photographs), {"seed": chosen.seed, "scale": chosen.scale}
     photographs = Photographs(source, chosen.size, chosen.batch, workers=chosen.workers, **order)
-    shown = [to_image(np.asarray(centre_crop(open_picture(photo).convert("RGB"), 320))) for photo in chosen.photo]
+    shown = [to_image(np.asarray(centre_crop(open_visible(photo), 320))) for photo in chosen.photo]
     held = photographs.held_out_images[:16].to(device)
 
     @torch.no_grad()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from fststyle.cli import main
 from fststyle.config import ConfigError, compose, load_style, preset_style
 from fststyle.images import load_image, save_image
 from fststyle.networks.blocks import gaussian_blur
@@ -54,3 +55,40 @@ def test_networks_are_trained_without_grain_pixels_and_papers_keep_it() -> None:
     assert compose("train", words).style.blur == compose("preview", words).style.blur == 0.8
     assert compose("train", [*words, "experiment=johnson"]).style.blur == 0
     assert compose("optimize", words).style.blur == 0
+
+
+def test_what_a_painting_hides_is_no_style(tmp_path: Path, astronaut: np.ndarray) -> None:
+    """Of every command that takes a painting: train, optimize, preview."""
+    alpha, targets = np.zeros((120, 140), np.uint8), []
+    alpha[20:100, 30:120], alpha[50:60, 50:60] = 255, 0
+    for colour in ((255, 0, 255), (0, 255, 0)):
+        rgb = np.where(alpha[..., None] > 0, astronaut[:120, :140], colour).astype(np.uint8)
+        save_image(rgb, tmp_path / "painting.png", alpha)
+        config = OmegaConf.create(
+            {"image": str(tmp_path / "painting.png"), "size": 64, "region": [0, 0, 1, 0.8], "blur": 0.8}
+        )
+        targets.append(load_style(config))
+    assert torch.equal(*targets)
+    assert targets[0].shape[-1] == 64  # of what can be seen
+
+
+@pytest.mark.parametrize("command", ["train", "optimize", "preview"])
+def test_a_wholly_transparent_painting_is_refused(
+    command: str,
+    tmp_path: Path,
+    astronaut: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(astronaut[:64, :64], "photo.png")
+    save_image(astronaut[:64, :64], "nothing.png", np.zeros((64, 64), np.uint8))
+    words = {
+        "train": ["data=generated"],
+        "optimize": ["content=photo.png", "device=cpu"],
+        "preview": ["photo.png", "device=cpu"],
+    }[command]
+    assert main([command, "style.image=nothing.png", *words]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert "nothing.png: is wholly transparent" in error[0]

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     for number, name in enumerate(options.style):
         checkpoint = load_model_file(find_model_file(name, "style"), "style")
         encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
-        painting = read_picture(user_path(paintings[number]), 512).rgb if paintings else None
+        painting = read_picture(user_path(paintings[number]), 512, trim=True).rgb if paintings else None
         styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
     cases = compare(
         photos,

@@ -136,7 +136,7 @@ def measure_style(options: argparse.Namespace) -> int:
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
-    photo, painting = load_image(user_path(options.photo)), load_image(user_path(options.painting))
+    photo, painting = load_image(user_path(options.photo)), load_image(user_path(options.painting), trim=True)
     results, failures = {}, []
     for name in options.result or []:
         try:

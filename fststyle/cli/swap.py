@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
-    style = _read(user_path(options.style_image), options.style_size, options.patch).rgb
+    style = _read(user_path(options.style_image), options.style_size, options.patch, trim=True).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:
@@ -69,9 +69,9 @@ def _run(options: argparse.Namespace) -> int:
     return finish(process(todo, swapped, read))
 
 
-def _read(path: Path, size: int | None, patch: int) -> Picture:
+def _read(path: Path, size: int | None, patch: int, trim: bool = False) -> Picture:
     """A picture that has at least one patch, each of whose positions covers 4 pixels."""
-    picture = read_picture(path, size)
+    picture = read_picture(path, size, trim=trim)
     height, width = picture.rgb.shape[:2]
     if min(height, width) <= 4 * (patch - 1):
         least = 4 * (patch - 1) + 1

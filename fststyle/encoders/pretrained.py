@@ -29,7 +29,7 @@ from fststyle.encoders.vgg import (
     mean_activations,
     normalize_activations,
 )
-from fststyle.images import find_pictures, open_picture, resize_shorter_side, to_image
+from fststyle.images import find_pictures, open_visible, resize_shorter_side, to_image
 from fststyle.model_file import bundled_files
 from fststyle.resources import file_sha256, user_path
 
@@ -197,4 +197,4 @@ def photographs_for_normalizing(folder: str | os.PathLike[str], count: int = 100
     files = find_pictures(folder)
     count = min(count, len(files))
     for path in (files[index * len(files) // count] for index in range(count)):
-        yield to_image(np.asarray(resize_shorter_side(open_picture(path).convert("RGB"), size)))
+        yield to_image(np.asarray(resize_shorter_side(open_visible(path), size)))

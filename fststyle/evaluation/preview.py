@@ -201,7 +201,7 @@ def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: 
         html.row(
             [
                 html.picture(to_pixels(content), "the photograph"),
-                html.picture(read_picture(painting, 512).rgb, painting.name),
+                html.picture(read_picture(painting, 512, trim=True).rgb, painting.name),
             ]
         ),
         html.paragraph(

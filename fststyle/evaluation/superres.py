@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from fststyle.color import luminance, with_histogram_of
 from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
-from fststyle.images import MIN_SIDE, ImageError, open_picture, save_image, to_image, to_pixels, write_atomically
+from fststyle.images import MIN_SIDE, ImageError, open_visible, save_image, to_image, to_pixels, write_atomically
 from fststyle.networks.superres import reduce
 from fststyle.resources import printable
 
@@ -82,7 +82,7 @@ def evaluate(
 
 def _original(file: Path, scale: int) -> np.ndarray:
     """A picture, cut to multiples of ``scale``."""
-    whole = np.asarray(open_picture(file).convert("RGB"))
+    whole = np.asarray(open_visible(file))
     height, width = (side // scale * scale for side in whole.shape[:2])
     if min(height, width) // scale < MIN_SIDE:
         raise ImageError(

@@ -7,6 +7,7 @@ from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_picture
 from fststyle.images.pillow import MAX_PIXELS, Header, ImageError, Picture, open_picture, read_header
 from fststyle.images.reading import check_sides, load_image, read_picture
 from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
+from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "load_image",
     "no_pictures",
     "open_picture",
+    "open_visible",
     "read_header",
     "read_picture",
     "resize_longer_side",

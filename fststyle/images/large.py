@@ -23,6 +23,7 @@ from fststyle.images.arrays import top_level
 from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, to_srgb
 from fststyle.images.sizes import resized_rows
 from fststyle.images.tiff import add_exif
+from fststyle.images.transparency import fill_hidden
 
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
 _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -184,6 +185,8 @@ def decoded(
 ) -> Scratch:
     """A picture file in a scratch file: (H, W, 3), or (H, W, 4) with alpha, uint8 or uint16, upright, in sRGB.
 
+    Hidden pixels (alpha 0) have the colours of visible ones, see ``transparency``.
+
     Args:
         path: the file.
         header: its header.
@@ -191,10 +194,12 @@ def decoded(
         size: if given, the longer side is brought to this many pixels.
 
     Raises:
-        ImageError: it is damaged.
+        ImageError: it is damaged, or all of it is hidden.
         OSError: no space is left.
     """
     stored = _upright(path, header, folder)
+    if stored.shape[2] == 4:
+        fill_hidden(stored.read, stored.write, stored.shape[0], str(path))
     height, width = header.resized(size)
     return stored if stored.shape[:2] == (height, width) else resized(stored, height, width, folder)
 
@@ -268,7 +273,7 @@ def _bands(picture: Any) -> Iterator[np.ndarray]:
 
 
 def read(path: str | os.PathLike[str], header: Header) -> np.ndarray:
-    """A picture file as pixels in memory, else as ``decoded`` gives it.
+    """A picture file as pixels in memory, else as ``decoded`` gives it, but with what is hidden.
 
     Raises:
         ImageError: it is damaged.

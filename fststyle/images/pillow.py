@@ -104,6 +104,9 @@ def open_picture(
         if draft is not None:
             scale = draft / min(picture.size)
             picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
+        key = picture.info.get("transparency")
+        if isinstance(key, tuple) and _bits(picture) == 16:  # of 16 bits a colour channel Pillow reads the upper 8
+            picture.info["transparency"] = tuple(level >> 8 for level in key)
         picture.load()
         turn = TURNS.get(_orientation(picture))
         profile = picture.info.get("icc_profile")
@@ -285,7 +288,10 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
         top = 65535.0 if picture.mode.startswith("I;16") or most > 255 else 255.0
         top = 1.0 if picture.mode == "F" and most <= 1 else top
         grey = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
-        return grey.convert("RGB")
+        key, grey = picture.info.get("transparency"), grey.convert("RGB")
+        if isinstance(key, int):
+            grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+        return grey
     if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
         transparent = picture.mode != "P" or "transparency" in picture.info
         picture = picture.convert("RGBA" if transparent else "RGB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,21 @@ from fststyle.images import large
 from fststyle.images.arrays import MIN_SIDE, to_image
 from fststyle.images.pillow import MAX_PIXELS, ImageError, Picture, open_picture, read_header
 from fststyle.images.sizes import resize_longer_side, resize_pixels
+from fststyle.images.transparency import filled, visible_box
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def read_picture(
-    path: str | os.PathLike[str], size: int | None = None, *, keep_16bit: bool = False, max_pixels: int | None = None
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    *,
+    keep_16bit: bool = False,
+    max_pixels: int | None = None,
+    trim: bool = False,
 ) -> Picture:
-    """Read a picture file.
+    """Read a picture file; hidden pixels (alpha 0) get the colours of visible ones, see ``transparency``.
 
     Args:
         path: the file.
@@ -28,19 +35,27 @@ def read_picture(
         keep_16bit: keep 16 bits a channel, as uint16, where the file has them and libvips is there to read them;
             otherwise every file gives uint8.
         max_pixels: as ``open_picture``.
+        trim: leave out margins in which all is hidden, before anything else; ``size`` is of what is left.
 
     Raises:
-        ImageError: as ``open_picture``; also when a side is shorter than ``MIN_SIDE`` in the end.
+        ImageError: as ``open_picture``; also when a side is shorter than ``MIN_SIDE`` in the end, or all is hidden.
     """
     header = read_header(path, max_pixels)
     check_sides(path, *header.resized(size), at_size=size is not None, max_pixels=max_pixels)
     if keep_16bit and header.bits == 16 and large.available():
-        pixels = resize_pixels(large.read(path, header), *header.resized(size))
-        return Picture(*_split(pixels), header.exif)
-    picture = open_picture(path, max_pixels=max_pixels)
-    if size is not None:
-        picture = resize_longer_side(picture, size)
-    return Picture(*_split(np.asarray(picture)), header.exif)
+        pixels = large.read(path, header)
+    else:
+        picture = open_picture(path, max_pixels=max_pixels)
+        if size is not None and picture.mode == "RGB":
+            picture = resize_longer_side(picture, size)
+        pixels = np.asarray(picture)
+    shown = whole = filled(pixels, str(path))
+    if trim and whole.shape[2] == 4:
+        shown = whole[visible_box(whole[..., 3])]
+    height, width = replace(header, height=shown.shape[0], width=shown.shape[1]).resized(size)
+    if shown.shape != whole.shape:
+        check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels, trimmed=True)
+    return Picture(*_split(resize_pixels(shown, height, width)), header.exif)
 
 
 def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -51,10 +66,16 @@ def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def check_sides(
-    path: str | os.PathLike[str], height: int, width: int, at_size: bool, max_pixels: int | None = None
+    path: str | os.PathLike[str],
+    height: int,
+    width: int,
+    at_size: bool,
+    max_pixels: int | None = None,
+    trimmed: bool = False,
 ) -> None:
     """Raise ``ImageError`` for a picture that is too small to look at, or too large at the size that is wanted."""
     now, most = " at this size" if at_size else "", MAX_PIXELS if max_pixels is None else max_pixels
+    now += ", without what is transparent around it" if trimmed else ""
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{path}: is {width}×{height} pixels{now}; expected at least {MIN_SIDE}×{MIN_SIDE}")
     if at_size and height * width > most:
@@ -63,18 +84,26 @@ def check_sides(
         )
 
 
-def load_image(path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1)) -> Tensor:
+def load_image(
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    region: Sequence[float] = (0, 0, 1, 1),
+    *,
+    trim: bool = False,
+) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 
     Args:
-        path: the file; transparency is ignored.
+        path: the file; hidden pixels (alpha 0) get the colours of visible ones, and alpha is dropped.
         size: if given, the longer side of the whole picture is brought to this many pixels.
         region: the part to take: left, top, right and bottom as fractions of width and height.
+        trim: leave out margins in which all is hidden, before anything else: for style pictures.
 
     Raises:
         ImageError: what was found and what was expected.
     """
-    rgb = read_picture(path, size).rgb
+    picture = read_picture(path, size, trim=trim)
+    rgb = picture.rgb
     numbers = [side for side in region if isinstance(side, (int, float)) and 0 <= side <= 1]
     if len(region) != 4 or len(numbers) != 4 or not (region[0] < region[2] and region[1] < region[3]):
         raise ImageError(
@@ -83,4 +112,8 @@ def load_image(path: str | os.PathLike[str], size: int | None = None, region: Se
     height, width = rgb.shape[:2]
     left, top, right, bottom = (round(side * length) for side, length in zip(region, (width, height) * 2, strict=True))
     check_sides(path, bottom - top, right - left, at_size=True)
-    return to_image(rgb[top:bottom, left:right])
+    rgb = rgb[top:bottom, left:right]
+    if picture.alpha is not None:  # what is hidden in the region shows nothing from beyond it
+        whole = np.dstack([rgb, picture.alpha[top:bottom, left:right]])
+        rgb = filled(whole, f"{path}: the region {list(region)}")[..., :3]
+    return to_image(rgb)

@@ -59,7 +59,7 @@ def resized_rows(read: Rows, height: int, width: int, to_height: int, to_width: 
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
-    if pixels.dtype == np.uint8:
+    if pixels.dtype == np.uint8 and pixels.shape[2:] != (4,):  # of four channels Pillow would weigh three by the last
         picture = Image.fromarray(np.ascontiguousarray(pixels))
         return np.asarray(picture.resize(size, Image.Resampling.LANCZOS, box))
     if pixels.ndim == 3:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fststyle.images import ImageError, open_picture, resize_shorter_side, to_image
+from fststyle.images import ImageError, open_visible, resize_shorter_side, to_image
 from fststyle.training.sources import from_utf8
 
 #: A crop's width over its height lies between e^(-2 · 0.1) and e^(2 · 0.1).
@@ -64,7 +64,7 @@ def decode(row: Mapping[str, Any], draft: int | None) -> Image.Image:
     name = from_utf8(value.get("path") or "a picture without a name")
     data = value.get("bytes")
     try:
-        return open_picture(name if data is None else data, draft=draft).convert("RGB")
+        return open_visible(name if data is None else data, draft=draft)
     except ImageError as error:
         raise ImageError(str(error).replace("the picture:", f"{name}:", 1)) from None
 

@@ -170,3 +170,39 @@ def test_info_tells_what_such_a_file_is(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_style_is_no_network_for_style_swap(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stylize", "a.png", "--style", "mine.safetensors"]) == 2
     assert "kind 'swap'; expected kind 'style'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--style-size", "40"), ("--size", "48", "--patch", "2", "--stride", "2")])
+def test_what_is_hidden_is_neither_style_nor_content(words: tuple[str, ...], astronaut: np.ndarray) -> None:
+    rgb, alpha, results = astronaut[200:260, 100:170].copy(), np.zeros((60, 70), np.uint8), []
+    alpha[10:50, 12:60], alpha[20:30, 30:40] = 255, 0
+    for colour in ((255, 0, 255), (0, 255, 0), (255, 255, 255)):
+        save_image(np.where(alpha[..., None] > 0, rgb, colour).astype(np.uint8), "clear.png", alpha)
+        assert swap("a.png", "-o", "styled.png", *words, style="clear.png") == 0
+        assert swap("clear.png", "-o", "content.png", *words) == 0
+        results.append((read_picture("styled.png").rgb, read_picture("content.png").rgb))
+    for styled, content in results[1:]:
+        assert np.array_equal(styled, results[0][0])
+        assert np.array_equal(content, results[0][1])
+
+
+def test_margins_of_the_style_are_no_style(astronaut: np.ndarray) -> None:
+    rgb, alpha = astronaut[200:260, 100:170].copy(), np.zeros((60, 70), np.uint8)
+    alpha[10:50, 12:60] = 255
+    save_image(rgb, "clear.png", alpha)
+    save_image(rgb[10:50, 12:60].copy(), "cut.png")
+    assert (
+        swap("a.png", "-o", "first.png", style="clear.png") == swap("a.png", "-o", "second.png", style="cut.png") == 0
+    )
+    assert np.array_equal(read_picture("first.png").rgb, read_picture("second.png").rgb)
+
+
+@pytest.mark.parametrize("words", [("nothing.png",), ("a.png", "--style-image", "nothing.png")])
+def test_wholly_transparent_pictures_are_refused(
+    here: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_image(read_picture("a.png").rgb, "nothing.png", np.zeros((26, 33), np.uint8))
+    before = contents(here)
+    assert main(["swap", "--style-image", "rain.jpg", *words, "--device", "cpu"]) == 2
+    assert "nothing.png: is wholly transparent" in capsys.readouterr().err
+    assert contents(here) == before

@@ -172,3 +172,24 @@ def test_what_cannot_be_measured_is_refused(
     assert main(["evaluate", "superres", *words]) == 2
     assert told in capsys.readouterr().err
     assert not (here / "evaluate").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--tiles", "exact"), ("--match-histogram",), ("--size", "50")], ids=" ".join)
+def test_what_is_hidden_changes_no_enlarged_picture(words: tuple[str, ...], here: Path, astronaut: np.ndarray) -> None:
+    alpha, results = np.zeros((40, 48), np.uint8), []
+    alpha[8:30, 10:40] = 255
+    for colour in (0, 255):
+        rgb = np.where(alpha[..., None] > 0, astronaut[:40, 100:148], colour).astype(np.uint8)
+        save_image(rgb, "clear.png", alpha)
+        assert main(["upscale", "clear.png", "-o", "out.png", "--model", "mine.safetensors", *words]) == 0
+        results.append(np.asarray(Image.open("out.png")))
+    assert results[0].shape[2] == 4
+    assert np.array_equal(*results)
+
+
+def test_a_wholly_transparent_picture_is_not_enlarged(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_image(read_picture("a.png").rgb, "nothing.png", np.zeros((24, 33), np.uint8))
+    for words in ((), ("--tiles", "exact")):
+        assert main(["upscale", "nothing.png", "--model", "mine.safetensors", *words]) == 2
+        assert "nothing.png: is wholly transparent" in capsys.readouterr().err
+    assert not (here / "nothing_x4.png").exists()

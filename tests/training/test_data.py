@@ -396,6 +396,28 @@ def test_large_jpegs_are_decoded_smaller_but_never_below_the_size_of_a_crop(
     assert min(decoded) * 0.6 * math.exp(-0.1) >= 64
 
 
+def test_what_photographs_hide_is_not_trained_on(tmp_path: Path) -> None:
+    alpha, crops = np.zeros((64, 72), np.uint8), []
+    alpha[10:50, 12:60] = 255
+    for number, colour in enumerate(((0, 0, 0), (255, 255, 255))):
+        rgb = np.where(alpha[..., None] > 0, (10, 200, 30), colour)
+        (tmp_path / str(number)).mkdir()
+        for name in "abc":
+            Image.fromarray(np.dstack([rgb, alpha]).astype(np.uint8)).save(tmp_path / str(number) / f"{name}.png")
+        crops.append(images(photographs_of(folder(tmp_path / str(number)), held_out=0), 2))
+    torch.testing.assert_close(*crops, rtol=0, atol=0)
+    torch.testing.assert_close(crops[0].amax((0, 2, 3)), torch.tensor((10, 200, 30)) / 255)
+
+
+def test_a_wholly_transparent_photograph_counts_as_unreadable(shades: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(shades, tmp_path / "shades"))
+    Image.new("RGBA", (48, 40), (1, 2, 3, 0)).save(path / "03.png")
+    messages = [line for batch in batches(photographs_of(folder(path)), 11) for line in batch["unreadable"]]
+    assert messages
+    assert all(line == messages[0] for line in messages)
+    assert messages[0].startswith(f"{path}/03.png: is wholly transparent")
+
+
 # --- unreadable pictures ----------------------------------------------------------------------------
 
 
