@@ -52,8 +52,9 @@ def fill_hidden(read: Rows, write: Callable[[int, np.ndarray], object], height: 
     least, usable = (top_level(alpha) // 2, opaque) if opaque.any() else (0, visible)
     full = usable >= max(1, _FULL * usable.max())
     rows = _mirrored(full, np.arange(height))
-    for place in np.flatnonzero(visible < width):
-        row, shown = read(place, place + 1).copy(), read(rows[place], rows[place] + 1)[0]
+    for place in map(int, np.flatnonzero(visible < width)):
+        source = int(rows[place])
+        row, shown = read(place, place + 1).copy(), read(source, source + 1)[0]
         hidden = np.flatnonzero(row[0, :, 3] == 0)
         row[0, hidden, :3] = shown[_mirrored(shown[:, 3] > least, hidden), :3]
         write(place, row)
