@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fststyle.checks import check_free, check_path, has_keys
 from fststyle.cli.options import add_backend
 from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
 from fststyle.inference.paths import label_of
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 def measure_superres(options: argparse.Namespace) -> int:
     """Check the data set and the models, measure picture by picture, then write table and page."""
     files = find_pictures(options.dataset)
-    folder = Path(options.output).expanduser()
+    folder = check_path(options.output, "output")
     check_writable(existing_part(folder))
     models = options.model or [name for name in bundled_files("superres") if _scale(name) == (options.scale or 4)]
     scales = {model: _scale(model) for model in models}
@@ -74,6 +75,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     from fststyle.evaluation import superres as evaluation
     from fststyle.inference import Upscaler
 
+    evaluation.check_report(folder, files[: options.pictures], list(map(label_of, models)))
     methods = {}
     for model in models:
         enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
@@ -105,10 +107,12 @@ def measure_style(options: argparse.Namespace) -> int:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
         check_kind(find_model_file(name, "style"), "style")
-    target = None if options.json is None else Path(options.json).expanduser()
+    target = None if options.json is None else check_path(options.json, "--json")
     if target is not None:
         if target.is_dir():
             raise ImageError(f"{target}: is a folder; expected a file for the figures")
+        if not has_keys(target, "painting scales", "results"):
+            check_free([target], "--json FILE")
         check_writable(existing_part(target.parent))
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance

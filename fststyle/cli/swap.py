@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.cli.options import add_precision, finish, size
-from fststyle.images import ImageError, Picture, read_picture
+from fststyle.images import ImageError, Picture, check_style_sides, read_picture
 from fststyle.inference.batch import process
 from fststyle.inference.paths import expand, plan
 
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
+    check_style_sides(Path(options.style_image).expanduser())
     style = _read(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 

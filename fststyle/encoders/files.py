@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fststyle.checks import absent
 from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
 from fststyle.model_file import ModelFileError, compact, fold, read_metadata, unfold, write_tensors
@@ -65,8 +66,10 @@ def _input_statistics(path: Path, preprocess: str | None) -> tuple[tuple[float, 
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; expected encoder weights (.pth or .safetensors)")
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected encoder weights (.pth or .safetensors)")
+        raise WeightsError(absent(path, "encoder weights (.pth or .safetensors)"))
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message advises to load it nevertheless

@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from fststyle.checks import absent
+
 if TYPE_CHECKING:
     pass
 
@@ -132,7 +134,7 @@ def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> I
     most = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(source, bytes):
         if not os.path.exists(source):
-            raise ImageError(f"{name}: no such file")
+            raise ImageError(absent(source))
         if os.path.isdir(source):
             raise ImageError(f"{name}: is a folder; expected a picture file")
         if not os.path.isfile(source):

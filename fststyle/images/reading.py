@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fststyle.checks import absent, is_address
 from fststyle.images import large
 from fststyle.images.arrays import MIN_SIDE, to_image
 from fststyle.images.pillow import MAX_PIXELS, ImageError, Picture, open_picture, read_header
@@ -69,6 +70,17 @@ def check_sides(
         )
 
 
+def check_style_sides(path: str | os.PathLike[str], region: Sequence[float] = (0, 0, 1, 1)) -> None:
+    """Raise ``ImageError`` for a style image that only enlarging would make large enough: it holds no style.
+
+    Args:
+        path, region: as in ``load_image``.
+    """
+    header = read_header(path, max_pixels=2**62)
+    left, top, right, bottom = region
+    check_sides(path, round((bottom - top) * header.height), round((right - left) * header.width), at_size=False)
+
+
 def load_image(path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1)) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 
@@ -101,7 +113,9 @@ def find_pictures(path: str | os.PathLike[str], *, recursive: bool = True) -> li
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise ImageError(f"{path}: is not a folder; expected a folder of pictures")
+        raise ImageError(
+            absent(path) if is_address(path) else f"{path}: is not a folder; expected a folder of pictures"
+        )
     entries = folder.rglob("*") if recursive else folder.iterdir()
     seen = (p for p in entries if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     found = sorted(p for p in seen if p.suffix.lower() in SUFFIXES and p.is_file())

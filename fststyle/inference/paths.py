@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fststyle.checks import absent, check_path, is_address
 from fststyle.images import ImageError, check_ending, check_writable, existing_part, find_pictures
 
 #: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
@@ -68,7 +69,7 @@ def expand(
             yield from (Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels))
         elif path.exists():
             yield Found(path)
-        elif glob.has_magic(text):
+        elif glob.has_magic(text) and not is_address(text):
             matches = [
                 Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if not os.path.isdir(match)
             ]
@@ -76,7 +77,7 @@ def expand(
                 raise ImageError(f"{text}: matches no file")
             yield from (Found(match) for match in _without_made(matches, labels))
         else:
-            raise ImageError(f"{text}: no such file")
+            raise ImageError(absent(text))
 
 
 def _without_made(pictures: Sequence[Path], labels: Sequence[str]) -> list[Path]:
@@ -109,7 +110,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
 
     if output == "":
         raise ImageError("found an empty name for the output; expected a file or a folder")
-    out = None if output is None else Path(output).expanduser()
+    out = None if output is None else check_path(output, "output")
     if out is not None:
         as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
         if as_file and len(inputs) * len(labels) > 1:
@@ -137,6 +138,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str]) -> 
         results = [folder(found) / named(found, label, whole) for label in labels]
         jobs.append(Job(found.path, tuple(enumerate(results))))
     for target, count in Counter(target for job in jobs for _, target in job.results).items():
+        check_path(target, "result")
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; do them separately")
     sources = {os.path.realpath(job.source): job.source for job in jobs}

@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from fststyle.checks import absent, is_address
 from fststyle.images import ImageError, find_pictures
 from fststyle.training.generated import dead_leaves
 
@@ -83,6 +84,8 @@ def _load(name: str, **options: Any) -> Any:
 def _local_files(files: str | Sequence[str], suffix: str) -> list[str]:
     found: list[str] = []
     for pattern in [files] if isinstance(files, str) else files:
+        if is_address(pattern):
+            raise DataError(absent(pattern))
         path = Path(pattern).expanduser()
         if path.is_dir():
             found += sorted(str(p) for p in path.rglob(f"*{suffix}"))
