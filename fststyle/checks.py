@@ -92,10 +92,8 @@ def check_free(files: Iterable[Path], elsewhere: str) -> None:
     """
     found = [str(file) for file in files if os.path.lexists(file)]
     if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise ValueError(
-            f"{', '.join(found[:3])}{more}: would be overwritten, and no such run wrote that; choose another {elsewhere}"
-        )
+        some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        raise ValueError(f"{some}: would be overwritten, and no such run wrote it; choose another {elsewhere}")
 
 
 def has_keys(path: Path, *keys: str) -> bool:
