@@ -111,6 +111,8 @@ def luminance(image: Tensor) -> Tensor:
 def match_histogram(image: Tensor, target: Tensor) -> Tensor:
     """An image whose channels have the values of another one's: exact histogram matching by rank.
 
+    Of a grey target, whose channels are equal, all take the place that the pixel's luminance has, so that it is grey.
+
     Args:
         image: (1, 3, H, W).
         target: (1, 3, H', W'), of any size.
@@ -118,6 +120,14 @@ def match_histogram(image: Tensor, target: Tensor) -> Tensor:
     Returns:
         (1, 3, H, W).
     """
+    if (target == target[:, :1]).all():
+        matched = _by_rank(torch.einsum("j,bjhw->bhw", _YCBCR[0].to(image), image)[:, None], target[:, :1])
+        return matched.expand(-1, 3, -1, -1).contiguous()
+    return _by_rank(image, target)
+
+
+def _by_rank(image: Tensor, target: Tensor) -> Tensor:
+    """The same, channel by channel: (1, C, H, W) of (1, C, H, W) and (1, C, H', W')."""
     values, wanted = image.flatten(2)[0], target.flatten(2)[0].sort(dim=1).values
     ranks = values.argsort(dim=1).argsort(dim=1)
     count, available = values.shape[1], wanted.shape[1]

@@ -16,6 +16,7 @@ import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
+from fststyle.checks import check_name, check_path, check_seed
 from fststyle.resources import resource, user_path
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,20 @@ def register_resolvers() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "stem": lambda path: Path(path).stem,
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
+        "folder": _folder_part,
         "nodes": cluster.nodes,
         "ranks_per_node": cluster.ranks_per_node,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"fststyle.{name}", resolver, replace=True)
+
+
+def _folder_part(name: object) -> str:
+    """A run's name as part of a folder's; where it is none, which the run refuses once it begins, another word."""
+    try:
+        return check_name(name, "name", ".safetensors")
+    except ValueError:
+        return "refused"
 
 
 def compose(command: str | None = "train", overrides: Sequence[str] = ()) -> DictConfig:
@@ -110,6 +120,7 @@ def check_folder(folder: Path) -> None:
     """Refuse, before any work, a folder that cannot be made or takes no files."""
     from fststyle.images import check_writable, existing_part
 
+    check_path(folder, "output")
     existing = existing_part(folder)
     if not existing.is_dir():
         raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
@@ -126,13 +137,14 @@ def load_style(style: DictConfig, size: int | None = None) -> Any:
     Raises:
         ValueError, OSError: a file, size, region or blur that cannot be used.
     """
-    from fststyle.images import load_image
+    from fststyle.images import check_style_sides, load_image
     from fststyle.networks.blocks import gaussian_blur
 
     if not isinstance(style.blur, (int, float)) or not 0 <= style.blur <= MAX_BLUR:
         raise ConfigError(f"style.blur is {style.blur}; expected pixels from 0 to {MAX_BLUR}")
-    size = style.size if size is None else size
-    painting = load_image(user_path(style.image), size, style.region, trim=True)
+    path, size = user_path(style.image), style.size if size is None else size
+    painting = load_image(path, size, style.region, trim=True)
+    check_style_sides(path, style.region)
     return gaussian_blur(painting, style.blur) if style.blur else painting
 
 
@@ -150,6 +162,7 @@ def build_encoder(config: DictConfig, data: Any) -> Any:
         raise ConfigError(
             "this loss judges pixels alone, for super-resolution: fststyle train experiment=superres loss=pixel"
         )
+    check_seed(config.encoder.get("seed", 0), "encoder.seed")
     if config.encoder.get("normalize") == "data":
         log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
         return instantiate(config.encoder, normalize=list(data.calibration_batches(100)))
@@ -233,16 +246,22 @@ def balance(loss: Any, config: DictConfig, data: Any, style: Any, device: Any, q
 
 
 def without_folders(setting: Any) -> Any:
-    """A setting without the folders of the machine it ran on: a file's or folder's last name alone."""
+    """A setting without the folders of the machine it ran on: of a path that leads out of the working folder the last
+    name alone. Else it is as it was given.
+    """
     if isinstance(setting, list):
         return [without_folders(value) for value in setting]
     if not isinstance(setting, str):
         return setting
     key, equals, value = setting.rpartition("=")
-    if value.startswith("[") and value.endswith("]"):
-        return f"{key}{equals}[{','.join(without_folders(part.strip()) for part in value[1:-1].split(','))}]"
-    path = Path(value).expanduser()
-    return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
+    return key + equals + ",".join(map(_without_folder, value.split(",")))
+
+
+def _without_folder(text: str) -> str:
+    """A path that begins at the root, at a home or above the working folder without its folders; any other as it is."""
+    before, path, after = re.fullmatch(r"([\s\[{'\"]*)(.*?)([\s\]}'\"]*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    begins = path.startswith(("/", "~")) or Path(path).is_absolute() or ".." in Path(path).parts
+    return before + (Path(path).name if begins else path) + after
 
 
 def without_traceback(error: Exception) -> Exception:

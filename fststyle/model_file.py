@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fststyle.checks import absent
 from fststyle.images import write_atomically
 from fststyle.resources import printable, resource, user_path
 
@@ -154,8 +155,14 @@ def _texts(path: Path) -> dict[str, str]:
     """The texts of a safetensors file's header; no tensor is read."""
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        inside = sorted(path.glob("*.safetensors"))
+        hint = f", such as {inside[0]} in it" if inside else ""
+        raise ModelFileError(f"{path}: is a folder; expected a model file (.safetensors){hint}")
+    if path.exists() and not path.is_file():
+        raise ModelFileError(f"{path}: is a pipe or a device; expected a model file (.safetensors)")
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; expected a model file (.safetensors)")
+        raise ModelFileError(absent(path, "a model file (.safetensors)"))
     try:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
@@ -261,6 +268,11 @@ def bundled_files(kind: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
+def kind_of(name_or_path: str) -> str:
+    """The kind of which there is a bundled model of that name; ``style`` for any other word."""
+    return next((kind for kind in KINDS if name_or_path in bundled_files(kind)), "style")
+
+
 def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
     """The file of a bundled model's name, or the path itself.
 
@@ -269,11 +281,13 @@ def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
     """
     known = bundled_files(kind)
     text = os.fspath(name_or_path)
+    if not text:
+        raise ModelFileError(f"found an empty name; expected a model file or one of {', '.join(known) or 'none'}")
     if text in known:
         return known[text]
     path = user_path(text)
     if path.exists():
         return path
     if path.suffix or os.sep in text:
-        raise ModelFileError(f"{text}: no such file; expected a model file or one of {', '.join(known) or 'none'}")
+        raise ModelFileError(absent(text, f"a model file or one of {', '.join(known) or 'none'}"))
     raise ModelFileError(f"unknown {kind} {text!r}; expected a model file or one of {', '.join(known) or 'none'}")

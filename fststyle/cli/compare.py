@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import add_device, size
-from fststyle.images import ImageError, check_writable, existing_part, read_picture
+from fststyle.checks import check_path
+from fststyle.cli.options import add_device, seed, size
+from fststyle.images import ImageError, check_style_sides, check_writable, existing_part, read_picture
 from fststyle.inference.paths import expand, nothing_done, skip
 from fststyle.resources import user_path
 
@@ -20,14 +21,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--until-crossed", action="store_true", help="stop once it is as good as the one pass")
     command.add_argument("--encoder", metavar="NAME_OR_FILE", help="weights: slim, vgg16, vgg19, or a file")
     command.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
-    command.add_argument("--seed", type=int, default=0, help="of the noise")
+    command.add_argument("--seed", type=seed, default=0, help="of the noise")
     add_device(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """The report."""
     given, failures = expand(options.photos)
-    folder = user_path(options.output)
+    folder = check_path(options.output, "output")
     check_writable(existing_part(folder))
     if options.iterations < 1:
         raise ValueError(f"iterations is {options.iterations}; expected at least 1")
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         skip(reason)
 
     from fststyle.encoders.pretrained import encoder_of
-    from fststyle.evaluation.compare import Style, compare, equality_table, speed_table
+    from fststyle.evaluation.compare import Style, check_report, compare, equality_table, speed_table
     from fststyle.losses import PerceptualLoss
     from fststyle.model_file import find_model_file, load_model_file
 
@@ -63,7 +64,10 @@ def run(options: argparse.Namespace) -> int:
         checkpoint = load_model_file(find_model_file(name, "style"), "style")
         encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
         painting = read_picture(user_path(paintings[number]), 512, trim=True).rgb if paintings else None
+        if paintings:
+            check_style_sides(user_path(paintings[number]))
         styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
+    check_report(folder, photos, styles, options.size or [256])
     cases = compare(
         photos,
         styles,

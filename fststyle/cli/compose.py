@@ -56,7 +56,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:
-        sys.argv = [script, command, *flags, *overrides]  # what starts further ranks
+        sys.argv = [script, command, *arguments]  # what starts further ranks
         one_of_several = sweep.is_one()
         if one_of_several:
             sweep.begin(command)
@@ -75,6 +75,8 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
         sweep.forget()
         reason = explain(error, command) if isinstance(error, HydraException) else _missing(error)
         raise ConfigError(reason) from None
+    except sweep.Refused as error:
+        raise ConfigError(str(error)) from None
     except Exception as error:
         if sweep.Sweep.folder is None:
             raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fststyle.checks import check_free, check_path, has_keys
 from fststyle.cli.options import add_backend
 from fststyle.images import (
     ImageError,
@@ -69,7 +70,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     files, failures = search(options.dataset)
     if not files:
         raise nothing_done(failures, report=True) if failures else no_pictures(options.dataset)
-    folder = user_path(options.output)
+    folder = check_path(options.output, "output")
     check_writable(existing_part(folder))
     models = options.model or [name for name in bundled_files("superres") if _scale(name) == (options.scale or 4)]
     scales = {model: _scale(model) for model in models}
@@ -86,6 +87,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     from fststyle.evaluation import superres as evaluation
     from fststyle.inference import Upscaler
 
+    evaluation.check_report(folder, files[: options.pictures], list(map(label_of, models)))
     methods = {}
     for model in models:
         enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
@@ -128,10 +130,12 @@ def measure_style(options: argparse.Namespace) -> int:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
         check_kind(find_model_file(name, "style"), "style")
-    target = None if options.json is None else user_path(options.json)
+    target = None if options.json is None else check_path(options.json, "--json")
     if target is not None:
         if target.is_dir():
             raise ImageError(f"{target}: is a folder; expected a file for the figures")
+        if not has_keys(target, "painting scales", "results"):
+            check_free([target], "--json FILE")
         check_writable(existing_part(target.parent))
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.model_file import KINDS, bundled_files, find_model_file, json_text, read_metadata
+from fststyle.model_file import find_model_file, json_text, kind_of, read_metadata
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -14,8 +14,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a model file's metadata."""
-    kind = next((kind for kind in KINDS if options.checkpoint in bundled_files(kind)), "style")
-    path = find_model_file(options.checkpoint, kind)
+    path = find_model_file(options.checkpoint, kind_of(options.checkpoint))
     metadata = read_metadata(path)
     if options.json:
         print(json_text(metadata, indent=2))

@@ -7,6 +7,7 @@ import dataclasses
 import re
 import sys
 
+from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
 from fststyle.inference.batch import Files, Summary
 from fststyle.resources import one_line
@@ -69,6 +70,13 @@ def add_precision(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="default: the fastest that the hardware has",
     )
+
+
+def seed(text: str) -> int:
+    try:
+        return check_seed(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 0 to {SEEDS - 1}") from None
 
 
 def size(text: str) -> int:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fststyle.cli.options import add_pictures, add_precision, finish, size
 from fststyle.cli.pipes import piped
-from fststyle.images import ImageError, Picture, read_picture
+from fststyle.images import ImageError, Picture, check_style_sides, read_picture
 from fststyle.inference.batch import process
 from fststyle.inference.paths import Files
 from fststyle.resources import user_path
@@ -54,7 +54,9 @@ def _run(options: argparse.Namespace) -> int:
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
-    style = _read(user_path(options.style_image), options.style_size, options.patch, trim=True).rgb
+    painting = user_path(options.style_image)
+    check_style_sides(painting)
+    style = _read(painting, options.style_size, options.patch, trim=True).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:

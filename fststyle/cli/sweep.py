@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import shlex
@@ -16,28 +17,64 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fststyle.checks import check_path
 from fststyle.config import COMMAND, FAILED
+from fststyle.images import check_writable, existing_part
 
 log = logging.getLogger(__name__)
 
 
-class Sweep(Callback):
-    """Hydra's hook at the beginning of a multirun, in the process that was started."""
+class Refused(BaseException):
+    """A multirun's folder that cannot be used. Hydra would swallow any other exception of a hook."""
+
+
+class Folder(Callback):
+    """Hydra's hook at the beginning of a multirun: Hydra itself writes over what is in the folder."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            folder = check_path(config.hydra.sweep.dir, "hydra.sweep.dir")
+            check_writable(existing_part(folder))
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        if folder.is_dir() and any(folder.iterdir()) and not _is_multirun(folder):
+            raise Refused(
+                f"{folder}: holds files that no multirun wrote; expected an empty folder, a new one, or that of a "
+                "multirun; give another hydra.sweep.dir="
+            )
+
+
+class Sweep(Folder):
+    """And which folder that is, in the process that was started."""
 
     #: The folder of the one that began last.
     folder: Path | None = None
+    #: Those folders, of it and of the two above, that it made.
+    made: tuple[Path, ...] = ()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        super().on_multirun_start(config)
         Sweep.folder = Path(config.hydra.sweep.dir)
+        above = (Sweep.folder, *list(Sweep.folder.parents)[:2])  # runs/multirun/TIME
+        Sweep.made = tuple(folder for folder in above if not folder.exists())
+
+
+def _is_multirun(folder: Path) -> bool:
+    """Whether Hydra has written a multirun's configuration there: only that holds Hydra's own, and is of fststyle."""
+    try:
+        text = (folder / "multirun.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return text.startswith("hydra:") and "app_name: fststyle" in text
 
 
 def forget() -> None:
     """Remove the folder of a multirun that was refused before its first run."""
     folder = Sweep.folder
-    if folder is None or [path.name for path in folder.glob("*")] not in ([], ["multirun.yaml"]):
+    if folder not in Sweep.made or [path.name for path in folder.glob("*")] not in ([], ["multirun.yaml"]):
         return
     (folder / "multirun.yaml").unlink(missing_ok=True)
-    for empty in (folder, *list(folder.parents)[:2]):  # runs/multirun/TIME
+    for empty in Sweep.made:
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()
 
@@ -58,7 +95,14 @@ def begin(command: str) -> None:
     words = ["fststyle", command, *overrides, f"output={folder}", "resume=auto"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / COMMAND).write_text(shlex.join(words) + "\n", encoding="utf-8", errors="surrogateescape")
-    (folder / FAILED).unlink(missing_ok=True)
+    forget_failure(folder)
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove what ``fail`` has left of an earlier try."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if (folder / FAILED).read_text(encoding="utf-8").startswith(("refused: ", "failed: ")):
+            (folder / FAILED).unlink()
 
 
 def fail(error: Exception) -> None:

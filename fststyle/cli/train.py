@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fststyle.cli.compose import command_line
-from fststyle.cli.sweep import is_one
+from fststyle.cli.sweep import forget_failure, is_one
 from fststyle.cluster import Preempted, launched, rank, requeue, wait_for_the_end
-from fststyle.config import FAILED, ConfigError
+from fststyle.config import ConfigError
 
 if TYPE_CHECKING:
     from fststyle.training.signals import StopOnSignal
@@ -70,7 +70,7 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
     if rank():
         logging.getLogger().setLevel(logging.WARNING)
     else:
-        (run.folder / FAILED).unlink(missing_ok=True)  # of an earlier try
+        forget_failure(run.folder)
     exported = run.fit()
     if not run.stopped:
         return ""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fststyle.checks import absent
 from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
 from fststyle.model_file import ModelFileError, compact, fold, load_tensors, read_metadata, unfold, write_tensors
@@ -64,8 +65,10 @@ def _input_statistics(path: Path, preprocess: str | None) -> tuple[tuple[float, 
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder; expected encoder weights (.pth or .safetensors)")
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file; expected encoder weights (.pth or .safetensors)")
+        raise WeightsError(absent(path, "encoder weights (.pth or .safetensors)"))
     try:
         state = load_tensors(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message advises to load it nevertheless

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fststyle.checks import check_free, check_name, check_path, has_keys
 from fststyle.evaluation import page as html
 from fststyle.images import load_image, read_picture, save_image, write_atomically
 from fststyle.inference import Stylizer
@@ -78,6 +79,8 @@ def compare(
         One entry per case, as in ``report.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not _is_report(folder):  # it marks the folder as a report's
+        write_json(folder / "report.json", {"machine": machine(), "cases": []})
     cases = [(photo, style, size) for size in sizes for style in styles for photo in photos]
     measured: list[dict[str, Any]] = []
     prints = {style.name: fingerprint(style) for style in styles}
@@ -104,6 +107,29 @@ def compare(
             page = html.page("Fast against slow", report(measured, folder, {s.name: s.painting for s in styles}))
             write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
     return measured
+
+
+def check_report(folder: Path, photos: Sequence[Path], styles: Sequence[Style], sizes: Sequence[int]) -> None:
+    """Refuse to write a report over files that none wrote, or under names that no file can have.
+
+    Args:
+        folder, photos, styles, sizes: as in ``compare``.
+
+    Raises:
+        ValueError: what is there, or which name.
+    """
+    endings = (".json", ".state", "_photo.png", "_fast.png", "_slow.png", *(f"_slow_{count}.png" for count in SHOWN))
+    for style in styles:
+        check_name(style.name, "the name in a style's file")
+    stems = [_stem(photo.name, style.name, size) for photo in photos for style in styles for size in sizes]
+    files = [check_path(folder / f"{stem}{ending}", "output") for stem in stems for ending in endings]
+    if not _is_report(folder):
+        check_free([folder / "index.html", folder / "report.json", *files], "-o FOLDER")
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds a report, finished or not."""
+    return has_keys(folder / "report.json", "machine", "cases")
 
 
 def fingerprint(style: Style) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
+from fststyle.checks import check_free, check_name, check_path, check_seed
 from fststyle.color import with_luminance
 from fststyle.config import (
     ConfigError,
@@ -129,6 +130,7 @@ def preview(config: DictConfig, overrides: Sequence[str] = ()) -> Path:
     """
     check_missing(config, ignored=("content",))
     _check(config)
+    check_seed(config.seed)
     set_threads(config)
     device = choose_device(config.device)
     folder = _folder(config)
@@ -172,11 +174,21 @@ def _check(config: DictConfig) -> None:
 
 def _folder(config: DictConfig) -> Path:
     """Where the sheet goes; refuses what cannot be written, before any work."""
-    folder = user_path(config.output)
-    if (folder / "index.html").exists() and not config.overwrite:
-        raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
+    check_name(config.style.name, "style.name")
+    folder = check_path(config.output, "output")
     check_folder(folder)
+    if (folder / "index.html").exists():
+        if not config.overwrite:
+            raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
+        return folder
+    names = ["sheet.png", "preview.json"]
+    names += [_cell_name(f, size, own) for f in config.factors for size in config.style_sizes for own in (False, True)]
+    check_free([folder / name for name in names], "output=FOLDER")
     return folder
+
+
+def _cell_name(factor: float, style_size: int, own_colors: bool) -> str:
+    return f"weight_{factor:g}_size_{style_size}{'_own_colors' if own_colors else ''}.png"
 
 
 def training_command(config: DictConfig, overrides: Sequence[str], factor: float, style_size: int) -> str:
@@ -217,7 +229,7 @@ def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: 
             pictures = []
             shown = [cell.own_colors if own else cell.pixels for cell in row]
             for cell, pixels in zip(row, shown, strict=True):
-                name = f"weight_{factor:g}_size_{cell.style_size}{'_own_colors' if own else ''}.png"
+                name = _cell_name(factor, cell.style_size, own)
                 save_image(pixels, folder / name)
                 style, kept_content = (mean_term(cell.terms, kind) for kind in ("style", "content"))
                 command = training_command(config, overrides, factor, cell.style_size)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from fststyle.checks import check_free, check_path, has_keys
 from fststyle.color import luminance, with_histogram_of
 from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
@@ -24,6 +25,8 @@ from fststyle.resources import printable
 Enlarge = Callable[[np.ndarray], np.ndarray]
 #: Columns of the table.
 MEASURES = ("psnr", "ssim")
+#: What is shown besides the models' results.
+SHOWN = ("original", "input", "bicubic")
 
 
 @dataclass
@@ -124,6 +127,25 @@ def lines(rows: Sequence[Measured]) -> list[str]:
     return [f"{'':<{width}}   PSNR    SSIM"] + [
         f"{method:<{width}}  {figures['psnr']:6.2f}  {figures['ssim']:.4f}" for method, figures in means(rows).items()
     ]
+
+
+def check_report(folder: Path, pictures: Sequence[Path], models: Sequence[str]) -> None:
+    """Refuse to write a report over files that none wrote, or under names that no file can have.
+
+    Args:
+        folder: for the report.
+        pictures: of the data set.
+        models: what they are called in the report.
+
+    Raises:
+        ValueError: what is there, or which name.
+    """
+    methods = [*SHOWN, *models]
+    files = [
+        check_path(folder / f"{picture.stem}_{method}.png", "output") for picture in pictures for method in methods
+    ]
+    if not has_keys(folder / "figures.json", "pictures", "mean"):
+        check_free([*(folder / name for name in ("index.html", "figures.csv", "figures.json")), *files], "-o FOLDER")
 
 
 def write(rows: Sequence[Measured], folder: Path, title: str, about: Mapping[str, object]) -> None:

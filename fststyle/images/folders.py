@@ -7,6 +7,7 @@ import os
 from collections import deque
 from pathlib import Path
 
+from fststyle.checks import absent, is_address
 from fststyle.images.pillow import ImageError, check_file
 from fststyle.resources import user_path
 
@@ -36,7 +37,9 @@ def search(path: str | os.PathLike[str], *, recursive: bool = True) -> tuple[lis
     """
     folder = user_path(path)
     if not folder.is_dir():
-        raise ImageError(f"{path}: is not a folder; expected a folder of pictures")
+        raise ImageError(
+            absent(path) if is_address(path) else f"{path}: is not a folder; expected a folder of pictures"
+        )
     found: list[Path] = []
     failures: list[Failure] = []
     folders, links = deque([folder]), deque[Path]()

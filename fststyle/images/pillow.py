@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from fststyle.checks import absent
+
 if TYPE_CHECKING:
     pass
 
@@ -155,7 +157,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
     if os.path.islink(path) and not os.path.exists(path):
         raise ImageError(f"{path}: is a broken link (to {os.readlink(path)})")
     if not os.path.exists(path):
-        raise ImageError(f"{path}: no such file")
+        raise ImageError(absent(path))
     if os.path.isdir(path):
         raise ImageError(f"{path}: is a folder; expected a picture file")
     if not os.path.isfile(path):

@@ -84,6 +84,17 @@ def check_sides(
         )
 
 
+def check_style_sides(path: str | os.PathLike[str], region: Sequence[float] = (0, 0, 1, 1)) -> None:
+    """Raise ``ImageError`` for a style image that only enlarging would make large enough: it holds no style.
+
+    Args:
+        path, region: as in ``load_image``.
+    """
+    header = read_header(path, max_pixels=2**62)
+    left, top, right, bottom = region
+    check_sides(path, round((bottom - top) * header.height), round((right - left) * header.width), at_size=False)
+
+
 def load_image(
     path: str | os.PathLike[str],
     size: int | None = None,

@@ -43,7 +43,7 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
     """Write a network as ``kind`` and compare the file with PyTorch.
 
     Args:
-        network: image in, image of the same size out.
+        network: image in, image out.
         path: the file to write, with the format's first ending.
         kind: ``onnx``, ``openvino`` (an ``.xml`` and a ``.bin``) or ``pt2`` (``torch.export.load`` reads it).
 
@@ -65,7 +65,7 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
     if least > MIN_SIDE:
         log.warning("%s takes pictures of %d×%d pixels and more", path.name, least, least)
     pixels = torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".export.", dir=path.parent) as folder:
         part = Path(folder) / path.name
         with quiet():
             _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fststyle.checks import absent, check_path, is_address
 from fststyle.images import (
     Failure,
     ImageError,
@@ -98,8 +99,8 @@ def _expanded(
         return [Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels)], failures
     if os.path.lexists(path):
         return [Found(path)], []
-    if not glob.has_magic(text):
-        raise ImageError(f"{text}: no such file")
+    if not glob.has_magic(text) or is_address(text):
+        raise ImageError(absent(text))
     # The folders that there are have those names, whatever is in them; the rest is a pattern.
     base = next((parent for parent in path.parents if os.path.isdir(parent)), Path())
     pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
@@ -159,7 +160,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
 
     if output == "":
         raise ImageError("found an empty name for the output; expected a file or a folder")
-    out = None if output is None else user_path(output)
+    out = None if output is None else check_path(output, "output")
     if out is not None:
         as_file = bool(out.suffix) and not out.is_dir() and not str(output).endswith(os.sep)
         results = (len(inputs) + failed) * len(labels)
@@ -187,6 +188,7 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
         whole = shared and found.path.suffix.lower() not in _KEPT
         jobs.append(Job(found.path, tuple(enumerate(folder(found) / named(found, label, whole) for label in labels))))
     for target, count in Counter(target for job in jobs for _, target in job.results).items():
+        check_path(target, "result")
         if count > 1:
             raise ImageError(f"{target}: {count} inputs would be written there; do them separately")
     sources = {os.path.realpath(job.source): job.source for job in jobs}

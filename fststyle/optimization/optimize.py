@@ -97,7 +97,7 @@ class Optimization:
             return cls(**torch.load(path, "cpu", weights_only=True))
         except Exception as error:  # torch raises many kinds on foreign bytes
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-            raise ValueError(f"{path}: is not the state of an optimisation ({reason}); delete it") from None
+            raise ValueError(f"{path}: is not the state of an optimisation ({reason}); give another output") from None
 
 
 def optimize(

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
+from fststyle.checks import absent, check_name, check_path, check_seed, is_address
 from fststyle.color import match_color, match_histogram, with_luminance
 from fststyle.config import (
     ConfigError,
@@ -35,10 +36,11 @@ from fststyle.config import (
     set_threads,
 )
 from fststyle.devices import choose_device
-from fststyle.images import MIN_SIDE, check_ending, check_writable, load_image, save_image
+from fststyle.images import MIN_SIDE, load_image, save_image
 from fststyle.networks.styleswap import check_patch
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
 from fststyle.optimization.optimize import Objective
+from fststyle.optimization.output import check_target, snapshot_file, state_file
 from fststyle.optimization.recipes import resized, size_of, starting_image
 from fststyle.resources import user_path, working
 
@@ -76,6 +78,7 @@ def run(config: DictConfig) -> Path:
     """
     _check(config)
     check_missing(config, ignored=("content", "style.image"))
+    check_seed(config.seed)
     set_threads(config)
     device = choose_device(config.device)
     sources = _read(config)
@@ -93,7 +96,7 @@ def run(config: DictConfig) -> Path:
     result = _run(config, sources, loss, device, target, first, saved)
     with working("writing the picture"):
         _write(config, sources, result.image.cpu(), target)
-    state = _state_file(target)
+    state = state_file(target)
     if result.stopped == "interrupted":
         result.save(state)
         raise KeyboardInterrupt(
@@ -122,6 +125,8 @@ def _check(config: DictConfig) -> None:
         if config[key] not in known:
             names = ", ".join("null" if name is None else str(name).lower() for name in known)
             raise ConfigError(f"{key} is {config[key]!r}; expected one of {names}")
+    if isinstance(config.start, str) and is_address(config.start):
+        raise ConfigError(absent(config.start))
     if not isinstance(config.start, str) or not (config.start in STARTS or os.path.isfile(user_path(config.start))):
         raise ConfigError(f"start is {config.start!r}; expected one of {', '.join(STARTS)}, or a picture file")
     for key in ("snapshots", "save_every"):
@@ -222,7 +227,7 @@ def _run(
             history=config.history,
             tolerance=config.tolerance,
             callback=watch,
-            save=None if config.save_every is None else (_state_file(target), config.save_every),
+            save=None if config.save_every is None else (state_file(target), config.save_every),
             resume=resume,
         )
 
@@ -306,7 +311,7 @@ class _Watch:
         elif self.config.trace == "tensorboard":
             self._plot(progress)
         if self.config.snapshots and progress.iteration % self.config.snapshots == 0:
-            save_image(progress.image, self.target.with_name(f"{self.target.stem}_{self.rows:05d}.png"))
+            save_image(progress.image, snapshot_file(self.target, self.rows))
 
     def _tabulate(self, row: dict[str, float]) -> None:
         self._write({"stage": self.stage, **row, "iteration": row["iteration"] + self.offset})
@@ -332,34 +337,34 @@ class _Watch:
 def _target(config: DictConfig) -> Path:
     """Where the result goes; refuses what cannot be written, before any work."""
     if config.output is not None:
-        target = user_path(config.output)
+        target = check_path(config.output, "output")
     else:
         wants_content, wants_style = MODES[config.mode]
         parts = [Path(config.content).stem] if wants_content else []
-        parts += [config.style.name] if wants_style else []
+        parts += [check_name(config.style.name, "style.name")] if wants_style else []
         parts += [config.mode] if config.mode != "transfer" else []
         target = Path("_".join(parts) + ".png")
-    check_ending(target)
-    check_writable(target.parent)
-    if target.exists() and not (config.overwrite or config.resume):
-        raise ConfigError(f"{target} exists already; replace it with overwrite=true, or write elsewhere: output=FILE")
+    check_target(
+        target,
+        {"content": config.content, "style.image": config.style.image, "start": config.start},
+        config.trace,
+        bool(config.snapshots),
+        config.overwrite,
+        config.resume,
+    )
     return target
-
-
-def _state_file(target: Path) -> Path:
-    return target.with_name(f"{target.name}.state")
 
 
 def _saved(config: DictConfig, target: Path, sizes: list[tuple[int, int]]) -> tuple[int, Optimization | None]:
     """The state to go on from, if that is asked for, and which of the sizes it belongs to."""
     if not config.resume:
         return 0, None
-    saved = Optimization.load(_state_file(target))
+    saved = Optimization.load(state_file(target))
     height, width = size_of(saved.pixels)
     if (height, width) not in sizes:
         found = ", ".join(f"{w}×{h}" for h, w in sizes)
         raise ConfigError(
-            f"{_state_file(target)} holds {width}×{height} pixels, this run makes {found}; resume takes the settings "
+            f"{state_file(target)} holds {width}×{height} pixels, this run makes {found}; resume takes the settings "
             "it had, or start anew without resume=true"
         )
     return sizes.index((height, width)), saved

@@ -296,6 +296,7 @@ class Export(Callback):
             "seconds": round(self.seconds()),
             **chosen,
         }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         save_model_file(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
         self.written = True
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fststyle.checks import check_seed
 from fststyle.images import ImageError
 from fststyle.training.crops import Scale, as_tensor, centre_crop, collate, decode, random_crop, shortest_side
 from fststyle.training.signals import leave_signals
@@ -227,6 +228,7 @@ class Photographs(pl.LightningDataModule):
         styles: Source | None = None,
     ) -> None:
         super().__init__()
+        check_seed(seed, "data.seed")
         if size < 32 or batch_size < 1 or workers < 0:
             raise DataError(
                 f"size is {size}, batch_size {batch_size}, workers {workers}; expected at least 32, 1 and 0"

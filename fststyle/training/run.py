@@ -29,15 +29,13 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from fststyle.cluster import rank, requeued
+from fststyle.checks import check_name, check_path, check_seed
+from fststyle.cluster import rank
 from fststyle.config import (
-    COMMAND,
-    FAILED,
     ConfigError,
     build_encoder,
     build_loss,
     calibrate,
-    check_folder,
     check_missing,
     each_text,
     escaped,
@@ -52,19 +50,23 @@ from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile, find_model_file, load_model_file
 from fststyle.resources import file_sha256, printable, user_path
 from fststyle.training.callbacks import Export, TimedProgressBar
-from fststyle.training.checkpoints import is_whole, newest_checkpoint, training_checkpoints
 from fststyle.training.data import Photographs
+from fststyle.training.resuming import (
+    check_export,
+    differences,
+    find_checkpoint,
+    kept_checkpoint,
+    of_objective,
+    read_checkpoint,
+    restore,
+    settings,
+    written,
+)
 from fststyle.training.signals import Stop, StopOnSignal, stopped_by
 from fststyle.training.tasks import NonFiniteError, Task
 from fststyle.version import __version__
 
 log = logging.getLogger(__name__)
-
-#: What a run writes besides its configuration and the exported file.
-_WRITTEN = (
-    *("train.log", "checkpoints/step_*.ckpt", "checkpoints/step_*.part", "previews/step_*.png"),
-    *("csv/metrics.csv", "csv/hparams.yaml", "tensorboard/events.out.tfevents.*", "tensorboard/hparams.yaml"),
-)
 
 
 @dataclass
@@ -119,9 +121,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         plain: Any = OmegaConf.to_container(config, resolve=True)
         OmegaConf.save(each_text(plain, escaped), self.folder / "config.yaml")  # first: it marks the folder as a run's
-        for pattern in () if self.checkpoint else _WRITTEN:
-            for leftover in self.folder.glob(pattern):
-                leftover.unlink(missing_ok=True)
+        for leftover in () if self.checkpoint else list(written(self.folder)):
+            leftover.unlink(missing_ok=True)
         for logger in trainer.loggers:
             if self.checkpoint and isinstance(logger, CSVLogger):
                 _continue_table(logger, self.steps_done)
@@ -135,8 +136,10 @@ class Run:
         from_step = f", from step {self.steps_done} on" if self.steps_done else ""
         log.info("training %s in %s%s", config.name, self.folder, from_step)
         batch, accumulated, ranks = config.data.batch_size, trainer.accumulate_grad_batches, trainer.world_size
+        step, count = batch * accumulated * ranks, len(self.data.indices)
+        if 0 < count < step:
+            log.warning("a step takes %d photographs and there are %d: every batch repeats some", step, count)
         if ranks > 1:
-            step = batch * accumulated * ranks
             log.info(
                 "%d ranks × %d photographs%s = %d a step, %s in all; learning rate %g, whatever the number of ranks",
                 *(ranks, batch, f" × {accumulated} accumulated" if accumulated > 1 else ""),
@@ -166,11 +169,15 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         )
     check_missing(config)
     set_threads(config)
-    config.output = escaped(str(user_path(config.output)))
+    check_seed(config.seed)
+    check_name(config.name, "name", ".safetensors")
+    if not isinstance(config.resume_changed, bool):
+        raise ConfigError(f"resume_changed is {config.resume_changed}; expected true or false")
+    config.output = escaped(str(check_path(config.output, "output")))
     pl.seed_everything(config.seed, verbose=False)
     style = load_style(config.style) if config.get("style") else None
     start = load_model_file(find_model_file(config.init_from, kind), kind) if config.init_from else None
-    checkpoint = _check_folder(Path(config.output), config)
+    checkpoint = find_checkpoint(Path(config.output), config)
 
     data = instantiate(config.data)
     loss = build_loss(config, build_encoder(config, data) if style is not None or has_layers(config) else None)
@@ -181,23 +188,32 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         network = start.network.train()
     else:
         network = instantiate(config.network)
-    saved = _read_checkpoint(checkpoint) if checkpoint else None
+    saved = read_checkpoint(checkpoint) if checkpoint else None
+    found = [*callbacks, *_callbacks(config, callbacks)]
+    for each in found:
+        if isinstance(each, Export):
+            check_export(check_path(each.path, "callbacks.export.path"), Path(config.output))
+            each.metadata = describe(config, kind, loss, start, command) | each.metadata
+    trainer = instantiate(config.trainer, callbacks=found, logger=list(_loggers(config)))
+    batch = data.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+    now = settings(config, data, network, loss, batch)
+    changes = differences(now, saved and saved.get("settings"))
+    renewed = saved is None or (config.resume_changed and of_objective(changes))
     # The checkpoint has those of the painting; of any other picture they have the same shapes.
-    picture = style if saved is None else torch.zeros(1, 3, 64, 64)
+    picture = style if renewed else torch.zeros(1, 3, 64, 64)
     style_targets = {} if style is None else loss.style_targets(picture)
     targets = {} if style is None else {"style_targets": style_targets}
     task = instantiate(config.task, network=network, loss=loss, **targets)
     task.check_crops(config.data.size)
-    if checkpoint is None:
+    task.settings, task.keeps_objective = now, saved is not None and renewed
+    if renewed:
         count = config.calibration_photographs
         calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
-    steps_done = _restore(str(checkpoint), saved, task) if saved is not None else 0
-
-    found = [*callbacks, *_callbacks(config, callbacks)]
-    for each in found:
-        if isinstance(each, Export):
-            each.metadata = describe(config, kind, loss, start, command) | each.metadata
-    trainer = instantiate(config.trainer, callbacks=found, logger=list(_loggers(config)))
+    steps_done = 0
+    if saved is not None:
+        steps_done = restore(str(checkpoint), saved, task, list(changes.values()), config.resume_changed)
+        for change in changes.values():
+            log.warning("another setting than before: %s", change)
     return Run(config, task, data, trainer, checkpoint, steps_done)
 
 
@@ -218,104 +234,7 @@ def _loggers(config: DictConfig) -> Iterator[Logger]:
             raise ConfigError(f"logger.{name}: {error.__cause__ or error}") from None
 
 
-# --- the folder -------------------------------------------------------------------------------------
-
-
-def _check_folder(folder: Path, config: DictConfig) -> str | None:
-    """Refuse a folder that cannot be used; return the checkpoint to resume from, if the run is to be resumed."""
-    if config.resume and config.ckpt_path:
-        raise ConfigError(f"resume is {config.resume} and ckpt_path {config.ckpt_path}; give one of them")
-    if not config.overwrite and any((folder / "states").glob("step_*.ckpt")):
-        raise ConfigError(
-            f"{folder / 'states'}: holds checkpoints of an earlier version; finish that run with it, or write "
-            "elsewhere with output=FOLDER"
-        )
-    # A job that was requeued resumes by itself.
-    resume = config.resume or config.ckpt_path or ("auto" if requeued() else None)
-    if resume in ("last", "auto"):
-        if newest := newest_checkpoint(folder):
-            return str(newest)
-        if resume == "last":
-            raise ConfigError(
-                f"{folder / 'checkpoints'}: holds no undamaged training checkpoint; resume=last needs a run in {folder}"
-            )
-    elif resume:
-        saved = user_path(resume)
-        if not saved.is_file():
-            raise ConfigError(f"{saved}: no such file; resume takes last, auto or a FILE.ckpt")
-        if not is_whole(saved):
-            raise ConfigError(f"{saved}: is damaged, its content does not have the hash in its name; try resume=last")
-        return str(saved)
-    elif training_checkpoints(folder) and not config.overwrite:
-        raise ConfigError(
-            f"{folder} holds a run already; go on with resume=last, start anew with overwrite=true, "
-            "or write elsewhere with output=FOLDER"
-        )
-    check_folder(folder)
-    if not rank() and folder.is_dir() and not _is_of_a_run(folder):
-        raise ConfigError(
-            f"{folder}: holds files that no training run wrote; expected an empty folder, a new one, or that of a run"
-        )
-    return None
-
-
-def _is_of_a_run(folder: Path) -> bool:
-    """Whether a folder is empty, but for what a multirun writes there, or has a run's configuration."""
-    if all(entry.name in (COMMAND, FAILED) for entry in folder.iterdir()):
-        return True
-    try:
-        return "_target_: fststyle." in (folder / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    """The content of a training checkpoint."""
-    try:
-        content: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on foreign bytes
-        raise _not_a_checkpoint(path, error) from None
-    return content
-
-
-def _not_a_checkpoint(path: str, error: Exception) -> ConfigError:
-    reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:160] or type(error).__name__
-    return ConfigError(
-        f"{path}: is not a training checkpoint of such a run ({reason}); give the settings that it was begun with"
-    )
-
-
-def _restore(path: str, saved: dict[str, Any], task: Task) -> int:
-    """The steps of a training checkpoint; refuses one of another network, loss or optimizer before work begins."""
-    try:
-        task.load_state_dict(saved["state_dict"])
-        steps = int(saved["global_step"])
-        targets = {layer: target.shape for layer, target in saved["style_targets"].items()}
-        groups = [len(each["param_groups"]) for each in saved["optimizer_states"]]
-    except Exception as error:  # as above, on the content
-        raise _not_a_checkpoint(path, error) from None
-    wanted = {layer: target.shape for layer, target in task.style_targets.items()}
-    if ("color" in targets) != ("color" in wanted):
-        begun, weight = ("with", "2") if "color" in targets else ("without", "0")
-        raise ConfigError(f"{path}: was begun {begun} the colour term; add loss.color_weight={weight}, or what it had")
-    if targets != wanted:
-        raise ConfigError(
-            f"{path}: was begun with another style term, at {', '.join(targets) or 'no layer'}; give the loss= and "
-            "style= that it was begun with"
-        )
-    if groups != [len(task.configure_optimizers()["optimizer"].param_groups)]:
-        raise ConfigError(f"{path}: was begun with another optimizer; give task.optimizer=adam or muon as it was begun")
-    return steps
-
-
-def kept_checkpoint(folder: Path) -> str:
-    """The end of a message: which training checkpoint of a run in a folder there is to resume from."""
-    found = training_checkpoints(folder)
-    return (
-        f"; the last training checkpoint is {found[0]}, resume=last goes on"
-        if found
-        else "; no checkpoint was saved yet"
-    )
+# --- logs ---------------------------------------------------------------------------------------
 
 
 def _continue_table(table: CSVLogger, steps_done: int) -> None:

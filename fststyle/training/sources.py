@@ -6,8 +6,9 @@ A source gives encoded pictures by index (``datasets.Dataset``), in a stream
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from fststyle.checks import absent, is_address
 from fststyle.images import ImageError, find_pictures
 from fststyle.resources import printable, user_path
 from fststyle.training.generated import dead_leaves
@@ -94,6 +96,8 @@ def _load(name: str, **options: Any) -> Any:
 def _local_files(files: str | os.PathLike[str] | Sequence[str], suffix: str) -> list[str]:
     found: list[str] = []
     for pattern in [files] if isinstance(files, (str, os.PathLike)) else files:
+        if is_address(pattern):
+            raise DataError(absent(pattern))
         path = user_path(pattern)
         if path.is_dir():
             found += sorted(str(p) for p in path.rglob(f"*{suffix}"))
@@ -114,3 +118,45 @@ def _undecoded(source: Any, column: str) -> Any:
     # Decoding is ours: one damaged picture must not end a run, and JPEGs can be decoded at a smaller scale.
     source = source.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     return source.rename_column(column, "image") if column != "image" else source
+
+
+# --- which source it is -----------------------------------------------------------------------------
+
+#: Files whose content counts, spread evenly over a source, and bytes of each, from its beginning and from its end.
+_READ, _ENDS = 64, 2**16
+
+
+def fingerprint(settings: Mapping[str, Any] | None) -> str | None:
+    """What tells one source from another, wherever it lies: its kind and settings, and a hash of its files.
+
+    The names and sizes of all files count, and the content of some.
+
+    Args:
+        settings: a source's in ``conf/data``: ``_target_``, and what it takes.
+    """
+    if not settings:
+        return None
+    kind, *said = (str(settings["_target_"]).rpartition(".")[2], settings.get("path"), settings.get("files"))
+    place = next((each for each in said if each), None)
+    rest = ", ".join(f"{k}={v}" for k, v in settings.items() if k not in ("_target_", "path", "files"))
+    name = " ".join([kind, *([rest] if rest else [])])
+    if place is None or kind not in ("folder", "parquet", "webdataset"):
+        return name if place is None else f"{name} {place}"
+    if kind == "folder":
+        root = user_path(place)
+        files = [(os.fspath(file.relative_to(root)), file) for file in find_pictures(root)]
+    else:
+        files = [
+            (Path(file).name, Path(file)) for file in _local_files(place, {"parquet": ".parquet"}.get(kind, ".tar"))
+        ]
+    digest = hashlib.sha256(name.encode())
+    chosen = {index * len(files) // _READ for index in range(_READ)}
+    for number, (below, file) in enumerate(files):
+        digest.update(os.fsencode(below) + b"\0%d" % file.stat().st_size)
+        if number in chosen:
+            with open(file, "rb") as content:
+                digest.update(content.read(_ENDS))
+                content.seek(max(0, file.stat().st_size - _ENDS))
+                digest.update(content.read(_ENDS))
+    folder = Path(str(place)).name if isinstance(place, str) else ""
+    return f"{name}{' ' if folder else ''}{folder}, {len(files)} files ({digest.hexdigest()[:12]})"

@@ -103,6 +103,10 @@ class Task(pl.LightningModule):
         self.style_targets: dict[str, Tensor] = {}
         self.learning_rate, self.schedule, self.warmup, self.steps = learning_rate, schedule, warmup, steps
         self.compile_when, self.optimizer_name = compile, optimizer
+        #: What the objective and the order of samples depend on, by name; checkpoints hold it.
+        self.settings: dict[str, Any] = {}
+        #: Whether the loss stays as it was built, whatever a checkpoint was begun with.
+        self.keeps_objective = False
         self._compiled: Callable[..., LossTerms] | None = None
         self._clock: tuple[float, int] | None = None
         # Steps left out for a gradient that is not finite, in all and since the last good one; on the
@@ -235,7 +239,16 @@ class Task(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["style_targets"] = {layer: target.cpu() for layer, target in self.style_targets.items()}
         checkpoint["normalizers"] = dict(self.loss.normalizers)
+        checkpoint["settings"] = dict(self.settings)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.style_targets = checkpoint["style_targets"]
-        self.loss.normalizers = dict(checkpoint["normalizers"])
+        if not self.keeps_objective:
+            self.style_targets = checkpoint["style_targets"]
+            self.loss.normalizers = dict(checkpoint["normalizers"])
+        # Lightning would go on at the saved learning rate; another one takes effect with the next step.
+        for schedule in checkpoint["lr_schedulers"]:
+            schedule["base_lrs"] = [self.learning_rate for _ in schedule["base_lrs"]]
+        for group in (group for state in checkpoint["optimizer_states"] for group in state["param_groups"]):
+            if group.get("initial_lr", self.learning_rate) != self.learning_rate:
+                group["lr"] *= self.learning_rate / group["initial_lr"]
+                group["initial_lr"] = self.learning_rate
