@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from fststyle.cli.options import add_backend
-from fststyle.images import ImageError, check_writable, existing_part, find_pictures, load_image, read_picture, to_image
+from fststyle.images import (
+    LARGE,
+    ImageError,
+    check_writable,
+    existing_part,
+    find_pictures,
+    load_image,
+    read_header,
+    read_picture,
+    to_image,
+)
 from fststyle.inference.paths import label_of
 from fststyle.model_file import bundled_files, check_kind, find_model_file
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fststyle.encoders.vgg import VGGEncoder
 
 
@@ -113,8 +125,12 @@ def measure_style(options: argparse.Namespace) -> int:
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
-    photo, painting = load_image(options.photo), load_image(options.painting)
-    results = {name: load_image(name) for name in options.result or []}
+    def load(path: str) -> Tensor:  # what is large is measured at less all the same
+        header = read_header(path)
+        return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None)
+
+    photo, painting = load(options.photo), load(options.painting)
+    results = {name: load(name) for name in options.result or []}
     encoder = _encoder(options)
     distance = StyleDistance(photo, painting, encoder)
     if options.style:

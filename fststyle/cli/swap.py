@@ -11,10 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.cli.options import add_precision, finish, size
-from fststyle.images import ImageError, Picture, read_picture
+from fststyle.images import ImageError, Picture, TooManyPixelsError, read_picture
 from fststyle.inference.batch import process
 from fststyle.inference.paths import expand, plan
 
+#: Longer side to which a style picture is brought that is too large to be read, where no ``--style-size`` says another.
+STYLE_SIZE = 1024
 #: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
 MANY_PAIRS = 10**10
 
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
-    style = _read(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
+    style = _style(Path(options.style_image).expanduser(), options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:
@@ -63,6 +65,18 @@ def run(options: argparse.Namespace) -> int:
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
     return finish(process(jobs, swapped, read))
+
+
+def _style(path: Path, size: int | None, patch: int) -> Picture:
+    """The style picture; one that is too large at a size that makes sense."""
+    try:
+        return _read(path, size, patch)
+    except TooManyPixelsError as error:
+        if size is not None:
+            raise
+        picture = _read(path, STYLE_SIZE, patch)
+        print(f"fststyle: {error}; its longer side is brought to {STYLE_SIZE} (--style-size)", file=sys.stderr)
+        return picture
 
 
 def _read(path: Path, size: int | None, patch: int) -> Picture:

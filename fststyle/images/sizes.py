@@ -51,8 +51,9 @@ def resized_rows(read: Rows, height: int, width: int, to_height: int, to_width: 
     """The same of a picture (height, width) that is read row by row: bands of (to_height, to_width), top to bottom."""
     step = height / to_height
     reach = math.ceil(_SUPPORT * max(1.0, step)) + 1
-    for top in range(0, to_height, _BAND):
-        bottom = min(to_height, top + _BAND)
+    band = math.ceil(_BAND / max(1.0, step / 4))  # of a picture that is much reduced, few rows need many
+    for top in range(0, to_height, band):
+        bottom = min(to_height, top + band)
         first, last = max(0, math.floor(top * step) - reach), min(height, math.ceil(bottom * step) + reach)
         box = (0, top * step - first, width, min(bottom * step - first, last - first))
         yield _resized(read(first, last), (to_width, bottom - top), box)

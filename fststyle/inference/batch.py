@@ -24,8 +24,11 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.images import (
+    Header,
     ImageError,
     Picture,
+    TooManyPixelsError,
+    check_sides,
     check_writable,
     large,
     read_header,
@@ -56,7 +59,7 @@ class Files:
         recursive: look into the sub-folders of folders.
         skip_existing: leave results alone that are there already.
         strip: leave EXIF out of results.
-        max_pixels: of larger pictures none is read; None: 179 megapixels.
+        max_pixels: of larger pictures none is read; None: no more than 179 megapixels once they have their size.
         tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
         memory: bytes that a pass may take; None: half of the device's.
     """
@@ -80,6 +83,35 @@ class Files:
         jobs = plan(found, self.output, labels)
         return without_existing(jobs) if self.skip_existing else (jobs, 0)
 
+    def header(self, source: Path) -> Header:
+        """What the header of an input says.
+
+        Raises:
+            ImageError: none can be read, or it says of too many pixels.
+        """
+        with _option_named():
+            header = read_header(source, self.max_pixels)
+            check_sides(source, *header.resized(self.size), self.size is not None, self.max_pixels)
+            return header
+
+    def read(self, source: Path, keep_16bit: bool) -> Picture:
+        """An input.
+
+        Raises:
+            ImageError: as ``read_picture``.
+        """
+        with _option_named():
+            return read_picture(source, self.size, keep_16bit=keep_16bit, max_pixels=self.max_pixels)
+
+
+@contextlib.contextmanager
+def _option_named() -> Iterator[None]:
+    """Whoever reads ``Files`` has the option that allows more pixels."""
+    try:
+        yield
+    except TooManyPixelsError as error:
+        raise ImageError(f"{error} (--max-pixels)") from None
+
 
 #: One result: what was read, and the number of the label, to what is written, of any size.
 Work = Callable[[Picture, int], np.ndarray]
@@ -102,7 +134,7 @@ class FileToFile:
         if files.tiles == "off" or not large.available():
             return False
         stylizer = self.stylizers[number]
-        seen = self.options.seen(*read_header(source, files.max_pixels).resized(files.size))
+        seen = self.options.seen(*files.header(source).resized(files.size))
         return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
 
     def apply(self, source: Path, target: Path, number: int) -> None:
@@ -110,7 +142,7 @@ class FileToFile:
         from fststyle.inference.files import apply_to_file
 
         files, stylizer = self.files, self.stylizers[number]
-        header = read_header(source, files.max_pixels)
+        header = files.header(source)
         megapixels = math.prod(header.resized(files.size)) / 1e6
         layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
         with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
@@ -350,7 +382,7 @@ def stylize_files(
         return stylizer.pixels(picture.rgb, options, memory, files.tiles == "exact")
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, keep_16bit=True, max_pixels=files.max_pixels)
+        return files.read(path, keep_16bit=True)
 
     return process(jobs, stylised, read, FileToFile(files, stylizers, options), skipped=there, strip=files.strip)
 
@@ -394,7 +426,7 @@ def upscale_files(
         return output
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, keep_16bit=not match_histogram, max_pixels=files.max_pixels)
+        return files.read(path, keep_16bit=not match_histogram)
 
     tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
     return process(jobs, enlarged, read, tiled, skipped=there, strip=files.strip)
