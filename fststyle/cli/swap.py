@@ -75,7 +75,7 @@ def _style(path: Path, size: int | None, patch: int) -> Picture:
         if size is not None:
             raise
         picture = _read(path, STYLE_SIZE, patch)
-        print(f"fststyle: {error}; its longer side is brought to {STYLE_SIZE} (--style-size)", file=sys.stderr)
+        print(f"fststyle: {error}; it is brought to {STYLE_SIZE} (--style-size)", file=sys.stderr)
         return picture
 
 

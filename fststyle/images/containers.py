@@ -16,6 +16,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 #: The next marker after entropy-coded data, in which 0xFF is followed by 0, or is part of a restart marker or of fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _END = b"\xff\xd9"
 #: Start of frame: all of 0xC0 … 0xCF but for Huffman tables, JPG and arithmetic conditioning.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -77,10 +78,10 @@ def _png_without_ancillary(data: bytes) -> tuple[bytes, str] | None:
 
 
 def _jpeg_with_end(data: bytes) -> tuple[bytes, str] | None:
-    """With the end marker that is missing, for a file of several scans; None where pixels are missing, too.
+    """With the end marker that is missing; None where pixels are missing, too.
 
     A decoder takes bits of whatever is put before the end marker as long as it lacks some of the picture: that none are
-    missing shows where different fillings give the same picture. (One scan is decoded without an end marker.)
+    missing shows where different fillings give the same picture.
     """
     if not _jpeg_lacks_end(data):
         return None
@@ -105,8 +106,9 @@ def _digest(data: bytes) -> bytes | None:
 
 
 def _jpeg_lacks_end(data: bytes) -> bool:
-    """Whether a file ends after several scans that give every coefficient in full, with no end marker."""
-    at, scans, progressive = 2, 0, False
+    """Whether a file ends, with no end marker, in scans that give every coefficient in full and have all restarts."""
+    at, interval, progressive, restarts = 2, 0, False, 0
+    frame = b""
     missing: dict[int, set[int]] = {}  # coefficients by component
     while at < len(data) - 1:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
@@ -118,18 +120,34 @@ def _jpeg_lacks_end(data: bytes) -> bool:
             continue
         at += 2 + length
         if marker in _FRAMES and len(segment) >= 6:
-            progressive, missing = marker in _PROGRESSIVE, {component: set(range(64)) for component in segment[6::3]}
-        elif marker == 0xDD and any(segment):  # with restart markers, what is missing changes nothing of what follows
-            return False
-        elif marker == 0xDA and segment:  # start of scan
-            scans, count = scans + 1, segment[0]
+            frame, progressive = segment, marker in _PROGRESSIVE
+            missing = {component: set(range(64)) for component in frame[6::3]}
+        elif marker == 0xDD:
+            interval = int.from_bytes(segment, "big")
+        elif marker == 0xDA and segment and frame:  # start of scan
+            count = segment[0]
+            components = segment[1 : 1 + 2 * count : 2]
             first, last, precision = (segment[1 + 2 * count :] + bytes(3))[:3] if progressive else (0, 63, 0)
-            for component in segment[1 : 1 + 2 * count : 2]:
+            for component in components:
                 if not precision & 15:
                     missing.get(component, set()).difference_update(range(first, last + 1))
             found = _MARKER.search(data, at)
-            at = found.start() if found else len(data)
-    return scans > 1 and bool(missing) and not any(missing.values())
+            end = found.start() if found else len(data)
+            restarts = (_units(frame, components) - 1) // interval if interval else 0
+            restarts -= len(_RESTART.findall(data, at, end))
+            at = end
+    return bool(missing) and not any(missing.values()) and not restarts
+
+
+def _units(frame: bytes, components: bytes) -> int:
+    """Of how many minimum coded units a scan of these components consists."""
+    height, width = struct.unpack_from(">HH", frame, 1)
+    sampling = {frame[at]: (frame[at + 1] >> 4, frame[at + 1] & 15) for at in range(6, len(frame) - 2, 3)}
+    across, down = (max(1, *(factors[way] for factors in sampling.values())) for way in (0, 1))
+    if len(components) == 1:  # its blocks alone, as many as have pixels
+        own = sampling.get(components[0], (1, 1))
+        width, height, across, down = -(-width * own[0] // across), -(-height * own[1] // down), 1, 1
+    return -(-width // (8 * across)) * -(-height // (8 * down))
 
 
 # --- GIF ----------------------------------------------------------------------------------------------

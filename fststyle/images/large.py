@@ -23,7 +23,7 @@ from fststyle.images.arrays import top_level
 from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, warn
 from fststyle.images.profiles import gamma_table, to_srgb
 from fststyle.images.scratch import Scratch
-from fststyle.images.sizes import resize_pixels, resized_rows
+from fststyle.images.sizes import reduce_pixels, resize_pixels, resized_rows
 from fststyle.images.tiff import add_exif
 
 #: libvips' endings and options for the formats that it writes here, by Pillow's names.
@@ -47,6 +47,10 @@ _LOADERS = {
 _AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
 #: Rows that are decoded or turned at once.
 _BAND = 256
+#: Values of a decoded band, at most.
+_BAND_VALUES = 2**22
+#: Means leave a picture at least this many times larger than it is to be.
+_GAP = 3
 _TURNED: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
     Image.Transpose.FLIP_LEFT_RIGHT: lambda a: a[:, ::-1],
     Image.Transpose.ROTATE_180: lambda a: a[::-1, ::-1],
@@ -160,6 +164,8 @@ def resized(scratch: Scratch, height: int, width: int, folder: str | os.PathLike
 def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, width: int) -> np.ndarray:
     """A picture file at a smaller size, decoded row by row: (height, width, 3 or 4), uint8 or uint16, upright, in sRGB.
 
+    What is reduced much is first reduced by means, as Pillow's ``reducing_gap`` does.
+
     Raises:
         ImageError: it is damaged.
     """
@@ -167,9 +173,11 @@ def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, w
     across = header.orientation > 4 and turn is not None
     stored = (header.width, header.height) if across else (header.height, header.width)
     target = (width, height) if across else (height, width)
+    factor = max(1, int(min(stored[0] / target[0], stored[1] / target[1]) / _GAP))
     try:
-        bands = _decoded_bands(path, header)
-        pixels = np.concatenate(list(resized_rows(_Following(bands).read, *stored, *target)))
+        bands = (reduce_pixels(band, factor) for band in _decoded_bands(path, header, factor))
+        read, size = _Following(bands).read, (side / factor for side in stored)
+        pixels = np.concatenate(list(resized_rows(read, *size, *target)))
     except vips().Error:
         pixels = resize_pixels(_by_pillow(path, header), height, width)
     else:
@@ -191,9 +199,13 @@ class _Following:
         return self.held[: bottom - top]
 
 
-def _decoded_bands(path: str | os.PathLike[str], header: Header) -> Iterator[np.ndarray]:
-    """Bands (rows, W, 3 or 4) of a picture file, in sRGB, from the top; not yet upright."""
-    return _without_inks(_raw(path, header)) if header.mode == "CMYK" else _bands(_opened(path, header))
+def _decoded_bands(path: str | os.PathLike[str], header: Header, multiple: int = 1) -> Iterator[np.ndarray]:
+    """Bands (rows, W, 3 or 4) of a picture file, in sRGB, from the top, each of a multiple of so many rows but for the
+    last; not yet upright.
+    """
+    if header.mode == "CMYK":
+        return _without_inks(_raw(path, header), multiple)
+    return _bands(_opened(path, header), multiple)
 
 
 def _by_pillow(path: str | os.PathLike[str], header: Header) -> np.ndarray:
@@ -236,20 +248,21 @@ def _stored(bands: Iterator[np.ndarray], folder: str | os.PathLike[str]) -> Scra
     return stored
 
 
-def _without_inks(picture: Any) -> Iterator[np.ndarray]:
+def _without_inks(picture: Any, multiple: int) -> Iterator[np.ndarray]:
     """Bands of a picture of libvips in CMYK, in sRGB, by Pillow, which converts it otherwise."""
     profile = picture.get("icc-profile-data") if picture.get_typeof("icc-profile-data") else None
-    for inks in _bands(picture):
+    for inks in _bands(picture, multiple):
         levels = inks if inks.dtype == np.uint8 else (inks >> 8).astype(np.uint8)
         band = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), levels[..., :4].tobytes())
         yield np.asarray(to_srgb(band, profile))
 
 
-def _bands(picture: Any) -> Iterator[np.ndarray]:
+def _bands(picture: Any, multiple: int) -> Iterator[np.ndarray]:
     """A picture of libvips as arrays (rows, W, C), from the top."""
     region, dtype = vips().Region.new(picture), np.uint16 if picture.format == "ushort" else np.uint8
-    for top in range(0, picture.height, _BAND):
-        rows = min(_BAND, picture.height - top)
+    step = max(1, min(_BAND, _BAND_VALUES // (picture.width * picture.bands)) // multiple) * multiple
+    for top in range(0, picture.height, step):
+        rows = min(step, picture.height - top)
         fetched = np.frombuffer(region.fetch(0, top, picture.width, rows), dtype)
         yield fetched.reshape(rows, picture.width, picture.bands)
 

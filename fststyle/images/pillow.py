@@ -132,6 +132,8 @@ def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int
             picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
         check_pixels(name, picture.height, picture.width, max_pixels)
         gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
+        if picture.format == "TIFF":  # what Pillow maps into memory it turns wrongly
+            picture.filename = ""
         picture.load()
         if lost:
             warn(name, lost)
