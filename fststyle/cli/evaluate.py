@@ -15,11 +15,13 @@ from tqdm import tqdm
 from fststyle.checks import check_free, check_path, has_keys
 from fststyle.cli.options import add_backend
 from fststyle.images import (
+    LARGE,
     ImageError,
     check_writable,
     existing_part,
     load_image,
     no_pictures,
+    read_header,
     read_picture,
     search,
     to_image,
@@ -29,6 +31,8 @@ from fststyle.model_file import bundled_files, check_kind, find_model_file
 from fststyle.resources import user_path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fststyle.encoders.vgg import VGGEncoder
 
 
@@ -140,11 +144,16 @@ def measure_style(options: argparse.Namespace) -> int:
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
-    photo, painting = load_image(user_path(options.photo)), load_image(user_path(options.painting), trim=True)
+    def load(name: str, trim: bool = False) -> Tensor:  # what is large is measured at less all the same
+        path = user_path(name)
+        header = read_header(path)
+        return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None, trim=trim)
+
+    photo, painting = load(options.photo), load(options.painting, trim=True)
     results, failures = {}, []
     for name in options.result or []:
         try:
-            results[name] = load_image(user_path(name))
+            results[name] = load(name)
         except ImageError as error:
             failures.append((Path(name), str(error)))
     if failures and not results and not options.style:

@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from fststyle.cli.options import add_pictures, add_precision, finish, size
 from fststyle.cli.pipes import piped
-from fststyle.images import ImageError, Picture, check_style_sides, read_picture
+from fststyle.images import ImageError, Picture, TooManyPixelsError, check_style_sides, read_picture
 from fststyle.inference.batch import process
 from fststyle.inference.paths import Files
 from fststyle.resources import user_path
 
+#: Longer side to which a style picture is brought that is too large to be read, where no ``--style-size`` says another.
+STYLE_SIZE = 1024
 #: Pairs of patches that take minutes on a CPU: more than two pictures of 1250 pixels have.
 MANY_PAIRS = 10**10
 
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     check_patch(options.patch, options.stride)
     painting = user_path(options.style_image)
     check_style_sides(painting)
-    style = _read(painting, options.style_size, options.patch, trim=True).rgb
+    style = _style(painting, options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:
@@ -69,6 +71,18 @@ def _run(options: argparse.Namespace) -> int:
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
     return finish(process(todo, swapped, read))
+
+
+def _style(path: Path, size: int | None, patch: int) -> Picture:
+    """The style picture; one that is too large at a size that makes sense."""
+    try:
+        return _read(path, size, patch, trim=True)
+    except TooManyPixelsError as error:
+        if size is not None:
+            raise
+        picture = _read(path, STYLE_SIZE, patch, trim=True)
+        print(f"fststyle: {error}; it is brought to {STYLE_SIZE} (--style-size)", file=sys.stderr)
+        return picture
 
 
 def _read(path: Path, size: int | None, patch: int, trim: bool = False) -> Picture:

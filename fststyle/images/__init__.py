@@ -4,13 +4,22 @@
 
 from fststyle.images.arrays import MIN_SIDE, check_size, contact_sheet, to_image, to_levels, to_pixels, top_level
 from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_pictures, search
-from fststyle.images.pillow import MAX_PIXELS, Header, ImageError, Picture, open_picture, read_header
-from fststyle.images.reading import check_sides, check_style_sides, load_image, read_picture
+from fststyle.images.pillow import (
+    MAX_PIXELS,
+    Header,
+    ImageError,
+    Picture,
+    TooManyPixelsError,
+    open_picture,
+    read_header,
+)
+from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, read_picture
 from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
 from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 
 __all__ = [
+    "LARGE",
     "MAX_PIXELS",
     "MIN_SIDE",
     "SUFFIXES",
@@ -18,6 +27,7 @@ __all__ = [
     "Header",
     "ImageError",
     "Picture",
+    "TooManyPixelsError",
     "check_ending",
     "check_sides",
     "check_size",

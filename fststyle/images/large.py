@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import IO, Any
@@ -20,8 +20,10 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import top_level
-from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, to_srgb
-from fststyle.images.sizes import resized_rows
+from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, warn
+from fststyle.images.profiles import gamma_table, to_srgb
+from fststyle.images.scratch import Scratch
+from fststyle.images.sizes import reduce_pixels, resize_pixels, resized_rows
 from fststyle.images.tiff import add_exif
 from fststyle.images.transparency import fill_hidden
 
@@ -46,6 +48,10 @@ _LOADERS = {
 _AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
 #: Rows that are decoded or turned at once.
 _BAND = 256
+#: Values of a decoded band, at most.
+_BAND_VALUES = 2**22
+#: Means leave a picture at least this many times larger than it is to be.
+_GAP = 3
 _TURNED: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
     Image.Transpose.FLIP_LEFT_RIGHT: lambda a: a[:, ::-1],
     Image.Transpose.ROTATE_180: lambda a: a[::-1, ::-1],
@@ -81,72 +87,6 @@ def vips() -> Any:
     return pyvips
 
 
-# --- scratch files ------------------------------------------------------------------------------------
-
-
-class Scratch:
-    """Rows of an array in a file that has no name, so that it goes with the process.
-
-    Args:
-        shape: (rows, …); a row has the rest.
-        dtype: numpy's.
-        folder: where the space is taken.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: Any, folder: str | os.PathLike[str]) -> None:
-        self.shape, self.dtype = shape, np.dtype(dtype)
-        self.row = int(np.prod(shape[1:], dtype=np.int64)) * self.dtype.itemsize
-        self._named: str | None = None
-        self.file, name = tempfile.mkstemp(prefix=".fststyle-", suffix=".scratch", dir=folder)
-        if os.path.exists(f"/proc/self/fd/{self.file}"):
-            os.unlink(name)
-        else:  # no way to open a file without a name: it goes when it is closed
-            self._named = name
-
-    @property
-    def path(self) -> str:
-        """By which this process can open it again."""
-        return self._named or f"/proc/self/fd/{self.file}"
-
-    def read(self, top: int, bottom: int) -> np.ndarray:
-        """The rows from one to before another."""
-        rows = np.empty((bottom - top, *self.shape[1:]), self.dtype)
-        view, done = memoryview(rows.data).cast("B"), 0
-        while done < len(view):
-            count = os.preadv(self.file, [view[done:]], top * self.row + done)
-            assert count, "the rows were never written"
-            done += count
-        return rows
-
-    def write(self, top: int, rows: np.ndarray) -> None:
-        """Put rows at a row.
-
-        Raises:
-            OSError: no space is left.
-        """
-        view, done = memoryview(np.ascontiguousarray(rows).data).cast("B"), 0
-        while done < len(view):
-            done += os.pwrite(self.file, view[done:], top * self.row + done)
-
-    def fill(self, strips: Iterable[np.ndarray]) -> None:
-        """Put strips one below the other, from the first row on."""
-        top = 0
-        for strip in strips:
-            self.write(top, strip)
-            top += len(strip)
-
-    def close(self) -> None:
-        """Give the space back."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-            if self._named:
-                os.unlink(self._named)
-
-    def __del__(self) -> None:
-        self.close()
-
-
 def as_picture(scratch: Scratch) -> Any:
     """A scratch file of pixels (H, W, C) as a picture of libvips."""
     height, width, bands = scratch.shape
@@ -177,7 +117,17 @@ def _opened(path: str | os.PathLike[str], header: Header) -> Any:
         picture = picture.colourspace(wanted)
     bands = 4 if picture.hasalpha() else 3
     picture = (picture[:bands] if picture.bands > bands else picture).cast("ushort" if deep else "uchar")
+    if header.gamma is not None:
+        table = gamma_table(header.gamma, 65535 if deep else 255).astype(np.uint16 if deep else np.uint8)
+        colours = picture[:3].maplut(vips().Image.new_from_array(table[None]))
+        picture = colours.bandjoin(picture[3]) if bands == 4 else colours
+        picture = picture.copy(interpretation=wanted)
     return picture
+
+
+def decodes(header: Header) -> bool:
+    """Whether libvips is there and decodes such a file, to the picture that Pillow gives."""
+    return available() and header.format in _LOADERS and header.mode in _AGREED | {"CMYK"}
 
 
 def decoded(
@@ -216,17 +166,71 @@ def resized(scratch: Scratch, height: int, width: int, folder: str | os.PathLike
     return result
 
 
-def _upright(path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str]) -> Scratch:
-    if header.format not in _LOADERS or header.mode not in _AGREED | {"CMYK"}:
-        whole = np.asarray(open_picture(path, max_pixels=header.height * header.width))
-        stored = Scratch(whole.shape, whole.dtype, folder)
-        stored.write(0, whole)
-        return stored
+def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, width: int) -> np.ndarray:
+    """A picture file at a smaller size, decoded row by row: (height, width, 3 or 4), uint8 or uint16, upright, in sRGB.
+
+    What is reduced much is first reduced by means, as Pillow's ``reducing_gap`` does.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    turn = _turn(header)
+    across = header.orientation > 4 and turn is not None
+    stored = (header.width, header.height) if across else (header.height, header.width)
+    target = (width, height) if across else (height, width)
+    factor = max(1, int(min(stored[0] / target[0], stored[1] / target[1]) / _GAP))
     try:
-        inks = header.mode == "CMYK"
-        stored = _without_inks(_raw(path, header), folder) if inks else _computed(_opened(path, header), folder)
-    except vips().Error as error:
-        raise ImageError(f"{path}: is damaged and cannot be read ({_reason(error)})") from None
+        bands = (reduce_pixels(band, factor) for band in _decoded_bands(path, header, factor))
+        read, size = _Following(bands).read, (side / factor for side in stored)
+        pixels = np.concatenate(list(resized_rows(read, *size, *target)))
+    except vips().Error:
+        pixels = resize_pixels(_by_pillow(path, header), height, width)
+    else:
+        _warned(path, header)
+        pixels = pixels if turn is None else _TURNED[turn](pixels)
+    return np.ascontiguousarray(pixels)
+
+
+class _Following:
+    """Rows of a picture of which each band is decoded once; those before the last that were asked for are forgotten."""
+
+    def __init__(self, bands: Iterator[np.ndarray]) -> None:
+        self.bands, self.held, self.top = bands, next(bands), 0
+
+    def read(self, top: int, bottom: int) -> np.ndarray:
+        self.held, self.top = self.held[top - self.top :], top
+        while len(self.held) < bottom - top:
+            self.held = np.concatenate([self.held, next(self.bands)])
+        return self.held[: bottom - top]
+
+
+def _decoded_bands(path: str | os.PathLike[str], header: Header, multiple: int = 1) -> Iterator[np.ndarray]:
+    """Bands (rows, W, 3 or 4) of a picture file, in sRGB, from the top, each of a multiple of so many rows but for the
+    last; not yet upright.
+    """
+    if header.mode == "CMYK":
+        return _without_inks(_raw(path, header), multiple)
+    return _bands(_opened(path, header), multiple)
+
+
+def _by_pillow(path: str | os.PathLike[str], header: Header) -> np.ndarray:
+    """A picture file that libvips does not decode, whole; Pillow sets odd containers right, or says what is damaged."""
+    return np.asarray(open_picture(path, max_pixels=header.height * header.width))
+
+
+def _warned(path: str | os.PathLike[str], header: Header) -> None:
+    if header.lost:
+        warn(str(path), header.lost)
+
+
+def _upright(path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str]) -> Scratch:
+    if not decodes(header):
+        return _stored(iter([_by_pillow(path, header)]), folder)
+    try:
+        stored = _stored(_decoded_bands(path, header), folder)
+    except vips().Error:
+        return _stored(iter([_by_pillow(path, header)]), folder)
+    _warned(path, header)
     turn = _turn(header)
     if turn is None:
         return stored
@@ -241,33 +245,29 @@ def _turn(header: Header) -> Image.Transpose | None:
     return None if header.format == "AVIF" else TURNS.get(header.orientation)
 
 
-def _computed(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
-    """Compute a picture of libvips into a scratch file."""
-    dtype = np.uint16 if picture.format == "ushort" else np.uint8
-    stored = Scratch((picture.height, picture.width, picture.bands), dtype, folder)
-    stored.fill(_bands(picture))
+def _stored(bands: Iterator[np.ndarray], folder: str | os.PathLike[str]) -> Scratch:
+    """Bands of a picture in a scratch file."""
+    first = next(bands)
+    stored = Scratch((0, *first.shape[1:]), first.dtype, folder)
+    stored.fill(itertools.chain([first], bands))
     return stored
 
 
-def _without_inks(picture: Any, folder: str | os.PathLike[str]) -> Scratch:
-    """Compute a picture of libvips in CMYK into a scratch file in sRGB, by Pillow, which converts it otherwise."""
+def _without_inks(picture: Any, multiple: int) -> Iterator[np.ndarray]:
+    """Bands of a picture of libvips in CMYK, in sRGB, by Pillow, which converts it otherwise."""
     profile = picture.get("icc-profile-data") if picture.get_typeof("icc-profile-data") else None
-    stored = Scratch((picture.height, picture.width, 3), np.uint8, folder)
-
-    def converted(inks: np.ndarray) -> np.ndarray:
+    for inks in _bands(picture, multiple):
         levels = inks if inks.dtype == np.uint8 else (inks >> 8).astype(np.uint8)
         band = Image.frombytes("CMYK", (inks.shape[1], inks.shape[0]), levels[..., :4].tobytes())
-        return np.asarray(to_srgb(band, profile))
-
-    stored.fill(map(converted, _bands(picture)))
-    return stored
+        yield np.asarray(to_srgb(band, profile))
 
 
-def _bands(picture: Any) -> Iterator[np.ndarray]:
+def _bands(picture: Any, multiple: int) -> Iterator[np.ndarray]:
     """A picture of libvips as arrays (rows, W, C), from the top."""
     region, dtype = vips().Region.new(picture), np.uint16 if picture.format == "ushort" else np.uint8
-    for top in range(0, picture.height, _BAND):
-        rows = min(_BAND, picture.height - top)
+    step = max(1, min(_BAND, _BAND_VALUES // (picture.width * picture.bands)) // multiple) * multiple
+    for top in range(0, picture.height, step):
+        rows = min(step, picture.height - top)
         fetched = np.frombuffer(region.fetch(0, top, picture.width, rows), dtype)
         yield fetched.reshape(rows, picture.width, picture.bands)
 
@@ -280,8 +280,9 @@ def read(path: str | os.PathLike[str], header: Header) -> np.ndarray:
     """
     try:
         pixels = _opened(path, header).numpy()
-    except vips().Error as error:
-        raise ImageError(f"{path}: is damaged and cannot be read ({_reason(error)})") from None
+    except vips().Error:
+        return _by_pillow(path, header)
+    _warned(path, header)
     turn = _turn(header)
     return np.ascontiguousarray(pixels if turn is None else _TURNED[turn](pixels))
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import logging
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from fststyle.checks import absent
+from fststyle.images.containers import mended
+from fststyle.images.profiles import gamma_of, lost_colours, png_chunk, to_srgb
 
-if TYPE_CHECKING:
-    pass
+log = logging.getLogger(__name__)
 
 #: Pictures of more pixels are refused before they are decoded, unless who asks allows more: Pillow's own limit.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
@@ -42,10 +45,16 @@ _KEPT_TAGS = (
 LONGEST = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535, "HEIF": 16384, "GIF": 65535}
 _DROPPED_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset)
 _LIMIT = threading.Lock()
+#: Under which Pillow's ``info`` says what was wrong with a container.
+_MENDED = "mended"
 
 
 class ImageError(ValueError):
     """A picture that cannot be read, used or written; the message names it, and says why."""
+
+
+class TooManyPixelsError(ImageError):
+    """A picture that is larger than is allowed."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Picture:
 class Header:
     """What a picture file's header says.
 
-    ``format`` and ``mode`` are Pillow's, height and width upright, ``bits`` those of a channel.
+    ``format`` and ``mode`` are Pillow's, height and width upright, ``bits`` those of a channel, ``gamma`` what its
+    levels are to be raised to so that they are proportional to light, ``lost`` what reading cannot keep.
     """
 
     format: str
@@ -75,6 +85,8 @@ class Header:
     mode: str = "RGB"
     orientation: int = 1
     exif: bytes | None = None
+    gamma: float | None = None
+    lost: str | None = None
 
     def resized(self, size: int | None) -> tuple[int, int]:
         """Height and width once the longer side has ``size`` pixels; as they are for None."""
@@ -97,58 +109,116 @@ def open_picture(
         source: a path, or the file's bytes.
         draft: if given, a JPEG may be decoded at a reduced scale (1/2, 1/4, 1/8) as long as its
             shorter side stays at least this long: several times faster for training.
-        max_pixels: of more it is refused before it is decoded; None: ``MAX_PIXELS``.
+        max_pixels: of more, as it is decoded, it is refused; None: ``MAX_PIXELS``.
+
+    What is wrong with the file around its pixels is set right and logged as a warning.
 
     Raises:
-        ImageError: no such file, no picture, damaged, or beyond ``max_pixels``.
+        ImageError: no such file, no picture, or damaged.
+        TooManyPixelsError: beyond ``max_pixels``.
     """
-    with _opened(source, max_pixels) as picture, _decoding(source):
+    name = _name(source)
+    try:
+        return _decoded(_opened(source, name, max_pixels), name, draft, max_pixels)
+    except ImageError as error:
+        found = None if isinstance(error, TooManyPixelsError) else _mended(source, max_pixels)
+        if found is None:
+            raise
+    return _decoded(found, name, draft, max_pixels)
+
+
+def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int | None) -> Image.Image:
+    with picture, _decoding(name):
         if draft is not None:
             scale = draft / min(picture.size)
             picture.draft(None, (round(picture.width * scale), round(picture.height * scale)))
         key = picture.info.get("transparency")
         if isinstance(key, tuple) and _bits(picture) == 16:  # of 16 bits a colour channel Pillow reads the upper 8
             picture.info["transparency"] = tuple(level >> 8 for level in key)
+        check_pixels(name, picture.height, picture.width, max_pixels)
+        gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
+        if picture.format == "TIFF":  # what Pillow maps into memory it turns wrongly
+            picture.filename = ""
         picture.load()
+        if lost:
+            warn(name, lost)
         turn = TURNS.get(_orientation(picture))
         profile = picture.info.get("icc_profile")
-        return to_srgb(picture if turn is None else picture.transpose(turn), profile)
+        return to_srgb(picture if turn is None else picture.transpose(turn), profile, gamma)
 
 
 def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> Header:
     """What a picture file's header says.
 
+    Args:
+        path: the file.
+        max_pixels: of more it is refused; None: it is not.
+
     Raises:
-        ImageError: as ``open_picture``, but for damage beyond the header.
+        ImageError, TooManyPixelsError: as ``open_picture``, but for damage beyond the header.
     """
-    with _opened(path, max_pixels) as picture, _decoding(path):
+    with _opened(path, str(path), max_pixels) as picture, _decoding(str(path)):
+        if max_pixels is not None:
+            check_pixels(path, picture.height, picture.width, max_pixels)
         bits, orientation = _bits(picture), _orientation(picture)
         # Pillow turns TIFF by itself, and gives its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]
-        return Header(picture.format or "", height, width, bits, picture.mode, orientation, _kept_exif(picture))
+        kind, mode = picture.format or "", picture.mode
+        gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
+        return Header(kind, height, width, bits, mode, orientation, _kept_exif(picture), gamma, lost)
 
 
-def _opened(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> Image.Image:
+def check_pixels(path: str | os.PathLike[str], height: int, width: int, max_pixels: int | None = None) -> None:
+    """Raise ``TooManyPixelsError`` for a picture that is too large to be decoded."""
+    most = MAX_PIXELS if max_pixels is None else max_pixels
+    if height * width > most:
+        raise TooManyPixelsError(f"{path}: has {width}×{height} pixels; at most {most / 1e6:.4g} million are read")
+
+
+@functools.lru_cache(4096)
+def warn(name: str, lost: str) -> None:
+    """Log, once, what of a picture cannot be kept."""
+    log.warning("warning: %s: %s", name, lost)
+
+
+def _opened(source: str | os.PathLike[str] | bytes, name: str, max_pixels: int | None) -> Image.Image:
     """A picture file, its header read; to be closed.
 
     Raises:
         ImageError: as ``open_picture``, but for damage beyond the header.
     """
-    name = _name(source)
-    most = MAX_PIXELS if max_pixels is None else max_pixels
     if not isinstance(source, bytes):
         check_file(source)
         if os.path.getsize(source) == 0:
             raise ImageError(f"{name}: is empty (0 bytes)")
         with_heif(Path(source).suffix)
-    with _decoding(source):
-        picture = _pillow(io.BytesIO(source) if isinstance(source, bytes) else source, most)
-    if picture.width * picture.height > most:
-        picture.close()
-        raise ImageError(
-            f"{name}: has {picture.width}×{picture.height} pixels; "
-            f"at most {most / 1e6:.4g} million are read (--max-pixels)"
-        )
+    try:
+        with _decoding(name):
+            picture = _pillow(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except ImageError:
+        found = _mended(source, max_pixels)
+        if found is None:
+            raise
+        return found
+    if picture.format == "GIF" and not 0 < picture.width * picture.height <= (max_pixels or MAX_PIXELS):
+        picture, screen = _mended(source, max_pixels) or picture, picture
+        if picture is not screen:
+            screen.close()
+    return picture
+
+
+def _mended(source: str | os.PathLike[str] | bytes, max_pixels: int | None) -> Image.Image | None:
+    """A picture file with its container set right, its header read; None where that cannot be."""
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        found = mended(data, max_pixels or MAX_PIXELS)
+        picture = _pillow(io.BytesIO(found[0])) if found else None
+    except MemoryError:
+        raise
+    except Exception:  # whatever decoders raise on damaged bytes
+        return None
+    if found and picture:
+        picture.info[_MENDED] = found[1]
     return picture
 
 
@@ -172,15 +242,14 @@ def _name(source: str | os.PathLike[str] | bytes) -> str:
 
 
 @contextlib.contextmanager
-def _decoding(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+def _decoding(name: str) -> Iterator[None]:
     """Whatever Pillow's decoders raise within, but for a lack of memory, is an ``ImageError``."""
-    name = _name(source)
     try:
         yield
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has too many pixels ({error}); scale it down, or raise --max-pixels") from None
+        raise TooManyPixelsError(f"{name}: has too many pixels ({error})") from None
     except UnidentifiedImageError:
         wanted = "; pip install 'fststyle[heic]' to read HEIC" if name.lower().endswith((".heic", ".heif")) else ""
         raise ImageError(f"{name}: is not a picture in a known format (JPEG, PNG, WebP, TIFF, …){wanted}") from None
@@ -189,16 +258,17 @@ def _decoding(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
         raise ImageError(f"{name}: is damaged and cannot be read ({reason})") from None
 
 
-def _pillow(file: Any, max_pixels: int) -> Image.Image:
-    """``Image.open``, whose own limit is raised where more is allowed."""
-    if max_pixels <= MAX_PIXELS:
-        return Image.open(file)
-    with _LIMIT:  # it is the whole process's
-        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+def _pillow(file: Any) -> Image.Image:
+    """``Image.open`` without its limits: ours is for what is decoded, which may be a reduced picture; text and profiles
+    may be as long as all text together.
+    """
+    with _LIMIT:  # they are the whole process's
+        usual = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
         try:
             return Image.open(file)
         finally:
-            Image.MAX_IMAGE_PIXELS = usual
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = usual
 
 
 def with_heif(suffix: str) -> None:
@@ -213,24 +283,9 @@ def with_heif(suffix: str) -> None:
 def _exif(picture: Image.Image) -> Image.Exif:
     """A picture's EXIF. Of a PNG file without, Pillow would decode the whole picture to look for it at the end."""
     known = {"exif", "Raw profile type exif"} & picture.info.keys()
-    if picture.format == "PNG" and not known and not _png_has_exif(picture.fp):  # type: ignore[attr-defined]
+    if picture.format == "PNG" and not known and png_chunk(picture, b"eXIf") is None:
         return Image.Exif()
     return picture.getexif()
-
-
-def _png_has_exif(file: IO[bytes] | None) -> bool:
-    """Whether there is an EXIF chunk anywhere in a PNG file; True for one that is loaded already."""
-    if file is None:
-        return True
-    place, at, found = file.tell(), 8, b""
-    while found not in (b"eXIf", b"IEND"):
-        file.seek(at)
-        head = file.read(8)
-        if len(head) < 8:
-            break
-        at, found = at + 12 + int.from_bytes(head[:4], "big"), head[4:]
-    file.seek(place)
-    return found == b"eXIf"
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -280,41 +335,6 @@ def _keep(exif: Image.Exif, tag: int, value: Any) -> bool:
         del exif[tag]
         return False
     return True
-
-
-def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """A decoded picture of any mode in sRGB, mode RGB or RGBA; ``profile``: its ICC profile."""
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16-bit or 32-bit grey
-        values = np.asarray(picture, dtype=np.float64)
-        most = values.max(initial=0)
-        top = 65535.0 if picture.mode.startswith("I;16") or most > 255 else 255.0
-        top = 1.0 if picture.mode == "F" and most <= 1 else top
-        grey = Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
-        key, grey = picture.info.get("transparency"), grey.convert("RGB")
-        if isinstance(key, int):
-            grey.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
-        return grey
-    if picture.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in picture.info:
-        transparent = picture.mode != "P" or "transparency" in picture.info
-        picture = picture.convert("RGBA" if transparent else "RGB")
-    if profile:
-        picture = _convert_profile(picture, profile)
-    return picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")
-
-
-def _convert_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        base = picture.convert("RGB") if alpha else picture
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(base, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return picture  # a profile for another colour space or a broken one: the pixels as they are
-    assert converted is not None
-    if alpha is not None:
-        converted.putalpha(alpha)
-    return converted
 
 
 def check_longest(path: str | os.PathLike[str], kind: str, height: int, width: int) -> None:

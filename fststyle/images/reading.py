@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,13 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fststyle.images import large
-from fststyle.images.arrays import MIN_SIDE, to_image
-from fststyle.images.pillow import MAX_PIXELS, ImageError, Picture, open_picture, read_header
-from fststyle.images.sizes import resize_longer_side, resize_pixels
+from fststyle.images.arrays import MIN_SIDE, to_8_bits, to_image
+from fststyle.images.pillow import (
+    MAX_PIXELS,
+    Header,
+    ImageError,
+    Picture,
+    TooManyPixelsError,
+    check_pixels,
+    open_picture,
+    read_header,
+)
+from fststyle.images.sizes import resize_pixels
 from fststyle.images.transparency import filled, visible_box
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Pictures of more pixels are not held in memory where a smaller size is wanted: 96 MiB.
+LARGE = 2**25
 
 
 def read_picture(
@@ -31,31 +44,53 @@ def read_picture(
 
     Args:
         path: the file.
-        size: if given, the longer side is brought to this many pixels.
+        size: if given, the longer side is brought to this many pixels. A picture of more than ``LARGE`` pixels is then
+            decoded by rows, or at a reduced scale, and may be of any size where that can be done.
         keep_16bit: keep 16 bits a channel, as uint16, where the file has them and libvips is there to read them;
             otherwise every file gives uint8.
-        max_pixels: as ``open_picture``.
+        max_pixels: of larger files none is read; None: no more than ``MAX_PIXELS`` are held in memory.
         trim: leave out margins in which all is hidden, before anything else; ``size`` is of what is left.
 
     Raises:
         ImageError: as ``open_picture``; also when a side is shorter than ``MIN_SIDE`` in the end, or all is hidden.
+        TooManyPixelsError: as ``max_pixels`` says.
     """
     header = read_header(path, max_pixels)
-    check_sides(path, *header.resized(size), at_size=size is not None, max_pixels=max_pixels)
-    if keep_16bit and header.bits == 16 and large.available():
+    height, width = header.resized(size)
+    check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels)
+    deep = header.bits == 16 and large.available()
+    if header.height * header.width > LARGE and max(height, width) < max(header.height, header.width):
+        pixels = _reduced(path, header, height, width, max_pixels)
+    elif deep and (keep_16bit or header.gamma is not None):
         pixels = large.read(path, header)
     else:
-        picture = open_picture(path, max_pixels=max_pixels)
-        if size is not None and picture.mode == "RGB":
-            picture = resize_longer_side(picture, size)
-        pixels = np.asarray(picture)
-    shown = whole = filled(pixels, str(path))
+        pixels = np.asarray(open_picture(path, max_pixels=max_pixels))
+    shown = whole = filled(pixels if keep_16bit else to_8_bits(pixels), str(path))
     if trim and whole.shape[2] == 4:
         shown = whole[visible_box(whole[..., 3])]
-    height, width = replace(header, height=shown.shape[0], width=shown.shape[1]).resized(size)
     if shown.shape != whole.shape:
+        height, width = replace(header, height=shown.shape[0], width=shown.shape[1]).resized(size)
         check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels, trimmed=True)
     return Picture(*_split(resize_pixels(shown, height, width)), header.exif)
+
+
+def _reduced(
+    path: str | os.PathLike[str], header: Header, height: int, width: int, max_pixels: int | None
+) -> np.ndarray:
+    """A large picture file at a smaller size, or somewhat above; not held whole, where that can be avoided."""
+    by_scale = header.format in ("JPEG", "MPO") and header.height >= 4 * height
+    if not by_scale and large.decodes(header):
+        pixels = large.resized_by_rows(path, header, height, width)
+        if pixels.shape[2] == 3:
+            return pixels
+        # What is hidden is filled before anything is reduced.
+        visible = large.decoded(path, header, tempfile.gettempdir(), max(height, width))
+        return visible.read(0, visible.shape[0])
+    try:
+        return np.asarray(open_picture(path, draft=2 * min(height, width), max_pixels=max_pixels))
+    except TooManyPixelsError as error:
+        more = "" if large.available() else "; pip install 'fststyle[large]' reads larger ones by rows"
+        raise TooManyPixelsError(f"{error}{more}") from None
 
 
 def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -78,9 +113,11 @@ def check_sides(
     now += ", without what is transparent around it" if trimmed else ""
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{path}: is {width}×{height} pixels{now}; expected at least {MIN_SIDE}×{MIN_SIDE}")
-    if at_size and height * width > most:
-        raise ImageError(
-            f"{path}: would have {width}×{height} pixels{now}; at most {most / 1e6:.4g} million are made (--max-pixels)"
+    if not at_size:
+        check_pixels(path, height, width, max_pixels)
+    elif height * width > most:
+        raise TooManyPixelsError(
+            f"{path}: would have {width}×{height} pixels{now}; at most {most / 1e6:.4g} million are made"
         )
 
 
@@ -113,13 +150,13 @@ def load_image(
     Raises:
         ImageError: what was found and what was expected.
     """
-    picture = read_picture(path, size, trim=trim)
-    rgb = picture.rgb
     numbers = [side for side in region if isinstance(side, (int, float)) and 0 <= side <= 1]
     if len(region) != 4 or len(numbers) != 4 or not (region[0] < region[2] and region[1] < region[3]):
         raise ImageError(
             f"{path}: the region is {list(region)}; expected [left, top, right, bottom] as fractions from 0 to 1"
         )
+    picture = read_picture(path, size, trim=trim)
+    rgb = picture.rgb
     height, width = rgb.shape[:2]
     left, top, right, bottom = (round(side * length) for side, length in zip(region, (width, height) * 2, strict=True))
     check_sides(path, bottom - top, right - left, at_size=True)

@@ -47,13 +47,27 @@ def resize_pixels(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.concatenate(list(rows))
 
 
-def resized_rows(read: Rows, height: int, width: int, to_height: int, to_width: int) -> Iterator[np.ndarray]:
-    """The same of a picture (height, width) that is read row by row: bands of (to_height, to_width), top to bottom."""
+def reduce_pixels(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Means of squares of ``factor`` pixels a side, fewer at the right and bottom: uint8 or uint16 (H, W, C)."""
+    if factor == 1:
+        return pixels
+    if pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(pixels).reduce(factor))
+    channels = (Image.fromarray(channel.astype(np.float32)) for channel in np.moveaxis(pixels, 2, 0))
+    return to_levels(np.dstack([np.array(channel.reduce(factor)) for channel in channels]), pixels.dtype)
+
+
+def resized_rows(read: Rows, height: float, width: float, to_height: int, to_width: int) -> Iterator[np.ndarray]:
+    """The same of a picture (height, width) that is read row by row: bands of (to_height, to_width), top to bottom.
+
+    A part of a pixel in ``height`` or ``width``: so much of the last row or column counts.
+    """
     step = height / to_height
     reach = math.ceil(_SUPPORT * max(1.0, step)) + 1
-    for top in range(0, to_height, _BAND):
-        bottom = min(to_height, top + _BAND)
-        first, last = max(0, math.floor(top * step) - reach), min(height, math.ceil(bottom * step) + reach)
+    band = math.ceil(_BAND / max(1.0, step))  # what is read for it is about one band, too, beside the reach
+    for top in range(0, to_height, band):
+        bottom = min(to_height, top + band)
+        first, last = max(0, math.floor(top * step) - reach), min(math.ceil(height), math.ceil(bottom * step) + reach)
         box = (0, top * step - first, width, min(bottom * step - first, last - first))
         yield _resized(read(first, last), (to_width, bottom - top), box)
 

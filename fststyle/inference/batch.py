@@ -29,7 +29,6 @@ from fststyle.images import (
     Picture,
     check_writable,
     large,
-    read_header,
     read_picture,
     resize_pixels,
     save_image,
@@ -70,7 +69,7 @@ class FileToFile:
         if files.tiles == "off" or not large.available():
             return False
         stylizer = self.stylizers[number]
-        seen = self.options.seen(*read_header(source, files.max_pixels).resized(files.size))
+        seen = self.options.seen(*files.header(source).resized(files.size))
         return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
 
     def apply(self, source: Path, target: Path, number: int) -> None:
@@ -78,7 +77,7 @@ class FileToFile:
         from fststyle.inference.files import apply_to_file
 
         files, stylizer = self.files, self.stylizers[number]
-        header = read_header(source, files.max_pixels)
+        header = files.header(source)
         megapixels = math.prod(header.resized(files.size)) / 1e6
         layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
         with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
@@ -322,7 +321,7 @@ def stylize_files(
         return stylizer.pixels(picture.rgb, options, memory, files.tiles == "exact")
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, keep_16bit=True, max_pixels=files.max_pixels)
+        return files.read(path, keep_16bit=True)
 
     return process(todo, stylised, read, FileToFile(files, stylizers, options), files.strip)
 
@@ -366,7 +365,7 @@ def upscale_files(
         return output
 
     def read(path: Path) -> Picture:
-        return read_picture(path, files.size, keep_16bit=not match_histogram, max_pixels=files.max_pixels)
+        return files.read(path, keep_16bit=not match_histogram)
 
     tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
     return process(todo, enlarged, read, tiled, files.strip)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,17 @@ from tqdm import tqdm
 from fststyle.checks import absent, check_path, is_address
 from fststyle.images import (
     Failure,
+    Header,
     ImageError,
+    Picture,
+    TooManyPixelsError,
     check_ending,
+    check_sides,
     check_writable,
     existing_part,
     no_pictures,
+    read_header,
+    read_picture,
     search,
 )
 from fststyle.resources import one_line, user_path
@@ -225,7 +232,7 @@ class Files:
         recursive: look into the sub-folders of folders.
         skip_existing: leave results alone that are there already.
         strip: leave EXIF out of results.
-        max_pixels: of larger pictures none is read; None: 179 megapixels.
+        max_pixels: of larger pictures none is read; None: no more than 179 megapixels once they have their size.
         tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
         memory: bytes that a pass may take; None: half of the device's.
     """
@@ -249,3 +256,32 @@ class Files:
         jobs = plan(found, self.output, labels, len(failures))
         left, there = without_existing(jobs) if self.skip_existing else (jobs, 0)
         return Todo(left, tuple(failures), there)
+
+    def header(self, source: Path) -> Header:
+        """What the header of an input says.
+
+        Raises:
+            ImageError: none can be read, or it says of too many pixels.
+        """
+        with _option_named():
+            header = read_header(source, self.max_pixels)
+            check_sides(source, *header.resized(self.size), self.size is not None, self.max_pixels)
+            return header
+
+    def read(self, source: Path, keep_16bit: bool) -> Picture:
+        """An input.
+
+        Raises:
+            ImageError: as ``read_picture``.
+        """
+        with _option_named():
+            return read_picture(source, self.size, keep_16bit=keep_16bit, max_pixels=self.max_pixels)
+
+
+@contextlib.contextmanager
+def _option_named() -> Iterator[None]:
+    """Whoever reads ``Files`` has the option that allows more pixels."""
+    try:
+        yield
+    except TooManyPixelsError as error:
+        raise ImageError(f"{error} (--max-pixels)") from None
