@@ -56,7 +56,7 @@ def test_a_large_picture_by_rows_is_nearly_the_whole_one_reduced(
     wanted = np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS)).astype(int)
     found = read_picture(path, size)
     assert found.rgb.shape == (height, width, 3)
-    seen = wanted[..., 3:] > 0 if mode == "RGBA" else True
+    seen = wanted[..., 3:] > 8 if mode == "RGBA" else True  # of hardly visible pixels colours are rounded much
     assert np.abs(np.where(seen, found.rgb - wanted[..., :3], 0)).mean() < 1.5
     assert (found.alpha is not None) == (mode == "RGBA")
     if found.alpha is not None:
