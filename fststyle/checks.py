@@ -69,11 +69,11 @@ def check_path(path: object, key: str) -> Path:
         found = found.expanduser()
     if "\0" in str(found):
         raise ValueError(f"{key} is {str(found)!r}, which has a zero byte; expected a path to write to")
-    for part in found.parts:
-        if reason := _too_long(part, _longest("PC_NAME_MAX", found)):
-            raise ValueError(f"{key}: {part[:40]}… is a name {reason.removeprefix('which is ')}; give a shorter one")
-    if reason := _too_long(os.path.abspath(found), _longest("PC_PATH_MAX", found) - 1):
-        raise ValueError(f"{key}: {str(found)[:40]}… is a path {reason.removeprefix('which is ')}; give a shorter one")
+    whole = _too_long(os.path.abspath(found), _longest("PC_PATH_MAX", found) - 1)
+    most = 0 if whole else _longest("PC_NAME_MAX", found)
+    for text, reason in [(str(found), whole), *((part, _too_long(part, most)) for part in found.parts if not whole)]:
+        if reason:
+            raise ValueError(f"{key}: {text[:40]}… is a name {reason.removeprefix('which is ')}; give a shorter one")
     for part in (found, *found.parents):
         if part.is_symlink() and not part.exists():
             raise ValueError(f"{part}: is a link to {os.readlink(part)}, which is not there; remove it or mend it")
