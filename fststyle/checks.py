@@ -60,7 +60,7 @@ def check_path(path: object, key: str) -> Path:
         key: what it was given as, for the message.
 
     Raises:
-        ValueError: empty, an address of the internet, too long for the file system, or a link to nothing.
+        ValueError: empty, an address of the internet, too long for the file system, or in a folder that is a link to nothing.
     """
     if path is None or not str(path):
         raise ValueError(f"found an empty {key}; expected a path to write to")
@@ -69,12 +69,12 @@ def check_path(path: object, key: str) -> Path:
     found = user_path(str(path))
     if "\0" in str(found):
         raise ValueError(f"{key} is {str(found)!r}, which has a zero byte; expected a path to write to")
-    for part in found.parts:
-        if reason := _too_long(part, _longest("PC_NAME_MAX", found)):
-            raise ValueError(f"{key}: {part[:40]}… is a name {reason.removeprefix('which is ')}; give a shorter one")
-    if reason := _too_long(os.path.abspath(found), _longest("PC_PATH_MAX", found) - 1):
-        raise ValueError(f"{key}: {str(found)[:40]}… is a path {reason.removeprefix('which is ')}; give a shorter one")
-    for place in (found, *found.parents):
+    whole = _too_long(os.path.abspath(found), _longest("PC_PATH_MAX", found) - 1)
+    most = 0 if whole else _longest("PC_NAME_MAX", found)
+    for text, reason in [(str(found), whole), *((part, _too_long(part, most)) for part in found.parts if not whole)]:
+        if reason:
+            raise ValueError(f"{key}: {text[:40]}… is a name {reason.removeprefix('which is ')}; give a shorter one")
+    for place in found.parents:
         if place.is_symlink() and not place.exists():
             raise ValueError(f"{place}: is a link to {os.readlink(place)}, which is not there; remove it or mend it")
     return found
