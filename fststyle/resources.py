@@ -64,8 +64,11 @@ def memory_limit(root: Path = Path("/")) -> int:
 
 
 def user_path(text: str | os.PathLike[str]) -> Path:
-    """The path that a user means: a leading ``~`` is the home folder, unless a file is there that is called so."""
-    return Path(text if os.path.lexists(text) else os.path.expanduser(text))
+    """The path that a user means: a leading ``~`` or ``~NAME`` is a home folder, unless something here is called so."""
+    expanded = os.path.expanduser(text)
+    here = next(iter(Path(text).parts), "")
+    literal = os.path.lexists(text) or (here != "~" and os.path.lexists(here) and not os.path.lexists(expanded))
+    return Path(text if literal else expanded)
 
 
 def printable(text: str) -> str:

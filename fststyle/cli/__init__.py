@@ -47,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typed = words.index("--") if "--" in words else len(words)  # after it there are names alone
     debug = "--debug" in words[:typed]
     words = [word for word in words[:typed] if word != "--debug"] + words[typed:]
-    if getattr(sys.stdout, "errors", "") == "strict":  # it may have to say names that it has no characters for
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", "") == "strict":  # it may have to say names that it has no characters for
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # hints on odd metadata
     try:

@@ -132,7 +132,7 @@ def explain(error: Exception, command: str = "train") -> str:
         return f"{key} has several values; -m does one run for each, {key}=[{value}] is a list, {quoted} one text"
     if "hydra/launcher/submitit" in text:
         return "hydra/launcher=local and slurm need hydra-submitit-launcher: pip install 'fststyle[cluster]'"
-    if match := re.search(r"Could not override '([^']+)'", text):
+    if match := re.search(r"Could not override '([^']*)'", text):
         key = match[1]
         if key in _keys(command):
             return f"{key} has no such entry; add one as +{key}.NAME=VALUE"

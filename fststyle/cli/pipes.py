@@ -43,6 +43,8 @@ def piped(options: argparse.Namespace) -> Iterator[None]:
         raise ImageError(f"--format {options.format} is that of standard output; give -o -, or name a file's ending")
     if options.inputs.count(PIPE) > 1:
         raise ImageError("found - several times; standard input is one picture")
+    if PIPE in options.inputs and options.output is None:
+        raise ImageError("found - among several inputs; give -o FOLDER for the results")
     if PIPE not in options.inputs and not to_stdout:
         yield
         return

@@ -7,7 +7,6 @@ from 16 on: what a program has in its hands. Every file is compared with PyTorch
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fststyle.images import MIN_SIDE, check_writable
+from fststyle.images import MIN_SIDE, check_writable, write_atomically
 from fststyle.inference.graphs import Pixels, quiet, torch_export
 from fststyle.inference.openvino import openvino_core, smallest_side
 
@@ -65,18 +64,21 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
     if least > MIN_SIDE:
         log.warning("%s takes pictures of %d×%d pixels and more", path.name, least, least)
     pixels = torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory(prefix=".export.", dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    with tempfile.TemporaryDirectory(prefix="fststyle-") as folder:  # under a name that every library can write
+        part = Path(folder) / f"network{FORMATS[kind][0]}"
         with quiet():
             _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)
         run = _READERS[kind](part)
         for batch, higher, wider in TRIED:
             _compare(network, run, (batch, least + higher, least + wider), path)
-        files = [path.with_suffix(ending) for ending in FORMATS[kind]]
-        for file in files:
-            os.chmod(part.with_suffix(file.suffix), 0o644)
-            os.replace(part.with_suffix(file.suffix), file)
-    return files
+        return [_placed(part.with_suffix(ending), path.with_suffix(ending)) for ending in FORMATS[kind]]
+
+
+def _placed(part: Path, path: Path) -> Path:
+    """A file's content at its place, whole or not at all."""
+    content = part.read_bytes()
+    write_atomically(path, lambda file: file.write(content))
+    return path
 
 
 def _compare(
