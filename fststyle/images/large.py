@@ -181,8 +181,8 @@ def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, w
     factor = max(1, int(min(stored[0] / target[0], stored[1] / target[1]) / _GAP))
     try:
         bands = (reduce_pixels(band, factor) for band in _decoded_bands(path, header, factor))
-        read, size = _Following(bands).read, (side / factor for side in stored)
-        pixels = np.concatenate(list(resized_rows(read, *size, *target)))
+        rows = resized_rows(_Following(bands).read, stored[0] / factor, stored[1] / factor, *target)
+        pixels = np.concatenate(list(rows))
     except vips().Error:
         pixels = resize_pixels(_by_pillow(path, header), height, width)
     else:

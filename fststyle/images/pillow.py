@@ -138,7 +138,7 @@ def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int
         check_pixels(name, picture.height, picture.width, max_pixels)
         gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
         if picture.format == "TIFF":  # what Pillow maps into memory it turns wrongly
-            picture.filename = ""
+            picture.filename = ""  # type: ignore[attr-defined]
         picture.load()
         if lost:
             warn(name, lost)
