@@ -94,3 +94,12 @@ def test_histograms_of_another_size(photo: Tensor) -> None:
     matched = match_histogram(photo, torch.rand(1, 3, 5, 7) * 0.5)
     assert matched.shape == photo.shape
     assert matched.max() <= 0.5
+
+
+def test_histogram_matching_keeps_a_grey_target_grey_and_its_values() -> None:
+    torch.manual_seed(0)
+    image, target = torch.rand(1, 3, 24, 20), torch.rand(1, 1, 24, 20).expand(-1, 3, -1, -1)
+    matched = match_histogram(image, target)
+    assert torch.equal(matched, matched[:, :1].expand_as(matched))
+    torch.testing.assert_close(matched[0, 0].flatten().sort().values, target[0, 0].flatten().sort().values)
+    assert not torch.equal(*match_histogram(image, torch.cat([target[:, :2], 1 - target[:, :1]], 1))[0, 1:])

@@ -58,3 +58,20 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert told.startswith("fststyle: error: ")
     assert message in told
     assert not Path("compare").exists()
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.json", "photo_wave_48_fast.png", "photo_wave_48.state"])
+def test_files_of_others_are_left_alone(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine", name).write_text("mine")
+    assert main(["compare", "photo.png", "--style", "wave", *SMALL, "-o", "mine"]) == 2
+    assert f"{name}: would be overwritten" in capsys.readouterr().err
+    assert [path.read_text() for path in Path("mine").iterdir()] == ["mine"]
+
+
+def test_a_report_is_gone_on_with_beside_files_of_others() -> None:
+    Path("mine").mkdir()
+    Path("mine", "notes.txt").write_text("mine")
+    for _ in range(2):
+        assert main(["compare", "photo.png", "--style", "wave", *SMALL, "-o", "mine"]) == 0
+    assert Path("mine", "notes.txt").read_text() == "mine"

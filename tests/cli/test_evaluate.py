@@ -98,3 +98,24 @@ def test_an_encoder_that_ends_too_early_is_refused_by_name(capsys: pytest.Captur
     assert main(["evaluate", "style", *PICTURES, "--result", "result.png", *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "shallow+normalized ends at pool4 and has no relu5_1; use an encoder that reaches it" in line
+
+
+def test_a_file_of_others_is_not_replaced_by_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "style", *PICTURES, "--result", "result.png", *ENCODER, "--json"]
+    before = Path("result.png").read_bytes()
+    Path("mine.json").write_text('{"results": 1}')
+    for name in ("result.png", "mine.json"):
+        assert main([*words, name]) == 2
+        assert f"{name}: would be overwritten, and no such run wrote it" in capsys.readouterr().err
+    assert Path("result.png").read_bytes() == before
+    for _ in range(2):  # its own is
+        assert main([*words, "own.json"]) == 0
+
+
+@pytest.mark.parametrize("name", ["index.html", "figures.json", "figures.csv", "00_bicubic.png"])
+def test_a_report_does_not_replace_files_of_others(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine").mkdir()
+    Path("mine", name).write_text("mine")
+    assert main(["evaluate", "superres", "photographs", "-o", "mine"]) == 2
+    assert f"{name}: would be overwritten" in capsys.readouterr().err
+    assert [path.read_text() for path in Path("mine").iterdir()] == ["mine"]

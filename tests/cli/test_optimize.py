@@ -282,3 +282,67 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert told.startswith("fststyle: error: ")
     assert message in told
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "told"),
+    [
+        ("a.csv", ["trace=csv"], "a.csv: is no trace of a run"),
+        ("a.csv", ["trace=csv", "overwrite=true"], "a.csv: is no trace of a run"),
+        ("a.png.state", [], "a.png.state: is not the state of an optimisation"),
+        ("a.png.state", ["overwrite=true"], "a.png.state: is not the state of an optimisation"),
+        ("a_00002.png", ["snapshots=2"], "a_00002.png exists already"),
+        ("a.tensorboard", ["trace=tensorboard"], "a.tensorboard exists already"),
+        ("photo_x.png", ["output=null", "style.name=x"], "photo_x.png exists already"),
+    ],
+)
+def test_files_of_others_beside_the_result_are_left_alone(
+    file: str, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(file).write_text("mine")
+    assert optimize(*TRANSFER, "output=a.png", *words) == 2
+    assert told in capsys.readouterr().err
+    assert Path(file).read_text() == "mine"
+    assert not Path("a.png").exists()
+
+
+@pytest.mark.parametrize("target", ["photo.png", "painting.png", "start.png", "./photo.png", "link.png"])
+def test_a_picture_that_the_run_reads_is_not_its_result(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save_image(np.zeros((40, 40, 3), np.uint8), "start.png")
+    Path("link.png").symlink_to("photo.png")
+    before = Path(target).read_bytes()
+    assert optimize(*TRANSFER, "start=start.png", f"output={target}", "overwrite=true") == 2
+    assert "itself; give another name for the result" in capsys.readouterr().err
+    assert Path(target).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["style.name=../x"],
+        ["style.name=a/b"],
+        ["style.name=''"],
+        [f"style.name={'x' * 300}"],
+        [f"output={'x' * 300}.png"],
+        [f"output={'x' * 248}.png"],  # its state would be too long
+        ["output=''"],
+        ["output=folder.png", "overwrite=true"],
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("folder.png").mkdir()
+    before = sorted(Path().rglob("*"))
+    assert optimize(*TRANSFER, *words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_multirun_leaves_the_users_files_alone() -> None:
+    Path("multirun.yaml").write_text("mine")
+    assert optimize("-m", *TRANSFER, "output=a.png,b.png", "iterations=1") == 0
+    assert Path("a.png").exists()
+    assert Path("b.png").exists()
+    assert Path("multirun.yaml").read_text() == "mine"
+    assert not Path("0").exists()
+    assert optimize("-m", *TRANSFER, "output=c.png,d.png", "hydra.sweep.dir=.") == 2
+    assert Path("multirun.yaml").read_text() == "mine"

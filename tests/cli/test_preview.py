@@ -115,3 +115,36 @@ def test_a_preview_is_not_overwritten_unasked(
     assert (folder / "index.html").read_text() == "mine"
     assert main([*words, "overwrite=true"]) == 0
     assert (folder / "index.html").read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["sheet.png", "preview.json", "weight_1_size_48.png", "weight_1_size_48_own_colors.png"]
+)
+@pytest.mark.parametrize("more", [[], ["overwrite=true"]], ids=["", "overwrite"])
+def test_files_of_others_are_left_alone(
+    name: str, more: list[str], photo: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    words = [
+        f"style.image={painting}",
+        f"output={folder}",
+        "size=48",
+        "iterations=1",
+        "factors=[1]",
+        "style_sizes=[48]",
+    ]
+    assert main(["preview", str(photo), *words, *more]) == 2
+    assert f"{name}: would be overwritten" in capsys.readouterr().err
+    assert [path.read_text() for path in folder.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("word", ["style.name=../x", "style.name=a/b", f"style.name={'x' * 300}", "output=''"])
+def test_a_name_that_cannot_be_is_refused(
+    word: str, photo: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["preview", str(photo), f"style.image={painting}", word]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before

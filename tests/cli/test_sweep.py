@@ -79,3 +79,29 @@ def test_a_run_of_a_sweep_does_not_start_ranks_itself(
     """They would run the whole sweep."""
     assert sweep("-m", "style=rose,lily", "trainer=ddp", "trainer.devices=2") == 2
     assert "a run of a multirun cannot start 2 ranks itself" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "multirun.yaml", "0_rose"])
+def test_a_folder_of_others_is_not_a_multiruns(
+    name: str, desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "mine2").mkdir()
+    (desk / "mine2" / name).write_text("mine")
+    assert sweep("-m", "style=rose,lily", "hydra.sweep.dir=mine2") == 2
+    assert "holds files that no multirun wrote" in capfd.readouterr().err
+    assert [path.read_text() for path in (desk / "mine2").iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_of_ones_own_is_not_removed(desk: Path, sweep: Callable[..., int]) -> None:
+    (desk / "a" / "b").mkdir(parents=True)
+    assert sweep("-m", "style=rose,ros", "hydra.sweep.dir=a/b") == 2
+    assert (desk / "a" / "b").is_dir()
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "x" * 300])
+def test_names_that_cannot_be_are_refused_within_the_multiruns_folder(
+    name: str, desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("-m", "style=rose,lily", f"name={name}", "hydra.sweep.dir=s") == 2
+    assert "expected the name of a file, such as name=mine" in capfd.readouterr().out
+    assert sorted(path.name for path in (desk / "s").iterdir()) == ["0_refused", "1_refused", "multirun.yaml"]

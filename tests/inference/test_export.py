@@ -101,3 +101,18 @@ def test_every_bundled_style_can_be_exported(tmp_path: Path, style: str, kind: s
     """``export`` itself compares the file with PyTorch at three sizes and keeps none that differs."""
     network = load_model_file(find_model_file(style, "style")).network
     assert export(network, tmp_path / f"{style}{FORMATS[kind][0]}", kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_super_resolution_network_is_exported_by_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "x4_pixel", "--format", kind]) == 0
+    run = exports._READERS[kind](Path(f"x4_pixel{FORMATS[kind][0]}"))
+    assert run(np.zeros((1, 20, 30, 3), np.uint8)).shape == (1, 80, 120, 3)
+
+
+def test_a_kind_that_cannot_be_exported_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "slim", "--format", "pt2"]) == 2
+    assert "of kind 'swap', which is not exported; expected kind 'style' or 'superres'" in capsys.readouterr().err
