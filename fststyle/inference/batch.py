@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import signal
 import sys
 import threading
@@ -18,146 +17,32 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from fststyle.images import (
-    Header,
     ImageError,
     Picture,
-    TooManyPixelsError,
-    check_sides,
     check_writable,
-    large,
-    read_header,
     read_picture,
     resize_pixels,
     save_image,
 )
+from fststyle.inference.files import Files, FileToFile
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.paths import Job, expand, label_of, plan, without_existing
+from fststyle.inference.paths import Job, label_of
 from fststyle.resources import out_of_memory
-
-if TYPE_CHECKING:
-    from fststyle.inference.stylizer import Stylizer
 
 #: Pictures that are read ahead, and results that are being written, at once.
 AHEAD = 2
 #: Bad files that the last line names; every one is named when it is met.
 NAMED = 50
-
-
-@dataclass(frozen=True)
-class Files:
-    """How picture files are found, read and written; for every command that makes pictures of pictures.
-
-    Args:
-        output: a file, or a folder; None: beside each input.
-        size: bring the longer side to so many pixels first.
-        recursive: look into the sub-folders of folders.
-        skip_existing: leave results alone that are there already.
-        strip: leave EXIF out of results.
-        max_pixels: of larger pictures none is read; None: no more than 179 megapixels once they have their size.
-        tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
-        memory: bytes that a pass may take; None: half of the device's.
-    """
-
-    output: str | None = None
-    size: int | None = None
-    recursive: bool = False
-    skip_existing: bool = False
-    strip: bool = False
-    max_pixels: int | None = None
-    tiles: str = "auto"
-    memory: int | None = None
-
-    def jobs(self, inputs: Sequence[str], labels: Sequence[str]) -> tuple[list[Job], int]:
-        """What is to be done, and how many results are there already.
-
-        Raises:
-            ImageError: an input that is not there, or a result that cannot be written where it should.
-        """
-        found = list(expand(list(inputs), labels, recursive=self.recursive, output=self.output))
-        jobs = plan(found, self.output, labels)
-        return without_existing(jobs) if self.skip_existing else (jobs, 0)
-
-    def header(self, source: Path) -> Header:
-        """What the header of an input says.
-
-        Raises:
-            ImageError: none can be read, or it says of too many pixels.
-        """
-        with _option_named():
-            header = read_header(source, self.max_pixels)
-            check_sides(source, *header.resized(self.size), self.size is not None, self.max_pixels)
-            return header
-
-    def read(self, source: Path, keep_16bit: bool) -> Picture:
-        """An input.
-
-        Raises:
-            ImageError: as ``read_picture``.
-        """
-        with _option_named():
-            return read_picture(source, self.size, keep_16bit=keep_16bit, max_pixels=self.max_pixels)
-
-
-@contextlib.contextmanager
-def _option_named() -> Iterator[None]:
-    """Whoever reads ``Files`` has the option that allows more pixels."""
-    try:
-        yield
-    except TooManyPixelsError as error:
-        raise ImageError(f"{error} (--max-pixels)") from None
-
-
+#: For ``process``: every input is read whole.
+NONE_TO_FILE = FileToFile()
 #: One result: what was read, and the number of the label, to what is written, of any size.
 Work = Callable[[Picture, int], np.ndarray]
-
-
-@dataclass(frozen=True)
-class FileToFile:
-    """Tiled inference from file to file, where the whole picture would not fit or the user wants it; else for no file.
-
-    A result is named by its input and the number of the stylizer that makes it.
-    """
-
-    files: Files = Files(tiles="off")
-    stylizers: Sequence[Stylizer] = ()
-    options: StylizeOptions = PLAIN
-
-    def wants(self, source: Path, number: int) -> bool:
-        """Whether a result is made so."""
-        files = self.files
-        if files.tiles == "off" or not large.available():
-            return False
-        stylizer = self.stylizers[number]
-        seen = self.options.seen(*files.header(source).resized(files.size))
-        return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
-
-    def apply(self, source: Path, target: Path, number: int) -> None:
-        """Make a result."""
-        from fststyle.inference.files import apply_to_file
-
-        files, stylizer = self.files, self.stylizers[number]
-        header = files.header(source)
-        megapixels = math.prod(header.resized(files.size)) / 1e6
-        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
-        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
-            apply_to_file(
-                stylizer,
-                source,
-                target,
-                header,
-                options=self.options,
-                size=files.size,
-                memory=files.memory or stylizer.memory,
-                max_pixels=files.max_pixels,
-                strip_metadata=files.strip,
-                progress=lambda part: bar.update(part * megapixels) and None,
-            )
 
 
 @dataclass(frozen=True)
@@ -191,7 +76,7 @@ def process(
     jobs: Sequence[Job],
     work: Work,
     read: Callable[[Path], Picture] = read_picture,
-    file_to_file: FileToFile = FileToFile(),
+    file_to_file: FileToFile = NONE_TO_FILE,
     skipped: int = 0,
     strip: bool = False,
 ) -> Summary:
@@ -331,9 +216,12 @@ class _Process:
             unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
             self.skip(job, str(error) if isinstance(error, ImageError) else unwritten)
         except (MemoryError, RuntimeError) as error:
-            if not self.several or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-            self.skip(job, f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size")
+            reason = f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size"
+            if not self.several:
+                raise RuntimeError(reason) from error
+            self.skip(job, reason)
         if len(self.failures) > count:
             gc.collect()  # an error that went through a thread holds itself, and with it scratch files
 
@@ -428,5 +316,5 @@ def upscale_files(
     def read(path: Path) -> Picture:
         return files.read(path, keep_16bit=not match_histogram)
 
-    tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
+    tiled = FileToFile(files, [upscaler], held=match_histogram)  # histograms are of a whole picture
     return process(jobs, enlarged, read, tiled, skipped=there, strip=files.strip)
