@@ -60,7 +60,7 @@ def check_path(path: object, key: str) -> Path:
         key: what it was given as, for the message.
 
     Raises:
-        ValueError: empty, an address of the internet, too long for the file system, or a folder that is a link to nothing.
+        ValueError: empty, an address of the internet, too long, or in a folder that is a link to nothing.
     """
     if path is None or not str(path):
         raise ValueError(f"found an empty {key}; expected a path to write to")

@@ -6,12 +6,19 @@ import contextlib
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Bytes of memory where the system does not say how much there is, as on Windows.
 _UNKNOWN_MEMORY = 8 * 2**30
+#: Bytes that are left to decoding, and to what libraries load late.
+_RESERVE = 256 * 2**20
+#: File systems that keep files in memory.
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+#: What libraries say, in whatever exception, where they get no memory or no thread.
+_NO_MEMORY = ("annot allocate memory", "can't allocate memory", "failed to map", "start new thread", "bad_alloc")
 
 
 def resource(name: str) -> Path:
@@ -34,11 +41,48 @@ def cache_folder(name: str) -> Path:
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process may take: the machine's, or its container's (control group) if that is less.
+    """Bytes of memory that this process may take: the machine's, or its container's (control group) or those of its own
+    limits (``ulimit -v``) if that is less.
 
     Args:
         root: of the file system that ``/proc`` and ``/sys`` are looked up in.
     """
+    return min(_memory(root), address_space() or sys.maxsize)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that work may take: half of ``memory_limit``; less, where this process has taken too much of it already.
+
+    Args:
+        root: as for ``memory_limit``.
+    """
+    limit, space = _memory(root), address_space() or sys.maxsize
+    mapped, resident = _own_memory()
+    return max(0, min(limit // 2, space // 2, limit - resident - _RESERVE, space - mapped - _RESERVE))
+
+
+def address_space() -> int | None:
+    """Bytes that this process may map (``ulimit -v``, or ``-d``); None: no limit."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    return min((limit for limit in soft if limit != resource.RLIM_INFINITY), default=None)
+
+
+def _own_memory() -> tuple[int, int]:
+    """Bytes that this process has mapped, and those of them that are in memory."""
+    try:
+        lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    except OSError:
+        return 0, 0
+    found = {words[0]: 1024 * int(words[1]) for words in lines if words[0] in ("VmSize:", "VmRSS:")}
+    return found.get("VmSize:", 0), found.get("VmRSS:", 0)
+
+
+def _memory(root: Path) -> int:
+    """The machine's memory or that of the control group, in bytes."""
     names = getattr(os, "sysconf_names", {})
     known = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names)
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else _UNKNOWN_MEMORY]
@@ -49,15 +93,16 @@ def memory_limit(root: Path = Path("/")) -> int:
     for line in groups:
         number, controllers, path = line.split(":", 2)
         if number == "0":  # version 2: one hierarchy
-            base, name = root / "sys/fs/cgroup", "memory.max"
+            base, limiting = root / "sys/fs/cgroup", ["memory.max", "memory.high"]
         elif "memory" in controllers.split(","):
-            base, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+            base, limiting = root / "sys/fs/cgroup/memory", ["memory.limit_in_bytes"]
         else:
             continue
         group = base / path.strip("/")
         for folder in (group, *group.parents):  # a group's limit holds for all below it
-            with contextlib.suppress(OSError, ValueError):  # not there, or "max"
-                limits.append(int((folder / name).read_text()))
+            for name in limiting:
+                with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                    limits.append(int((folder / name).read_text()))
             if folder == base:
                 break
     return min(limits)
@@ -79,6 +124,19 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """A message in one line, whatever the names in it hold: control characters and line ends as ``\\n``, ``\\x1b``."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def on_disk(folder: Path, root: Path = Path("/")) -> bool:
+    """Whether what is written to a folder takes no memory."""
+    try:
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return True
+    folder, kinds = folder.resolve(), {}
+    for mount in mounts:
+        place, _, kind = mount.partition(" - ")
+        kinds[Path(place.split()[4])] = kind.split()[0]
+    return next((kinds[part] for part in (folder, *folder.parents) if part in kinds), "") not in _IN_MEMORY
 
 
 @contextlib.contextmanager
@@ -106,6 +164,11 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be had: Python's own, or torch's on a GPU or a CPU."""
     of_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and of_torch)
+
+
+def lacks_address_space(error: BaseException) -> bool:
+    """Whether an error under a limit of ``address_space`` comes of it: no memory, no thread, an import that failed."""
+    return isinstance(error, ImportError) or out_of_memory(error) or any(said in str(error) for said in _NO_MEMORY)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

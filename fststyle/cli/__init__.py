@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from fststyle.resources import one_line
+from fststyle.resources import address_space, lacks_address_space, one_line
 from fststyle.version import __version__
 
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
@@ -40,6 +40,9 @@ HYDRAS = {
     "preview": "look before you train: style weight by style size, in minutes",
 }
 
+#: Bytes of address space that Python, numpy, Pillow and libvips take.
+LEAST_SPACE = 256 * 2**20
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
@@ -52,7 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # hints on odd metadata
+    space = address_space()
+    if space is not None:
+        os.environ.setdefault(
+            "OPENBLAS_NUM_THREADS", "1"
+        )  # each maps tens of megabytes, and ends the process otherwise
     try:
+        if space is not None and space < LEAST_SPACE and {*COMMANDS, *HYDRAS} & set(words):
+            raise MemoryError
         if words and words[0] in HYDRAS:
             from fststyle.cli import compose, optimize, preview, train
 
@@ -63,15 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except BrokenPipeError:  # who read our words has enough of them, as head and less
         return 141
-    except (ValueError, OSError) as error:
-        if debug:
-            raise
-        print(f"fststyle: error: {one_line(str(error).strip())}", file=sys.stderr)
-        return 2
-    except (RuntimeError, MemoryError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
         if debug:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if space is not None and lacks_address_space(error):
+            needs = f"ulimit -v leaves {space / 2**20:.0f} MiB, which is too little"
+            print(f"fststyle: error: {needs} ({reason}); raise it, or take a machine without", file=sys.stderr)
+            return 1 if words[0] in HYDRAS and not isinstance(error, ImportError) else 2
+        if isinstance(error, ImportError):
+            raise
+        if isinstance(error, (ValueError, OSError)):
+            print(f"fststyle: error: {one_line(str(error).strip())}", file=sys.stderr)
+            return 2
         print(f"fststyle: failed: {one_line(reason)} (--debug shows more)", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:

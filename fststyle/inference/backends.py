@@ -27,7 +27,7 @@ from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_writable, to_image, to_levels, to_pixels, top_level
 from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side
 from fststyle.model_file import read_metadata
-from fststyle.resources import cache_folder, memory_limit
+from fststyle.resources import cache_folder, free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ class Backend(Protocol):
 
     @property
     def memory(self) -> int:
-        """Bytes that a pass may take: half of what the device, or the container that this runs in, has."""
+        """Bytes that a pass may take: half of what the device has, or what ``free_memory`` says."""
 
     @property
     def torch_backend(self) -> TorchBackend:
@@ -108,12 +108,12 @@ class TorchBackend:
 
     @property
     def memory(self) -> int:
-        """Half of what the device, or the container that this runs in, has, in bytes."""
+        """Half of what the device has, or what ``free_memory`` says, in bytes."""
         if self.device.type == "cuda":
             import torch
 
             return int(torch.cuda.get_device_properties(self.device).total_memory) // 2
-        return memory_limit() // 2
+        return free_memory()
 
     @property
     def torch_backend(self) -> TorchBackend:
@@ -225,8 +225,8 @@ class OpenVINOBackend:
 
     @property
     def memory(self) -> int:
-        """Half of what this machine, or the container that this runs in, has, in bytes."""
-        return memory_limit() // 2
+        """What ``free_memory`` says, in bytes."""
+        return free_memory()
 
     def _apply(self, images: np.ndarray) -> np.ndarray:
         if min(images.shape[-2:]) < self.smallest:

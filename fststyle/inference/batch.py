@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -28,71 +27,23 @@ from fststyle.images import (
     ImageError,
     Picture,
     check_writable,
-    large,
     read_picture,
     resize_pixels,
     save_image,
 )
+from fststyle.inference.files import FileToFile
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files, Job, Todo, label_of, nothing_done, skip
 from fststyle.resources import out_of_memory
-
-if TYPE_CHECKING:
-    from fststyle.inference.stylizer import Stylizer
 
 #: Pictures that are read ahead, and results that are being written, at once.
 AHEAD = 2
 #: Bad files that the last line names; every one is named when it is met.
 NAMED = 50
-
-
-#: For what is never evaluated in strips.
-_WHOLE = Files(tiles="off")
+#: For ``process``: every input is read whole.
+NONE_TO_FILE = FileToFile()
 #: One result: what was read, and the number of the label, to what is written, of any size.
 Work = Callable[[Picture, int], np.ndarray]
-
-
-@dataclass(frozen=True)
-class FileToFile:
-    """Tiled inference from file to file, where the whole picture would not fit or the user wants it; else for no file.
-
-    A result is named by its input and the number of the stylizer that makes it.
-    """
-
-    files: Files = _WHOLE
-    stylizers: Sequence[Stylizer] = ()
-    options: StylizeOptions = PLAIN
-
-    def wants(self, source: Path, number: int) -> bool:
-        """Whether a result is made so."""
-        files = self.files
-        if files.tiles == "off" or not large.available():
-            return False
-        stylizer = self.stylizers[number]
-        seen = self.options.seen(*files.header(source).resized(files.size))
-        return files.tiles == "exact" or stylizer.is_too_large(*seen, files.memory or stylizer.memory)
-
-    def apply(self, source: Path, target: Path, number: int) -> None:
-        """Make a result."""
-        from fststyle.inference.files import apply_to_file
-
-        files, stylizer = self.files, self.stylizers[number]
-        header = files.header(source)
-        megapixels = math.prod(header.resized(files.size)) / 1e6
-        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
-        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
-            apply_to_file(
-                stylizer,
-                source,
-                target,
-                header,
-                options=self.options,
-                size=files.size,
-                memory=files.memory or stylizer.memory,
-                max_pixels=files.max_pixels,
-                strip_metadata=files.strip,
-                progress=lambda part: bar.update(part * megapixels) and None,
-            )
 
 
 @dataclass(frozen=True)
@@ -126,7 +77,7 @@ def process(
     todo: Todo,
     work: Work,
     read: Callable[[Path], Picture] = read_picture,
-    file_to_file: FileToFile = FileToFile(),
+    file_to_file: FileToFile = NONE_TO_FILE,
     strip: bool = False,
 ) -> Summary:
     """Let ``work`` make pictures of every input.
@@ -270,9 +221,12 @@ class _Process:
             unwritten = f"{target}: cannot be written ({getattr(error, 'strerror', None) or error})"
             self.skip(job, str(error) if isinstance(error, ImageError) else unwritten)
         except (MemoryError, RuntimeError) as error:
-            if not self.several or not out_of_memory(error):
+            if not out_of_memory(error):
                 raise
-            self.skip(job, f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size")
+            reason = f"{job.source}: needs more memory than there is; bring it to fewer pixels with --size"
+            if not self.several:
+                raise RuntimeError(reason) from error
+            self.skip(job, reason)
         if len(self.failures) > count:
             gc.collect()  # an error that went through a thread holds itself, and with it scratch files
 
@@ -367,5 +321,5 @@ def upscale_files(
     def read(path: Path) -> Picture:
         return files.read(path, keep_16bit=not match_histogram)
 
-    tiled = FileToFile() if match_histogram else FileToFile(files, [upscaler])  # histograms are of a whole picture
+    tiled = FileToFile(files, [upscaler], held=match_histogram)  # histograms are of a whole picture
     return process(todo, enlarged, read, tiled, files.strip)

@@ -1,20 +1,101 @@
 """From picture file to picture file, strip by strip: neither is ever whole in memory.
 
-The picture is decoded once, into a scratch file beside the result; what the network makes of it goes into another,
-and is encoded from there. Needs libvips.
+A picture is decoded once, into a scratch file beside the result; what the network makes of it goes
+into another, and is encoded from there. Needs libvips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
-from fststyle.images import Header, check_ending, check_sides, existing_part, large, write_atomically
+from fststyle.images import (
+    Header,
+    ImageError,
+    check_ending,
+    check_sides,
+    existing_part,
+    large,
+    write_atomically,
+)
 from fststyle.images.writing import WITH_ALPHA
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.stylizer import Stylizer
+from fststyle.inference.paths import Files
+from fststyle.resources import free_memory, on_disk
+
+if TYPE_CHECKING:
+    from fststyle.inference.stylizer import Stylizer
+
+
+#: Of a picture that is read whole.
+NO_TILES = Files(tiles="off")
+
+
+@dataclass(frozen=True)
+class FileToFile:
+    """Tiled inference from file to file, where the whole picture would not fit or the user wants it; else for no file.
+
+    A result is named by its input and the number of the stylizer that makes it. With ``held`` no result is made so: the
+    memory for strips is checked alone.
+    """
+
+    files: Files = NO_TILES
+    stylizers: Sequence[Stylizer] = ()
+    options: StylizeOptions = PLAIN
+    held: bool = False
+
+    def wants(self, source: Path, number: int) -> bool:
+        """Whether a result is made so.
+
+        Raises:
+            ImageError: the picture takes strips, for which there is too little memory.
+        """
+        files = self.files
+        if files.tiles == "off":
+            return False
+        stylizer, memory = self.stylizers[number], self.memory(number)
+        height, width = self.options.seen(*files.header(source).resized(files.size))
+        if files.tiles != "exact" and not stylizer.is_too_large(height, width, memory):
+            return False
+        least = stylizer.least_memory(height, width)
+        if memory < least:
+            found = f"found --memory {memory / 1e6:.4g}MB" if files.memory else f"{memory / 1e6:.4g}MB are free for it"
+            raise ImageError(
+                f"{source}: takes at least {math.ceil(least / 1e6)}MB of memory at {width}×{height} pixels; {found}; "
+                "a smaller --size takes less"
+            )
+        return large.available() and not self.held
+
+    def memory(self, number: int) -> int:
+        """Bytes that a pass of a stylizer may take."""
+        return self.files.memory or self.stylizers[number].memory
+
+    def apply(self, source: Path, target: Path, number: int) -> None:
+        """Make a result."""
+        files, stylizer = self.files, self.stylizers[number]
+        header = files.header(source)
+        megapixels = math.prod(header.resized(files.size)) / 1e6
+        layout = "{desc}: {percentage:3.0f} %|{bar}| {n:.1f} of {total:.1f} MP, {remaining} left"
+        with tqdm(total=megapixels, desc=source.name, bar_format=layout, leave=False, disable=None) as bar:
+            apply_to_file(
+                stylizer,
+                source,
+                target,
+                header,
+                options=self.options,
+                size=files.size,
+                memory=self.memory(number),
+                max_pixels=files.max_pixels,
+                strip_metadata=files.strip,
+                progress=lambda part: bar.update(part * megapixels) and None,
+            )
 
 
 def apply_to_file(
@@ -34,7 +115,8 @@ def apply_to_file(
 
     Args:
         stylizer: of an ``ImageNetwork``.
-        source, target: the files; the folder of ``target``, made if need be, also takes the scratch files.
+        source, target: the files; the folder of ``target``, made if need be, also takes the scratch files, unless
+            those would fill the memory that it is kept in.
         header: of ``source``.
         options: how the style is applied.
         size: if given, the longer side is brought to this many pixels first.
@@ -47,10 +129,14 @@ def apply_to_file(
         ImageError: a picture that is damaged or too small, or a result that its format does not take.
         OSError: no space is left. Nothing is left behind then.
     """
+    from fststyle.inference.tiled import STORED_AT_ONCE, cost
+
     height, width = header.resized(size)
     check_sides(source, height, width, at_size=size is not None, max_pixels=max_pixels)
     kind, scale, folder = check_ending(target), stylizer.scale, existing_part(target.parent)
     large.check_writer(target, kind, height * scale, width * scale)
+    values = cost(stylizer.backend.torch_backend.network, height, width).stored * 4 * STORED_AT_ONCE
+    folder = _scratch_folder(folder, values + 2 * height * width * 4 * (1 + scale**2))
     photo = large.decoded(source, header, folder, size)
     height, width, bands = photo.shape
 
@@ -78,6 +164,13 @@ def apply_to_file(
     exif = None if strip_metadata else header.exif
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, lambda file: large.encode(picture, file, kind, exif))
+
+
+def _scratch_folder(beside: Path, most: int) -> Path:
+    """A folder for so many bytes: ``beside``, or one on a disk where that would fill the memory that it is kept in."""
+    if on_disk(beside) or most < free_memory() // 2:
+        return beside
+    return next((folder for folder in (Path(tempfile.gettempdir()), Path.home()) if on_disk(folder)), beside)
 
 
 def _applied(

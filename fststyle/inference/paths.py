@@ -234,7 +234,7 @@ class Files:
         strip: leave EXIF out of results.
         max_pixels: of larger pictures none is read; None: no more than 179 megapixels once they have their size.
         tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
-        memory: bytes that a pass may take; None: half of the device's.
+        memory: bytes that a pass may take; None: half of the device's, or what is left of its memory.
     """
 
     output: str | None = None

@@ -175,9 +175,15 @@ class Stylizer:
 
         return whole_picture_bytes(self.backend.torch_backend, height, width) > memory
 
+    def least_memory(self, height: int, width: int) -> int:
+        """Bytes that strips of a picture take at least, roughly."""
+        from fststyle.inference.tiled import least_bytes
+
+        return least_bytes(self.backend.torch_backend, height, width)
+
     @property
     def memory(self) -> int:
-        """Half of what the device, or the container that this runs in, has, in bytes."""
+        """Bytes that a pass may take: half of what the device, or the container that this runs in, has, at most."""
         return self.backend.memory
 
     @property

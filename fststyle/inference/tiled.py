@@ -54,6 +54,8 @@ WITH_ROWS_AROUND: dict[type[nn.Module], Callable[[Strips, Any], Strips]] = {
 WHOLE_PICTURE = 8
 #: Those that a pass over strips takes for each row, padded, convolved and normed.
 PER_ROW = 24
+#: Of a strip; a few more are faster.
+LEAST_ROWS = 4
 #: Stored feature maps at once: the input of a residual block, what is within it, its result.
 STORED_AT_ONCE = 3
 
@@ -64,6 +66,15 @@ STORED_AT_ONCE = 3
 def whole_picture_bytes(backend: TorchBackend, height: int, width: int) -> int:
     """What one pass over a whole picture takes, roughly, beside picture and weights."""
     return cost(backend.network, height, width).largest * WHOLE_PICTURE * _size(backend)
+
+
+def least_bytes(backend: TorchBackend, height: int, width: int) -> int:
+    """What a pass over strips takes at least, roughly: of as few rows as they may have."""
+    return LEAST_ROWS * _row_bytes(backend, cost(backend.network, height, width), height)
+
+
+def _row_bytes(backend: TorchBackend, known: Cost, height: int) -> int:
+    return known.largest // height * PER_ROW * _size(backend)
 
 
 def pixels_in_strips(
@@ -82,8 +93,9 @@ def pixels_in_strips(
         backend: of an ``ImageNetwork``.
         read: rows of the picture from one to before another: uint8 or uint16 (rows, width, 3).
         height, width: of the picture, in pixels.
-        memory: bytes that activations may take. A quarter goes to strips; stored feature maps go to a scratch file
-            where they would take more than half.
+        memory: bytes that activations may take. A quarter goes to strips, or more for 16 rows, but at least
+            ``least_bytes``; stored feature maps go to a scratch file where they would take more than half, or more than
+            strips leave.
         folder: of the scratch file.
         by: a filter of 3×3 pixels for the result; None for none.
         tick: called with how much was done, of ``cost(…).multiplications``.
@@ -95,9 +107,10 @@ def pixels_in_strips(
         ValueError: the network is no ``ImageNetwork``, or has a module that cannot be evaluated strip by strip.
     """
     known, dtype = cost(backend.network, height, width), read(0, 1).dtype
-    row = known.largest // height * PER_ROW * _size(backend)
-    rows = max(16, min(256, memory // 4 // row // 4 * 4))
-    scratch = folder if known.stored * STORED_AT_ONCE * _size(backend) > memory // 2 else None
+    row = _row_bytes(backend, known, height)
+    rows = max(LEAST_ROWS, min(16, memory // row // 4 * 4), min(256, memory // 4 // row // 4 * 4))
+    kept = known.stored * STORED_AT_ONCE * _size(backend)
+    scratch = folder if kept > min(memory // 2, memory - rows * row) else None
 
     def images(top: int, bottom: int) -> Tensor:
         return to_image(read(top, bottom)).to(backend.device)
