@@ -240,7 +240,7 @@ def without_folders(setting: Any) -> Any:
     key, equals, value = setting.rpartition("=")
     if value.startswith("[") and value.endswith("]"):
         return f"{key}{equals}[{','.join(without_folders(part.strip()) for part in value[1:-1].split(','))}]"
-    path = Path(value).expanduser()
+    path = user_path(value)
     return f"{key}{equals}{path.name}" if value and (path.is_absolute() or path.exists()) else setting
 
 
