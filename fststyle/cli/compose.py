@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -18,7 +19,8 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 from fststyle.cli import sweep
 from fststyle.cli.overrides import literal, refused, understood
 from fststyle.config import ConfigError, compose, register_resolvers, without_folders, without_traceback
-from fststyle.resources import resource
+from fststyle.images import SUFFIXES
+from fststyle.resources import resource, user_path
 
 register_resolvers()
 
@@ -148,11 +150,13 @@ def explain(error: Exception, command: str = "train") -> str:
 
 
 def known_key(word: str, command: str) -> bool:
-    """Whether a word is an override, and no file whose name has a ``=`` in it."""
-    if "=" not in word:
-        return False
-    key = word.lstrip("+~").partition("=")[0]
-    return not os.path.lexists(word) or key in _keys(command) or (resource("conf") / key.partition("@")[0]).is_dir()
+    """Whether a word is an override, and no picture that is there and has a ``=`` in its name."""
+    key, equals, value = word.lstrip("+~").partition("=")
+    if not equals or not os.path.isfile(user_path(word)):
+        return bool(equals)
+    group = key.partition("@")[0]
+    known = key in _keys(command) or (bool(group) and (resource("conf") / group).is_dir())
+    return known and (os.path.lexists(user_path(value)) or Path(word).suffix.lower() not in SUFFIXES)
 
 
 def _keys(command: str) -> list[str]:

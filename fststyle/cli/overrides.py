@@ -18,7 +18,7 @@ from fststyle.resources import user_path
 _NAMES = frozenset(
     {
         *("content", "image", "output", "start", "init_from", "resume", "ckpt_path", "weights", "normalize"),
-        *("path", "files", "folder", "name", "save_dir", "default_root_dir"),
+        *("path", "files", "folder", "name", "save_dir", "default_root_dir", "dir"),
     }
 )
 _PARSER = OverridesParser.create()

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from commands import SMALL, in_folder, train
 from fststyle.cli import main
+from fststyle.config import compose
 from fststyle.images import read_picture, save_image
 from fststyle.model_file import read_metadata, save_model_file
 from fststyle.networks.transform import TransformNet
@@ -216,8 +217,7 @@ def test_a_preview_takes_them_and_its_commands_can_be_typed(name: str, here: Pat
         assert main(["preview", *words, "encoder=random", "calibration_photographs=4", "--", photo]) == 0
     assert (here / f"{name}8" / "index.html").read_text(encoding="utf-8")
     command = json.loads((here / f"{name}8" / "preview.json").read_text())[0]["command"]
-    with in_folder(here):
-        assert main([*shlex.split(command)[1:], "--cfg", "job", "--resolve"]) == 0
+    assert compose("train", shlex.split(command)[2:]).style.image == painting
 
 
 @pytest.mark.parametrize("name", FEW)
