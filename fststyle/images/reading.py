@@ -129,7 +129,7 @@ def check_style_sides(path: str | os.PathLike[str], region: Sequence[float] = (0
     """
     header = read_header(path, max_pixels=2**62)
     left, top, right, bottom = region
-    check_sides(path, round((bottom - top) * header.height), round((right - left) * header.width), at_size=False)
+    check_sides(path, round((bottom - top) * header.height), round((right - left) * header.width), False, 2**62)
 
 
 def load_image(
