@@ -126,7 +126,7 @@ def measure_style(options: argparse.Namespace) -> int:
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
     def load(path: str) -> Tensor:  # what is large is measured at less all the same
-        header = read_header(path)
+        header = read_header(path, reduced=True)
         return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None)
 
     photo, painting = load(options.photo), load(options.painting)

@@ -80,7 +80,7 @@ class Files:
             ImageError: none can be read, or it says of too many pixels.
         """
         with _option_named():
-            header = read_header(source, self.max_pixels)
+            header = read_header(source, self.max_pixels, reduced=self.size is not None)
             check_sides(source, *header.resized(self.size), self.size is not None, self.max_pixels)
             return header
 
@@ -206,7 +206,7 @@ def apply_to_file(
     large.check_writer(target, kind, height * scale, width * scale)
     values = cost(stylizer.backend.torch_backend.network, height, width).stored * 4 * STORED_AT_ONCE
     folder = _scratch_folder(folder, values + 2 * height * width * 4 * (1 + scale**2))
-    photo = large.decoded(source, header, folder, size)
+    photo = large.decoded(source, header, folder, size, max_pixels)
     height, width, bands = photo.shape
 
     def rows(top: int, bottom: int) -> np.ndarray:
