@@ -187,7 +187,7 @@ def resized_by_rows(
         bands = (reduce_pixels(band, factor) for band in _decoded_bands(path, header, factor))
         rows = resized_rows(_Following(bands).read, stored[0] / factor, stored[1] / factor, *target)
         pixels = np.concatenate(list(rows))
-    except vips().Error:
+    except (vips().Error, EOFError):
         pixels = resize_pixels(_by_pillow(path, max_pixels), height, width)
     else:
         _warned(path, header)
@@ -204,7 +204,10 @@ class _Following:
     def read(self, top: int, bottom: int) -> np.ndarray:
         self.held, self.top = self.held[top - self.top :], top
         while len(self.held) < bottom - top:
-            self.held = np.concatenate([self.held, next(self.bands)])
+            band = next(self.bands, None)
+            if band is None:
+                raise EOFError("a picture of fewer rows than its header says")
+            self.held = np.concatenate([self.held, band])
         return self.held[: bottom - top]
 
 
