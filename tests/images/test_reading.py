@@ -18,6 +18,7 @@ from fststyle.images import (
     load_image,
     open_picture,
     pillow,
+    read_header,
     read_picture,
     reading,
 )
