@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _PACKAGE = Path(__file__).resolve().parent
 _UNKNOWN_MEMORY = 8 * 2**30
 #: Bytes that are left to decoding, and to what libraries load late.
 _RESERVE = 256 * 2**20
+#: Bytes that are tried to be had whatever is left.
+_ALWAYS = 64 * 2**20
 #: File systems that keep files in memory.
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 #: What libraries say, in whatever exception, where they get no memory or no thread.
@@ -41,8 +44,8 @@ def cache_folder(name: str) -> Path:
 
 
 def memory_limit(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process may take: the machine's, or its container's (control group) or those of its own
-    limits (``ulimit -v``) if that is less.
+    """Bytes of memory that this process may take: the least of the machine's, of its container's (control group) and of
+    what ``ulimit -v`` allows.
 
     Args:
         root: of the file system that ``/proc`` and ``/sys`` are looked up in.
@@ -57,21 +60,22 @@ def free_memory(root: Path = Path("/")) -> int:
         root: as for ``memory_limit``.
     """
     limit, space = _memory(root), address_space() or sys.maxsize
-    mapped, resident = _own_memory()
-    return max(0, min(limit // 2, space // 2, limit - resident - _RESERVE, space - mapped - _RESERVE))
+    mapped, resident = own_memory()
+    free = min(limit // 2, space // 2, limit - resident - _RESERVE, space - mapped - _RESERVE)
+    return max(free, _ALWAYS)
 
 
 def address_space() -> int | None:
-    """Bytes that this process may map (``ulimit -v``, or ``-d``); None: no limit."""
+    """Bytes that this process may map (``ulimit -v``); None: no limit."""
     try:
         import resource
     except ImportError:  # not on Windows
         return None
-    soft = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
-    return min((limit for limit in soft if limit != resource.RLIM_INFINITY), default=None)
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
-def _own_memory() -> tuple[int, int]:
+def own_memory() -> tuple[int, int]:
     """Bytes that this process has mapped, and those of them that are in memory."""
     try:
         lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
@@ -169,6 +173,12 @@ def out_of_memory(error: BaseException) -> bool:
 def lacks_address_space(error: BaseException) -> bool:
     """Whether an error under a limit of ``address_space`` comes of it: no memory, no thread, an import that failed."""
     return isinstance(error, ImportError) or out_of_memory(error) or any(said in str(error) for said in _NO_MEMORY)
+
+
+def while_importing(error: BaseException) -> bool:
+    """Whether an error came out of an import."""
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return isinstance(error, ImportError) or any(file.startswith("<frozen importlib") for file in files)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -12,13 +12,15 @@ import argparse
 import codecs
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
-from fststyle.resources import address_space, lacks_address_space, one_line
+from fststyle.resources import address_space, lacks_address_space, one_line, own_memory, while_importing
 from fststyle.version import __version__
 
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
@@ -40,8 +42,8 @@ HYDRAS = {
     "preview": "look before you train: style weight by style size, in minutes",
 }
 
-#: Bytes of address space that Python, numpy, Pillow and libvips take.
-LEAST_SPACE = 256 * 2**20
+#: Bytes of address space without which numpy, Pillow, libvips and OpenVINO end the process.
+LEAST_SPACE = 512 * 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "OPENBLAS_NUM_THREADS", "1"
         )  # each maps tens of megabytes, and ends the process otherwise
     try:
-        if space is not None and space < LEAST_SPACE and {*COMMANDS, *HYDRAS} & set(words):
-            raise MemoryError
+        if space is not None and {*COMMANDS, *HYDRAS} & set(words):
+            _check_imports(words, space)
         if words and words[0] in HYDRAS:
             from fststyle.cli import compose, optimize, preview, train
 
@@ -78,9 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if space is not None and lacks_address_space(error):
-            needs = f"ulimit -v leaves {space / 2**20:.0f} MiB, which is too little"
-            print(f"fststyle: error: {needs} ({reason}); raise it, or take a machine without", file=sys.stderr)
-            return 1 if words[0] in HYDRAS and not isinstance(error, ImportError) else 2
+            found = f"ulimit -v allows {space / 2**20:.0f} MiB of address space, which is too little ({reason})"
+            print(f"fststyle: error: {found}; raise it: ulimit -v unlimited", file=sys.stderr)
+            late = words[0] in HYDRAS and not while_importing(error)  # a training may have come far
+            return 1 if late else 2
         if isinstance(error, ImportError):
             raise
         if isinstance(error, (ValueError, OSError)):
@@ -91,6 +94,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return int(getattr(interrupt, "exit_code", 1))
+
+
+def _check_imports(words: Sequence[str], space: int) -> None:
+    """Refuse a limit of address space that is too low for what a command imports, before libraries end the process.
+
+    Raises:
+        ImportError: it is too low.
+    """
+    if space < LEAST_SPACE:
+        raise ImportError(f"at least {LEAST_SPACE // 2**20} MiB are needed")
+    light = {"stylize", "upscale", "styles", "info", "fetch"} & set(words) and importlib.util.find_spec("openvino")
+    if (light and "torch" not in words) or "torch" in sys.modules or not hasattr(os, "fork"):
+        return
+    child = os.fork()
+    if child == 0:  # whatever becomes of it, nobody hears of it
+        null, code = os.open(os.devnull, os.O_WRONLY), 1
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        signal.alarm(120)
+        try:
+            importlib.import_module("fststyle.training.run" if {*HYDRAS} & set(words) else "torch")
+            code = int(space - own_memory()[0] < LEAST_SPACE // 2)
+        except ModuleNotFoundError:  # which says more than we would
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(child, 0)[1]:
+        raise ImportError("PyTorch cannot be loaded within it")
 
 
 def entry() -> None:

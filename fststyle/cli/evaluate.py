@@ -146,7 +146,7 @@ def measure_style(options: argparse.Namespace) -> int:
 
     def load(name: str, trim: bool = False) -> Tensor:  # what is large is measured at less all the same
         path = user_path(name)
-        header = read_header(path)
+        header = read_header(path, reduced=True)
         return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None, trim=trim)
 
     photo, painting = load(options.photo), load(options.painting, trim=True)

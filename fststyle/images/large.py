@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from fststyle.images.arrays import top_level
-from fststyle.images.pillow import TURNS, Header, ImageError, check_longest, open_picture, warn
+from fststyle.images.pillow import MAX_PIXELS, TURNS, Header, ImageError, check_longest, open_picture, warn
 from fststyle.images.profiles import gamma_table, to_srgb
 from fststyle.images.scratch import Scratch
 from fststyle.images.sizes import reduce_pixels, resize_pixels, resized_rows
@@ -130,8 +130,22 @@ def decodes(header: Header) -> bool:
     return available() and header.format in _LOADERS and header.mode in _AGREED | {"CMYK"}
 
 
+def has_alpha(path: str | os.PathLike[str], header: Header) -> bool:
+    """Whether a file that libvips ``decodes`` has alpha, or a transparent colour; then rows are not reduced as they are
+    decoded, since what is hidden is filled from the whole picture first.
+    """
+    try:
+        return header.mode != "CMYK" and bool(_opened(path, header).bands == 4)
+    except vips().Error:
+        return False
+
+
 def decoded(
-    path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str], size: int | None = None
+    path: str | os.PathLike[str],
+    header: Header,
+    folder: str | os.PathLike[str],
+    size: int | None = None,
+    max_pixels: int | None = None,
 ) -> Scratch:
     """A picture file in a scratch file: (H, W, 3), or (H, W, 4) with alpha, uint8 or uint16, upright, in sRGB.
 
@@ -142,15 +156,19 @@ def decoded(
         header: its header.
         folder: of the scratch file.
         size: if given, the longer side is brought to this many pixels.
+        max_pixels: of more, what libvips does not decode is refused; None: ``MAX_PIXELS``.
 
     Raises:
         ImageError: it is damaged, or all of it is hidden.
         OSError: no space is left.
     """
-    stored = _upright(path, header, folder)
+    height, width = header.resized(size)
+    beyond = header.height * header.width > max(MAX_PIXELS, max_pixels or 0, height * width)
+    if beyond and decodes(header) and not has_alpha(path, header):
+        return _stored(iter([resized_by_rows(path, header, height, width, max_pixels)]), folder)
+    stored = _upright(path, header, folder, max_pixels)
     if stored.shape[2] == 4:
         fill_hidden(stored.read, stored.write, stored.shape[0], str(path))
-    height, width = header.resized(size)
     return stored if stored.shape[:2] == (height, width) else resized(stored, height, width, folder)
 
 
@@ -166,10 +184,12 @@ def resized(scratch: Scratch, height: int, width: int, folder: str | os.PathLike
     return result
 
 
-def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, width: int) -> np.ndarray:
+def resized_by_rows(
+    path: str | os.PathLike[str], header: Header, height: int, width: int, max_pixels: int | None = None
+) -> np.ndarray:
     """A picture file at a smaller size, decoded row by row: (height, width, 3 or 4), uint8 or uint16, upright, in sRGB.
 
-    What is reduced much is first reduced by means, as Pillow's ``reducing_gap`` does.
+    What is reduced much is first reduced by means, as by Pillow's ``reducing_gap``. ``max_pixels`` as for ``decoded``.
 
     Raises:
         ImageError: it is damaged.
@@ -183,8 +203,8 @@ def resized_by_rows(path: str | os.PathLike[str], header: Header, height: int, w
         bands = (reduce_pixels(band, factor) for band in _decoded_bands(path, header, factor))
         rows = resized_rows(_Following(bands).read, stored[0] / factor, stored[1] / factor, *target)
         pixels = np.concatenate(list(rows))
-    except vips().Error:
-        pixels = resize_pixels(_by_pillow(path, header), height, width)
+    except (vips().Error, EOFError):
+        pixels = resize_pixels(_by_pillow(path, max_pixels), height, width)
     else:
         _warned(path, header)
         pixels = pixels if turn is None else _TURNED[turn](pixels)
@@ -200,7 +220,10 @@ class _Following:
     def read(self, top: int, bottom: int) -> np.ndarray:
         self.held, self.top = self.held[top - self.top :], top
         while len(self.held) < bottom - top:
-            self.held = np.concatenate([self.held, next(self.bands)])
+            band = next(self.bands, None)
+            if band is None:
+                raise EOFError("a picture of fewer rows than its header says")
+            self.held = np.concatenate([self.held, band])
         return self.held[: bottom - top]
 
 
@@ -213,9 +236,9 @@ def _decoded_bands(path: str | os.PathLike[str], header: Header, multiple: int =
     return _bands(_opened(path, header), multiple)
 
 
-def _by_pillow(path: str | os.PathLike[str], header: Header) -> np.ndarray:
+def _by_pillow(path: str | os.PathLike[str], max_pixels: int | None) -> np.ndarray:
     """A picture file that libvips does not decode, whole; Pillow sets odd containers right, or says what is damaged."""
-    return np.asarray(open_picture(path, max_pixels=header.height * header.width))
+    return np.asarray(open_picture(path, max_pixels=max_pixels))
 
 
 def _warned(path: str | os.PathLike[str], header: Header) -> None:
@@ -223,13 +246,15 @@ def _warned(path: str | os.PathLike[str], header: Header) -> None:
         warn(str(path), header.lost)
 
 
-def _upright(path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str]) -> Scratch:
+def _upright(
+    path: str | os.PathLike[str], header: Header, folder: str | os.PathLike[str], max_pixels: int | None
+) -> Scratch:
     if not decodes(header):
-        return _stored(iter([_by_pillow(path, header)]), folder)
+        return _stored(iter([_by_pillow(path, max_pixels)]), folder)
     try:
         stored = _stored(_decoded_bands(path, header), folder)
     except vips().Error:
-        return _stored(iter([_by_pillow(path, header)]), folder)
+        return _stored(iter([_by_pillow(path, max_pixels)]), folder)
     _warned(path, header)
     turn = _turn(header)
     if turn is None:
@@ -272,7 +297,7 @@ def _bands(picture: Any, multiple: int) -> Iterator[np.ndarray]:
         yield fetched.reshape(rows, picture.width, picture.bands)
 
 
-def read(path: str | os.PathLike[str], header: Header) -> np.ndarray:
+def read(path: str | os.PathLike[str], header: Header, max_pixels: int | None = None) -> np.ndarray:
     """A picture file as pixels in memory, else as ``decoded`` gives it, but with what is hidden.
 
     Raises:
@@ -281,7 +306,7 @@ def read(path: str | os.PathLike[str], header: Header) -> np.ndarray:
     try:
         pixels = _opened(path, header).numpy()
     except vips().Error:
-        return _by_pillow(path, header)
+        return _by_pillow(path, max_pixels)
     _warned(path, header)
     turn = _turn(header)
     return np.ascontiguousarray(pixels if turn is None else _TURNED[turn](pixels))

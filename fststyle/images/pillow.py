@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Pictures of more pixels are refused before they are decoded, unless who asks allows more: Pillow's own limit.
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**27)
+#: And this many where they are not held, but reduced as they are decoded: some minutes.
+MAX_REDUCED = 16 * MAX_PIXELS
 #: EXIF orientations that are not upright, and what sets them so.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -147,19 +149,20 @@ def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int
         return to_srgb(picture if turn is None else picture.transpose(turn), profile, gamma)
 
 
-def read_header(path: str | os.PathLike[str], max_pixels: int | None = None) -> Header:
+def read_header(path: str | os.PathLike[str], max_pixels: int | None = None, *, reduced: bool = False) -> Header:
     """What a picture file's header says.
 
     Args:
         path: the file.
-        max_pixels: of more it is refused; None: it is not.
+        max_pixels: of more it is refused; None: ``MAX_PIXELS``.
+        reduced: without ``max_pixels``, of more than ``MAX_REDUCED``, for what is decoded at a smaller size.
 
     Raises:
         ImageError, TooManyPixelsError: as ``open_picture``, but for damage beyond the header.
     """
     with _opened(path, str(path), max_pixels) as picture, _decoding(str(path)):
-        if max_pixels is not None:
-            check_pixels(path, picture.height, picture.width, max_pixels)
+        most = MAX_REDUCED if reduced and max_pixels is None else max_pixels
+        check_pixels(path, picture.height, picture.width, most)
         bits, orientation = _bits(picture), _orientation(picture)
         # Pillow turns TIFF by itself, and gives its upright size beforehand.
         width, height = picture.size[:: -1 if orientation > 4 and picture.format != "TIFF" else 1]

@@ -55,14 +55,14 @@ def read_picture(
         ImageError: as ``open_picture``; also when a side is shorter than ``MIN_SIDE`` in the end, or all is hidden.
         TooManyPixelsError: as ``max_pixels`` says.
     """
-    header = read_header(path, max_pixels)
+    header = read_header(path, max_pixels, reduced=size is not None)
     height, width = header.resized(size)
     check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels)
     deep = header.bits == 16 and large.available()
     if header.height * header.width > LARGE and max(height, width) < max(header.height, header.width):
         pixels = _reduced(path, header, height, width, max_pixels)
     elif deep and (keep_16bit or header.gamma is not None):
-        pixels = large.read(path, header)
+        pixels = large.read(path, header, max_pixels)
     else:
         pixels = np.asarray(open_picture(path, max_pixels=max_pixels))
     shown = whole = filled(pixels if keep_16bit else to_8_bits(pixels), str(path))
@@ -80,11 +80,9 @@ def _reduced(
     """A large picture file at a smaller size, or somewhat above; not held whole, where that can be avoided."""
     by_scale = header.format in ("JPEG", "MPO") and header.height >= 4 * height
     if not by_scale and large.decodes(header):
-        pixels = large.resized_by_rows(path, header, height, width)
-        if pixels.shape[2] == 3:
-            return pixels
-        # What is hidden is filled before anything is reduced.
-        visible = large.decoded(path, header, tempfile.gettempdir(), max(height, width))
+        if not large.has_alpha(path, header):
+            return large.resized_by_rows(path, header, height, width, max_pixels)
+        visible = large.decoded(path, header, tempfile.gettempdir(), max(height, width), max_pixels)
         return visible.read(0, visible.shape[0])
     try:
         return np.asarray(open_picture(path, draft=2 * min(height, width), max_pixels=max_pixels))

@@ -137,7 +137,7 @@ def apply_to_file(
     large.check_writer(target, kind, height * scale, width * scale)
     values = cost(stylizer.backend.torch_backend.network, height, width).stored * 4 * STORED_AT_ONCE
     folder = _scratch_folder(folder, values + 2 * height * width * 4 * (1 + scale**2))
-    photo = large.decoded(source, header, folder, size)
+    photo = large.decoded(source, header, folder, size, max_pixels)
     height, width, bands = photo.shape
 
     def rows(top: int, bottom: int) -> np.ndarray:

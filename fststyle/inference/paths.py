@@ -264,7 +264,7 @@ class Files:
             ImageError: none can be read, or it says of too many pixels.
         """
         with _option_named():
-            header = read_header(source, self.max_pixels)
+            header = read_header(source, self.max_pixels, reduced=self.size is not None)
             check_sides(source, *header.resized(self.size), self.size is not None, self.max_pixels)
             return header
 

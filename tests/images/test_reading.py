@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from fststyle.images import (
     load_image,
     open_picture,
     pillow,
+    read_header,
     read_picture,
     reading,
 )
@@ -129,3 +132,26 @@ def test_a_draft_of_a_picture_beyond_the_limit_is_within(astronaut: np.ndarray, 
     assert open_picture(file.getvalue(), draft=60).size == (64, 64)
     with pytest.raises(TooManyPixelsError):
         open_picture(file.getvalue(), draft=300)
+
+
+@needs_libvips
+def test_a_header_that_says_of_more_rows_than_there_are_is_damage(astronaut: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(astronaut).save(path)
+    header = read_header(path)
+    Image.fromarray(astronaut[:300]).save(path)
+    assert large.resized_by_rows(path, header, 64, 64).shape == (64, 64, 3)  # what is there, by Pillow
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ImageError, match="is damaged"):
+        large.resized_by_rows(path, header, 64, 64)
+
+
+def test_there_is_an_end_to_what_is_reduced(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("1", (16, 16)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(TooManyPixelsError, match="60000×60000 pixels; at most 2863 million are read"):
+        read_picture(path, 64)
