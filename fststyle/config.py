@@ -16,7 +16,7 @@ import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
-from fststyle.resources import resource, user_path
+from fststyle.resources import printable, resource, user_path
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class ConfigError(ValueError):
 def register_resolvers() -> None:
     """Let ``conf/`` use ``${fststyle.NAME:…}``; composing with ``compose`` does it, other ways need this call."""
     resolvers: dict[str, Callable[..., Any]] = {
-        "stem": lambda path: Path(path).stem,
+        "stem": lambda path: printable(Path(path).stem),  # a name is text, a file's maybe not
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
         "nodes": cluster.nodes,
         "ranks_per_node": cluster.ranks_per_node,

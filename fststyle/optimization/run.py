@@ -40,7 +40,7 @@ from fststyle.networks.styleswap import check_patch
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
 from fststyle.optimization.optimize import Objective
 from fststyle.optimization.recipes import resized, size_of, starting_image
-from fststyle.resources import user_path, working
+from fststyle.resources import printable, user_path, working
 
 log = logging.getLogger(__name__)
 
@@ -341,6 +341,8 @@ def _target(config: DictConfig) -> Path:
         target = Path("_".join(parts) + ".png")
     check_ending(target)
     check_writable(target.parent)
+    if config.trace == "tensorboard" and printable(str(target)) != str(target):
+        raise ConfigError(f"{target}: is no UTF-8, which TensorBoard needs; use trace=csv, or another output")
     if target.exists() and not (config.overwrite or config.resume):
         raise ConfigError(f"{target} exists already; replace it with overwrite=true, or write elsewhere: output=FILE")
     return target
