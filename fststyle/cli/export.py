@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.images import ImageError
+from fststyle.images import ImageError, check_writable
 from fststyle.model_file import check_kind, find_model_file
 from fststyle.resources import user_path, working
 
@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     existing = [str(file) for file in map(target.with_suffix, endings) if file.exists()]
     if existing and not options.overwrite:
         raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
+    check_writable(target.parent)
     network = load_model_file(path, "style").network
     with working(f"the export of {name}"):
         for file in export(network, target, options.format):
