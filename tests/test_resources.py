@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from fststyle import resources
-from fststyle.resources import memory_limit
+from fststyle.resources import memory_limit, one_line, printable, user_path
 
 PLENTY = 2**60
 
@@ -51,3 +52,34 @@ def test_a_system_that_does_not_say_is_given_a_guess(tmp_path: Path, monkeypatch
 
 def test_this_machine_has_some() -> None:
     assert 2**28 < memory_limit() < PLENTY
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "expected"),
+    [
+        ("~/a", [], "HOME/a"),
+        ("~", [], "HOME"),
+        ("~x", [], "~x"),
+        ("~root/a", ["~root/a"], "~root/a"),
+        ("~root/*.png", ["~root/a"], "~root/*.png"),
+        ("~/a", ["~/a"], "~/a"),
+        ("~/b", ["~/a"], "HOME/b"),
+        ("./~", [], "~"),
+        ("a/~", [], "a/~"),
+        ("", [], "."),
+    ],
+)
+def test_a_tilde_is_the_home_folder_unless_something_is_called_so(
+    text: str, there: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "HOME")
+    for name in there:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    assert user_path(text) == Path(expected)
+
+
+def test_messages_stay_in_one_line_and_texts_can_be_written() -> None:
+    assert one_line("a\nb\r\x1b[1m\u2028é 漢") == r"a\nb\r\x1b[1m\u2028é 漢"
+    assert printable("é" + os.fsdecode(b"\xff")) == r"é\xff"
