@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
 from fststyle.checks import check_name, check_path, check_seed
-from fststyle.resources import resource, user_path
+from fststyle.resources import printable, resource, user_path
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class ConfigError(ValueError):
 def register_resolvers() -> None:
     """Let ``conf/`` use ``${fststyle.NAME:…}``; composing with ``compose`` does it, other ways need this call."""
     resolvers: dict[str, Callable[..., Any]] = {
-        "stem": lambda path: Path(path).stem,
+        "stem": lambda path: printable(Path(path).stem),  # a name is text, a file's maybe not
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
         "folder": _folder_part,
         "nodes": cluster.nodes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fststyle import resources
-from fststyle.resources import free_memory, memory_limit, on_disk
+from fststyle.resources import free_memory, memory_limit, on_disk, one_line, printable, user_path
 
 PLENTY = 2**60
 
@@ -124,3 +125,34 @@ def test_what_is_written_to_memory_is_known(folder: str, disk: bool, tmp_path: P
     text = "".join(f"1 2 0:3 / {place} rw shared:1 - {kind} none rw\n" for place, kind in mounts)
     assert on_disk(Path(folder), laid_out(tmp_path, {"proc/self/mountinfo": text})) == disk
     assert on_disk(Path(folder), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "expected"),
+    [
+        ("~/a", [], "HOME/a"),
+        ("~", [], "HOME"),
+        ("~x", [], "~x"),
+        ("~root/a", ["~root/a"], "~root/a"),
+        ("~root/*.png", ["~root/a"], "~root/*.png"),
+        ("~/a", ["~/a"], "~/a"),
+        ("~/b", ["~/a"], "HOME/b"),
+        ("./~", [], "~"),
+        ("a/~", [], "a/~"),
+        ("", [], "."),
+    ],
+)
+def test_a_tilde_is_the_home_folder_unless_something_is_called_so(
+    text: str, there: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "HOME")
+    for name in there:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    assert user_path(text) == Path(expected)
+
+
+def test_messages_stay_in_one_line_and_texts_can_be_written() -> None:
+    assert one_line("a\nb\r\x1b[1m\u2028é 漢") == r"a\nb\r\x1b[1m\u2028é 漢"
+    assert printable("é" + os.fsdecode(b"\xff")) == r"é\xff"

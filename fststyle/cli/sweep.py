@@ -85,12 +85,18 @@ def is_one() -> bool:
     return bool(config.mode == RunMode.MULTIRUN and "sweep" in config.callbacks)
 
 
+def output_folder() -> str:
+    """Of this run of a multirun; unresolved, for it is a name already, which may have a ``${`` in it."""
+    runtime: Any = OmegaConf.to_container(HydraConfig.get().runtime)
+    return str(runtime["output_dir"])
+
+
 def begin(command: str) -> None:
     """Keep the command that makes this run of a multirun alone."""
     # Where another process runs it, on a cluster, nobody has set this up.
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = HydraConfig.get()
-    folder = Path(config.runtime.output_dir)
+    folder = Path(output_folder())
     overrides: Any = OmegaConf.to_container(config.overrides.task)  # unresolved: as they are typed
     words = ["fststyle", command, *overrides, f"output={folder}", "resume=auto"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +116,7 @@ def fail(error: Exception) -> None:
     refused = isinstance(error, (ValueError, OSError))
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     log.error("%s: %s", "error" if refused else "failed", text)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = Path(output_folder())
     (folder / FAILED).write_text(
         f"{'refused' if refused else 'failed'}: {text}\n", encoding="utf-8", errors="backslashreplace"
     )

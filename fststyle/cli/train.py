@@ -8,13 +8,12 @@ import signal
 import warnings
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fststyle.cli.compose import command_line
-from fststyle.cli.sweep import forget_failure, is_one
+from fststyle.cli.sweep import forget_failure, is_one, output_folder
 from fststyle.cluster import Preempted, launched, rank, requeue, wait_for_the_end
-from fststyle.config import ConfigError
+from fststyle.config import ConfigError, escaped
 
 if TYPE_CHECKING:
     from fststyle.training.signals import StopOnSignal
@@ -60,7 +59,7 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
     from fststyle.training.run import build, kept_checkpoint
 
     if is_one():
-        cfg.output = HydraConfig.get().runtime.output_dir
+        cfg.output = escaped(output_folder())
     run = build(cfg, [stopper], command_line())
     if run.trainer.world_size > 1 and is_one() and not launched():
         raise ConfigError(

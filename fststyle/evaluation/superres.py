@@ -63,35 +63,30 @@ def evaluate(
         scale: how many times smaller, and larger again.
         blur: of the reduction, as in ``networks.superres.reduce``; published figures take none.
         keep: of the first so many, the pictures as well.
-        failed: called with a picture that cannot be read, or is too small, and why.
+        failed: called with a picture that cannot be read, and why.
 
     Raises:
-        ImageError: such a picture, where ``failed`` is None.
+        ImageError: such a picture, where ``failed`` is None; one that is too small.
     """
     for number, file in enumerate(files):
         try:
-            original = _original(file, scale)
+            whole = np.asarray(open_visible(file))
         except ImageError as error:
             if failed is None:
                 raise
             failed(file, str(error))
             continue
+        height, width = (side // scale * scale for side in whole.shape[:2])
+        if min(height, width) // scale < MIN_SIDE:
+            raise ImageError(
+                f"{file}: is {whole.shape[1]}×{whole.shape[0]} pixels; ×{scale} takes {MIN_SIDE * scale} and more"
+            )
+        original = whole[:height, :width]
         small = to_pixels(reduce(to_image(original), scale, blur))
         made = {"bicubic": bicubic(scale)(small)} | {name: method(small) for name, method in methods.items()}
         figures = {name: measure(result, original, scale) for name, result in made.items()}
         pictures = {"original": original, "input": small, **made} if number < keep else {}
         yield Measured(file.name, figures, pictures)
-
-
-def _original(file: Path, scale: int) -> np.ndarray:
-    """A picture, cut to multiples of ``scale``."""
-    whole = np.asarray(open_visible(file))
-    height, width = (side // scale * scale for side in whole.shape[:2])
-    if min(height, width) // scale < MIN_SIDE:
-        raise ImageError(
-            f"{file}: is {whole.shape[1]}×{whole.shape[0]} pixels; ×{scale} takes {MIN_SIDE * scale} and more"
-        )
-    return whole[:height, :width]
 
 
 def measure(result: np.ndarray, original: np.ndarray, border: int) -> dict[str, float]:

@@ -42,7 +42,7 @@ from fststyle.optimization import NonFiniteError, Optimization, Progress, optimi
 from fststyle.optimization.optimize import Objective
 from fststyle.optimization.output import check_target, snapshot_file, state_file
 from fststyle.optimization.recipes import resized, size_of, starting_image
-from fststyle.resources import user_path, working
+from fststyle.resources import printable, user_path, working
 
 log = logging.getLogger(__name__)
 
@@ -344,6 +344,8 @@ def _target(config: DictConfig) -> Path:
         parts += [check_name(config.style.name, "style.name")] if wants_style else []
         parts += [config.mode] if config.mode != "transfer" else []
         target = Path("_".join(parts) + ".png")
+    if config.trace == "tensorboard" and printable(str(target)) != str(target):
+        raise ConfigError(f"{target}: is no UTF-8, which TensorBoard needs; use trace=csv, or another output")
     check_target(
         target,
         {"content": config.content, "style.image": config.style.image, "start": config.start},

@@ -11,11 +11,9 @@ From Python::
 
 from __future__ import annotations
 
-import csv
 import logging
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +21,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger
 
 from fststyle.checks import check_name, check_path, check_seed
 from fststyle.cluster import rank
@@ -51,6 +48,7 @@ from fststyle.model_file import ModelFile, find_model_file, load_model_file
 from fststyle.resources import file_sha256, printable, user_path
 from fststyle.training.callbacks import Export, TimedProgressBar
 from fststyle.training.data import Photographs
+from fststyle.training.logs import continue_table, logged_to, loggers
 from fststyle.training.resuming import (
     check_export,
     differences,
@@ -101,7 +99,7 @@ class Run:
         self._prepare()
         resumed: dict[str, Any] = {"ckpt_path": self.checkpoint, "weights_only": True} if self.checkpoint else {}
         try:
-            with _logged_to(None if rank() else self.folder / "train.log"):
+            with logged_to(None if rank() else self.folder / "train.log"):
                 self._announce()
                 self.trainer.fit(self.task, datamodule=self.data, **resumed)
                 if self.trainer.global_step >= self.trainer.max_steps and export and not export.written:
@@ -125,8 +123,8 @@ class Run:
             leftover.unlink(missing_ok=True)
         for logger in trainer.loggers:
             if self.checkpoint and isinstance(logger, CSVLogger):
-                _continue_table(logger, self.steps_done)
-            logger.log_hyperparams(each_text(plain, printable))
+                continue_table(logger, self.steps_done)
+            logger.log_hyperparams(each_text(plain, lambda text: escaped(printable(text))))
 
     def _announce(self) -> None:
         """Log what is about to be trained."""
@@ -194,7 +192,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         if isinstance(each, Export):
             check_export(check_path(each.path, "callbacks.export.path"), Path(config.output))
             each.metadata = describe(config, kind, loss, start, command) | each.metadata
-    trainer = instantiate(config.trainer, callbacks=found, logger=list(_loggers(config)))
+    trainer = instantiate(config.trainer, callbacks=found, logger=list(loggers(config)))
     batch = data.batch_size * trainer.accumulate_grad_batches * trainer.world_size
     now = settings(config, data, network, loss, batch)
     changes = differences(now, saved and saved.get("settings"))
@@ -224,48 +222,6 @@ def _callbacks(config: DictConfig, given: Sequence[Callback]) -> Iterator[Callba
     if config.trainer.max_time and config.trainer.enable_progress_bar:
         yield TimedProgressBar()
     yield from (instantiate(entry) for entry in (config.callbacks or {}).values() if entry)
-
-
-def _loggers(config: DictConfig) -> Iterator[Logger]:
-    for name, entry in (config.logger or {}).items():
-        try:
-            yield instantiate(entry)
-        except InstantiationException as error:
-            raise ConfigError(f"logger.{name}: {error.__cause__ or error}") from None
-
-
-# --- logs ---------------------------------------------------------------------------------------
-
-
-def _continue_table(table: CSVLogger, steps_done: int) -> None:
-    """Let the CSV of a resumed run go on after the saved step; Lightning's logger would begin anew."""
-    path = Path(table.log_dir) / "metrics.csv"
-    if not path.is_file():
-        return
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if int(row["step"]) < steps_done]
-    if rows:
-        table.experiment.metrics_keys = list(rows[0])
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-@contextmanager
-def _logged_to(path: Path | None) -> Iterator[None]:
-    """Everything that is logged meanwhile goes to a file as well."""
-    if path is None:
-        yield
-        return
-    root, handler = logging.getLogger(), logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
 
 
 # --- what is reported -------------------------------------------------------------------------------
