@@ -97,8 +97,8 @@ def _is_of_a_run(folder: Path) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8", errors="surrogateescape")  # a command names files, in any bytes
+    except OSError:
         return ""
 
 

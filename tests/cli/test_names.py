@@ -232,8 +232,6 @@ def test_a_preview_takes_them_and_its_commands_can_be_typed(name: str, here: Pat
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_training_takes_them(name: str, here: Path, photographs: Path) -> None:
-    if name.startswith("="):
-        pytest.xfail("known: a training refuses a folder of such a name")
     painting = put("painting.png", f"{name}.png")
     (here / f"{name}9").mkdir()
     for index, file in enumerate(sorted(photographs.iterdir())):
