@@ -20,6 +20,9 @@ class InstanceNorm(nn.Module):
 
     Each channel of each picture is brought to mean 0 and variance 1 by its own moments, in training
     and at inference alike: there are no running statistics. Moments are taken in float32 or better.
+
+    Scale and shift are (C,). A network for N styles keeps (N, C) of them and gives each picture of a batch its own,
+    (B, C), by ``functional_call`` (conditional instance normalisation: Dumoulin, Shlens, Kudlur 2017, eq. 5).
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -28,11 +31,17 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
+    def repeat_for(self, styles: int) -> None:
+        """Keep scale and shift for so many styles, (N, C), all as they are now."""
+        for name, value in list(self.named_parameters()):
+            setattr(self, name, nn.Parameter(value.detach().expand(styles, -1).clone()))
+
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # in the form that runtimes know as one operation
             centred = x - x.mean((2, 3), keepdim=True)
             deviation = torch.sqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
-            return centred / deviation * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+            weight, bias = (value.view(-1, x.shape[1], 1, 1) for value in (self.weight, self.bias))
+            return centred / deviation * weight + bias
         precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         variance, mean = torch.var_mean(precise, dim=(2, 3), correction=0, keepdim=True)
         scale, shift = self.affine(mean, variance)
@@ -41,7 +50,7 @@ class InstanceNorm(nn.Module):
     def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift that moments (B, C, 1, 1) come to; all in the moments' type.
 
-        Weight and bias are (C,), or, where ``functional_call`` gives each picture its own, (B, C).
+        Weight and bias are (C,) or (B, C).
         """
         scale = self.weight[..., None, None].to(mean.dtype) * torch.rsqrt(variance + self.eps)
         return scale, self.bias[..., None, None].to(mean.dtype) - mean * scale

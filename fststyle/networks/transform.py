@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, Norm, Padding, ResidualBlock, UpBlock
 from fststyle.networks.image_network import ImageNetwork
 
 
@@ -26,6 +30,8 @@ class TransformNet(ImageNetwork):
         border: reflection padding of the picture in pixels, for residual blocks without padding
             that eat it up again; 8 · residual_blocks (the paper's 40), or 0 for padded blocks.
         output: ``sigmoid``, ``tanh`` or ``linear``; see ``ImageNetwork``.
+        styles: with more than one, every style has scales and shifts of its own in the instance norms, and all share
+            the convolutions (Dumoulin, Shlens, Kudlur 2017); ``forward`` then takes a mixture of them.
     """
 
     def __init__(
@@ -37,9 +43,10 @@ class TransformNet(ImageNetwork):
         upsampling: str = "bilinear",
         border: int = 0,
         output: str = "sigmoid",
+        styles: int = 1,
     ) -> None:
         super().__init__(output, multiple=4, border=border)  # two strides of 2
-        self.config = {
+        self.config: dict[str, Any] = {
             "width": width,
             "residual_blocks": residual_blocks,
             "norm": norm,
@@ -47,7 +54,7 @@ class TransformNet(ImageNetwork):
             "upsampling": upsampling,
             "border": border,
             "output": output,
-        }
+        } | ({"styles": styles} if styles != 1 else {})
         if width < 1 or residual_blocks < 0:
             raise ValueError(f"width is {width}, residual_blocks {residual_blocks}; expected ≥ 1 and ≥ 0")
         if border not in (0, 8 * residual_blocks):
@@ -57,6 +64,8 @@ class TransformNet(ImageNetwork):
             )
         if padding not in ("reflect", "zeros"):
             raise ValueError(f"padding is {padding!r}; expected reflect or zeros")
+        if styles < 1 or (styles > 1 and norm != "instance"):
+            raise ValueError(f"styles is {styles}, norm {norm!r}; expected at least 1, and instance for more than 1")
         block: Padding = "none" if border else padding
         self.encode = nn.Sequential(
             ConvBlock(3, width, 9, norm=norm, padding=padding),
@@ -71,6 +80,44 @@ class TransformNet(ImageNetwork):
             UpBlock(2 * width, width, upsampling=upsampling, norm=norm, padding=padding),
             Conv(width, 3, 9, padding=padding),
         )
+        self.styles = styles
+        if styles > 1:
+            for module in self.modules():
+                if isinstance(module, InstanceNorm):
+                    module.repeat_for(styles)
+
+    def forward(self, image: Tensor, mixture: Tensor | None = None, *, _mixed: bool = False) -> Tensor:
+        """As ``ImageNetwork.forward``.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], H and W ≥ 16.
+            mixture: (B, styles) or (1, styles), how much of each style a picture gets; rows that sum to 1. Given where
+                the network has more than one style, and only there.
+        """
+        if _mixed or (self.styles == 1 and mixture is None):
+            return super().forward(image)
+        if mixture is None or mixture.shape[-1:] != (self.styles,) or mixture.dim() != 2 or self.styles == 1:
+            found = None if mixture is None else tuple(mixture.shape)
+            expected = "none" if self.styles == 1 else f"(B, {self.styles})"
+            raise ValueError(f"found a mixture of shape {found}; expected {expected}")
+        return functional_call(self, self.mixed_norms(mixture), (image,), {"_mixed": True})
+
+    def norms(self) -> dict[str, nn.Parameter]:
+        """Scales and shifts of all instance norms by name, (C,), or (styles, C) for more than one style."""
+        found = ((name, module) for name, module in self.named_modules() if isinstance(module, InstanceNorm))
+        return {f"{name}.{key}": value for name, module in found for key, value in module.named_parameters()}
+
+    def mixed_norms(self, mixture: Tensor) -> dict[str, Tensor]:
+        """``norms`` for a mixture (B, styles): (B, C) each."""
+        return {name: mixture.to(value.dtype) @ value for name, value in self.norms().items()}
+
+    @torch.no_grad()
+    def of_mixture(self, mixture: Tensor) -> TransformNet:
+        """A network for one style, that of a mixture (styles,); it shares no memory with this one."""
+        network = TransformNet(**{**self.config, "styles": 1})
+        norms = {name: value[0] for name, value in self.mixed_norms(mixture[None]).items()}
+        network.load_state_dict({**self.state_dict(), **norms})
+        return network.train(self.training)
 
     def stages(self) -> tuple[nn.Module, ...]:
         """From the picture to quarter resolution, residual blocks there, and up again."""

@@ -257,3 +257,48 @@ def test_its_config_rebuilds_it() -> None:
     again = TransformNet(**network.config)  # type: ignore[arg-type]
     again.load_state_dict(network.state_dict())
     assert again.config == network.config
+
+
+def several(styles: int = 3) -> TransformNet:
+    """A network for several styles whose norms differ."""
+    network = TransformNet(width=4, residual_blocks=1, styles=styles)
+    for value in network.norms().values():
+        torch.nn.init.normal_(value)
+    return network.eval()
+
+
+def test_each_picture_of_a_batch_gets_its_own_style() -> None:
+    network, images, mixture = several(), torch.rand(3, 3, 24, 33), torch.eye(3)[[2, 0, 1]]
+    together = network(images, mixture)
+    for image, row, result in zip(images, mixture, together, strict=True):
+        assert torch.allclose(network.of_mixture(row)(image[None])[0], result, atol=1e-6)
+
+
+def test_a_mixture_of_one_style_has_that_styles_norms_to_the_bit() -> None:
+    network = several()
+    for name, value in network.norms().items():
+        assert torch.equal(network.of_mixture(torch.tensor([0.0, 1.0, 0.0])).state_dict()[name], value[1])
+
+
+def test_a_mixture_is_between_its_styles() -> None:
+    network = several(2)
+    for name, value in network.norms().items():
+        mixed = network.of_mixture(torch.tensor([0.25, 0.75])).state_dict()[name]
+        assert torch.allclose(mixed, 0.25 * value[0] + 0.75 * value[1])
+
+
+@pytest.mark.parametrize("mixture", [None, torch.ones(3), torch.ones(1, 2)])
+def test_several_styles_take_a_mixture_of_them(mixture: torch.Tensor | None) -> None:
+    with pytest.raises(ValueError, match=r"expected \(B, 3\)"):
+        several()(torch.rand(1, 3, 24, 24), mixture)
+
+
+def test_one_style_takes_none() -> None:
+    with pytest.raises(ValueError, match="expected none"):
+        TransformNet(width=4, residual_blocks=1)(torch.rand(1, 3, 24, 24), torch.ones(1, 1))
+
+
+@pytest.mark.parametrize("arguments", [{"styles": 0}, {"styles": 2, "norm": "batch"}])
+def test_styles_are_counted_and_need_instance_norms(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="styles is"):
+        TransformNet(width=4, **arguments)
