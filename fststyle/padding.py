@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,8 +13,7 @@ def reflection_pad(image: Tensor, left: int, right: int, top: int, bottom: int) 
     """Pad by reflection about the border pixels, which are not repeated.
 
     A pad of the picture's size or more folds back and forth, as ``numpy.pad(mode="reflect")`` does;
-    ``torch.nn.functional.pad`` refuses it. Concatenating slices keeps the memory format, where
-    torch's own reflection pad converts channels-last to contiguous and back.
+    ``torch.nn.functional.pad`` refuses it.
 
     Args:
         image: (B, C, H, W), any dtype.
@@ -22,12 +23,33 @@ def reflection_pad(image: Tensor, left: int, right: int, top: int, bottom: int) 
         (B, C, top + H + bottom, left + W + right).
     """
     height, width = image.shape[-2:]
-    # One operation, which runtimes know and compilers fuse; for pads below the size only.
-    if torch.compiler.is_exporting() or (
-        torch.compiler.is_compiling() and max(top, bottom) < height and max(left, right) < width
-    ):
+    once = max(top, bottom) < height and max(left, right) < width and image.is_floating_point()
+    if torch.compiler.is_exporting() or (once and torch.compiler.is_compiling()):
         return F.pad(image, (left, right, top, bottom), mode="reflect")
-    return _reflect(_reflect(image, top, bottom, dim=2), left, right, dim=3)
+    if not once or not image.numel():
+        return _reflect(_reflect(image, top, bottom, dim=2), left, right, dim=3)
+    if image.is_cuda and image.requires_grad and torch.is_grad_enabled():
+        return _Reflected.apply(image, left, right, top, bottom)  # type: ignore[no-any-return]
+    return F.pad(image, (left, right, top, bottom), mode="reflect")
+
+
+class _Reflected(torch.autograd.Function):
+    """``F.pad``, whose own gradient adds up on a GPU in an order that changes from run to run."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+        ctx.pads = ((3, left, right), (2, top, bottom))
+        return F.pad(image, (left, right, top, bottom), mode="reflect")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        for dim, before, after in ctx.pads:
+            size = gradient.shape[dim] - before - after
+            inner = gradient.narrow(dim, before, size).clone()
+            inner.narrow(dim, 1, before).add_(gradient.narrow(dim, 0, before).flip(dim))
+            inner.narrow(dim, size - 1 - after, after).add_(gradient.narrow(dim, before + size, after).flip(dim))
+            gradient = inner
+        return gradient, None, None, None, None
 
 
 def pad_to_multiple(image: Tensor, multiple: int, border: int = 0) -> Tensor:

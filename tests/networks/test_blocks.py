@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, ResidualBlock, UpBlock, make_norm
-from fststyle.padding import reflection_pad
+from fststyle.padding import _Reflected, reflection_pad
 
 PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 3), (4, 5, 6, 7), (40, 41, 40, 43), (0, 25, 13, 0)]
 
@@ -51,6 +51,18 @@ def test_reflection_pad_keeps_the_memory_format_and_type() -> None:
 def test_reflection_pad_has_the_right_gradient_even_when_it_folds() -> None:
     image = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: reflection_pad(x, 2, 7, 5, 1), image)
+
+
+@pytest.mark.parametrize("pads", [(1, 1, 1, 1), (2, 3, 0, 4), (0, 0, 0, 0), (3, 0, 4, 4)])
+def test_the_gradient_of_a_gpu_is_that_of_torch(pads: tuple[int, int, int, int]) -> None:
+    image = torch.randn(2, 3, 5, 6, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(2, 3, 5 + pads[2] + pads[3], 6 + pads[0] + pads[1], dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad((weights * pad).sum(), image)[0]
+        for pad in (_Reflected.apply(image, *pads), F.pad(image, pads, mode="reflect"))
+    )
+    assert torch.allclose(found, expected)
+    assert torch.equal(_Reflected.apply(image, *pads), reflection_pad(image, *pads))
 
 
 # --- instance norm -------------------------------------------------------------------------------
