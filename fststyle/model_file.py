@@ -5,6 +5,10 @@ for a style, what it was trained against under ``style_targets.`` (the upper tri
 float32, or quantiles and colours in float16), so that loss, comparison and continued training need no painting; for
 style swap, which runs an encoder, that encoder's weights under ``encoder.``. Its metadata holds one JSON
 text under ``fststyle``. Nothing in it is ever unpickled or executed.
+
+A file of several styles holds the norms of all in one network, and for each, by its number in the metadata's
+``styles``, ``styles.0.style_targets.`` and ``styles.0.thumbnail``. Its path with a style's name behind it, as in
+``zoo.safetensors/wave``, or with a mixture, stands for a model file of that one style wherever one is read.
 """
 
 from __future__ import annotations
@@ -12,14 +16,16 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fststyle.checks import absent
 from fststyle.images import write_atomically
+from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
 from fststyle.resources import printable, resource, user_path
+from fststyle.style_targets import restored, stored
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,19 +47,36 @@ class ModelFileError(ValueError):
 
 
 @dataclass
+class StyleEntry:
+    """What a file of several styles holds of one, beside its norms.
+
+    ``metadata`` is what differs from the file's: the painting, ``normalizers`` of the loss or all of its settings,
+    held-out terms; ``style_targets`` are as in ``ModelFile``; ``thumbnail`` is a small encoded picture, a photograph
+    in that style, or empty.
+    """
+
+    name: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+    style_targets: dict[str, Tensor] = field(default_factory=dict)
+    thumbnail: bytes = b""
+
+
+@dataclass
 class ModelFile:
     """A loaded model file.
 
     ``network`` is in evaluation mode, float32, on the CPU; ``metadata`` says how it came to be;
     ``style_targets`` maps layers to Gram matrices (1, C, C), or to quantiles (1, 2 C, Q), for kind ``style``, and
     ``color`` to the painting's colours (1, 4, 3), where the loss asks for them;
-    ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``.
+    ``encoder`` has the weights, float32, under the names that ``VGGEncoder`` takes, for kind ``swap``;
+    ``styles`` has an entry for each where there are several.
     """
 
     network: nn.Module
     metadata: dict[str, Any]
     style_targets: dict[str, Tensor] = field(default_factory=dict)
     encoder: dict[str, Tensor] = field(default_factory=dict)
+    styles: list[StyleEntry] = field(default_factory=list)
 
 
 def save_model_file(
@@ -63,6 +86,7 @@ def save_model_file(
     style_targets: Mapping[str, Tensor] | None = None,
     dtype: str = "float16",
     encoder: Mapping[str, Tensor] | None = None,
+    styles: Sequence[StyleEntry] = (),
 ) -> None:
     """Write a model file to a temporary file, then move it into place.
 
@@ -74,6 +98,7 @@ def save_model_file(
         dtype: of the network's weights, ``float16`` or ``float32``.
         encoder: weights that the network needs to run (``networks.styleswap.truncated_encoder``); they get the same
             dtype, but for ``preprocess``, which stays float32.
+        styles: an entry for each, in the order of the norms, for a network of several.
     """
     import torch
 
@@ -87,28 +112,32 @@ def save_model_file(
         if value.is_floating_point():
             value = value.to(getattr(torch, dtype))
         tensors[f"network.{key}"] = value.detach().cpu().contiguous()
-    for layer, target in (style_targets or {}).items():
-        is_gram = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
-        tensors[f"style_targets.{layer}"] = fold(target) if is_gram else compact(target[0])
+    arguments: Any = network.config
+    many = int(arguments.get("styles", 1))
+    if len(styles) != (many if many > 1 else 0) or len({entry.name for entry in styles}) < len(styles):
+        names = ", ".join(entry.name for entry in styles) or "none"
+        raise ModelFileError(f"found entries for the styles {names}; the network has {many}, each with another name")
+    tensors |= stored(style_targets or {}, "style_targets")
+    for number, entry in enumerate(styles):
+        tensors |= stored(entry.style_targets, f"styles.{number}.style_targets")
+        if entry.thumbnail:
+            tensors[f"styles.{number}.thumbnail"] = torch.frombuffer(bytearray(entry.thumbnail), dtype=torch.uint8)
     for key, value in (encoder or {}).items():
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
-    described = {"network": {"class": name, "arguments": network.config, "dtype": dtype}}
+    described: dict[str, Any] = {"network": {"class": name, "arguments": arguments, "dtype": dtype}}
+    if styles:
+        described["styles"] = [{**entry.metadata, "name": entry.name} for entry in styles]
     write_tensors(path, tensors, {**metadata, **described})
 
 
-def _target(values: Tensor) -> Tensor:
-    """A style target as ``ModelFile`` has it."""
-    if values.dim() == 1:
-        return unfold(values)
-    if values.dim() != 2 or values.shape[0] % 2:
-        raise ModelFileError(f"a style target has the shape {tuple(values.shape)}; expected (2 C, quantiles)")
-    return values[None].float()
+def _under(tensors: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
+    """The tensors of a file whose names begin so, without that beginning."""
+    return {key.removeprefix(under): value for key, value in tensors.items() if key.startswith(under)}
 
 
-def compact(values: Tensor) -> Tensor:
-    """In float16, where its range suffices."""
-    return (values.half() if values.abs().max() < 6e4 else values.float()).cpu().contiguous()
+def _targets(tensors: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
+    return {layer: restored(value) for layer, value in _under(tensors, under).items()}
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -125,7 +154,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ModelFileError: no such file, not a model file, a newer format, cut off, or without what every command reads.
     """
-    path = Path(path)
+    path, mixture = split_path(path)
     texts = _texts(path)
     if _KEY not in texts:
         raise ModelFileError(
@@ -148,7 +177,35 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     described = isinstance(network, dict) and [type(network.get(key)) for key in ("class", "arguments")] == [str, dict]
     if not isinstance(metadata["name"], str) or not (described or kind == "encoder"):
         raise ModelFileError(f"{path}: its metadata is damaged; expected a name, and a network's class and arguments")
-    return metadata
+    entries = metadata.get("styles", [])
+    if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("name") for each in entries):
+        raise ModelFileError(f"{path}: its metadata is damaged; expected a list of styles with names")
+    return _metadata_of(metadata, _parsed(path, metadata, mixture)) if mixture else metadata
+
+
+def style_names(metadata: Mapping[str, Any]) -> list[str]:
+    """The styles of a file, of its metadata: one for a file of one style."""
+    return [str(entry["name"]) for entry in metadata.get("styles", [])] or [str(metadata["name"])]
+
+
+def _parsed(path: Path, metadata: Mapping[str, Any], mixture: str) -> dict[str, float]:
+    try:
+        return parse_mixture(mixture, style_names(metadata))
+    except MixtureError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+
+
+def _metadata_of(metadata: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
+    """The metadata that a file of one style would have, of a file of several."""
+    own = {key: value for key, value in metadata.items() if key != "styles"}
+    arguments = {key: value for key, value in own["network"]["arguments"].items() if key != "styles"}
+    own["network"] = {**own["network"], "arguments": arguments}
+    if len(weights) > 1:
+        return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
+    entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
+    if "normalizers" in entry:
+        own["loss"] = {**own.get("loss", {}), "normalizers": entry.pop("normalizers")}
+    return {**own, **entry}
 
 
 def _texts(path: Path) -> dict[str, str]:
@@ -197,25 +254,43 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
     Raises:
         ModelFileError: as ``read_metadata``; another kind; tensors that do not fit the network.
     """
+    path, mixture = split_path(path)
     metadata = check_kind(path, kind)
+    weights = _parsed(path, metadata, mixture) if mixture else {}
     try:
         tensors = load_tensors(path)
         network = _build(metadata["network"])
-        network.load_state_dict(
-            {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
-        )
-        targets = {
-            key.removeprefix("style_targets."): _target(value)
-            for key, value in tensors.items()
-            if key.startswith("style_targets.")
-        }
-        encoder = {
-            key.removeprefix("encoder."): value.float() for key, value in tensors.items() if key.startswith("encoder.")
-        }
+        network.load_state_dict(_under(tensors, "network."))
+        targets = _targets(tensors, "style_targets.")
+        encoder = {key: value.float() for key, value in _under(tensors, "encoder.").items()}
+        styles = []
+        for number, entry in enumerate(metadata.get("styles", [])):
+            about = {key: value for key, value in entry.items() if key != "name"}
+            thumbnail = tensors.get(f"styles.{number}.thumbnail")
+            picture = b"" if thumbnail is None else thumbnail.numpy().tobytes()
+            own = _targets(tensors, f"styles.{number}.style_targets.")
+            styles.append(StyleEntry(str(entry["name"]), about, own, picture))
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
-    return ModelFile(network.float().eval(), metadata, targets, encoder)
+    found = ModelFile(network.float().eval(), metadata, targets, encoder, styles)
+    return _of_mixture(found, weights) if weights else found
+
+
+def _of_mixture(file: ModelFile, weights: Mapping[str, float]) -> ModelFile:
+    """A file of one style, of a file of several: a style's own, or a mixture, which has no style targets."""
+    network: Any = file.network
+    if file.styles:
+        network = network.of_mixture(mixture_tensor(weights, [entry.name for entry in file.styles]))
+    targets = next((e.style_targets for e in file.styles if e.name in weights), {}) if len(weights) == 1 else {}
+    return ModelFile(network, _metadata_of(file.metadata, weights), targets or file.style_targets, file.encoder)
+
+
+def mixture_tensor(weights: Mapping[str, float], names: Iterable[str]) -> Tensor:
+    """Weights in the order of a file's styles, (styles,)."""
+    import torch
+
+    return torch.tensor([weights.get(name, 0.0) for name in names])
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -239,26 +314,6 @@ def _build(description: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def fold(gram: Tensor) -> Tensor:
-    """The upper triangle (C (C + 1) / 2,) of a symmetric matrix (1, C, C), float32."""
-    import torch
-
-    rows, columns = torch.triu_indices(*gram.shape[-2:])
-    return gram[0].float().cpu()[rows, columns].contiguous()
-
-
-def unfold(triangle: Tensor) -> Tensor:
-    """The symmetric matrix (1, C, C) of an upper triangle."""
-    import torch
-
-    n = int(((8 * triangle.numel() + 1) ** 0.5 - 1) / 2)
-    rows, columns = torch.triu_indices(n, n)
-    gram = triangle.new_zeros(1, n, n)
-    gram[0, rows, columns] = triangle
-    gram[0, columns, rows] = triangle
-    return gram
-
-
 # --- by name --------------------------------------------------------------------------------------
 
 
@@ -274,20 +329,52 @@ def kind_of(name_or_path: str) -> str:
 
 
 def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
-    """The file of a bundled model's name, or the path itself.
+    """The path itself, the file of a bundled model's name, or a style of a file of several.
+
+    Args:
+        name_or_path: a file, which wins over a name; a bundled model's name; for a style also ``FILE/STYLE``, FILE
+            being either of them, a bundled file's style by its name alone, and mixtures instead of a style.
 
     Raises:
-        ModelFileError: neither; the message lists the names there are.
+        ModelFileError: none of them; the message lists the names there are.
     """
     known = bundled_files(kind)
     text = os.fspath(name_or_path)
     if not text:
         raise ModelFileError(f"found an empty name; expected a model file or one of {', '.join(known) or 'none'}")
+    path = user_path(text)
+    if path.is_file():
+        return path
     if text in known:
         return known[text]
-    path = user_path(text)
     if path.exists():
         return path
+    names = list(known)
+    if kind == "style":
+        before, _, mixture = text.rpartition(os.sep)
+        if file := user_path(before) if before and user_path(before).is_file() else known.get(before):
+            _parsed(file, read_metadata(file), mixture)
+            return file / mixture
+        for file in known.values():
+            styles = style_names(metadata) if (metadata := read_metadata(file)).get("styles") else []
+            names += [f"{file.stem}/{style}" for style in styles]
+            if not before and {part.rpartition("=")[0] or part for part in text.split(",")} <= {*styles}:
+                _parsed(file, metadata, text)
+                return file / text
+    expected = f"a model file or one of {', '.join(names) or 'none'}"
     if path.suffix or os.sep in text:
-        raise ModelFileError(absent(text, f"a model file or one of {', '.join(known) or 'none'}"))
-    raise ModelFileError(f"unknown {kind} {text!r}; expected a model file or one of {', '.join(known) or 'none'}")
+        raise ModelFileError(absent(text, expected))
+    raise ModelFileError(f"unknown {kind} {text!r}; expected {expected}")
+
+
+def one_style(path: Path) -> Path:
+    """The path of a model file of one style, or of one style in a file.
+
+    Raises:
+        ModelFileError: a file of several, of which none is named.
+    """
+    metadata = read_metadata(path)
+    if "styles" not in metadata:
+        return path
+    names = style_names(metadata)
+    raise ModelFileError(f"{path}: holds {len(names)} styles; name one, as {path.stem}/{names[0]} ({', '.join(names)})")

@@ -14,8 +14,9 @@ from torch import Tensor
 from fststyle.checks import absent
 from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
-from fststyle.model_file import ModelFileError, compact, fold, load_tensors, read_metadata, unfold, write_tensors
+from fststyle.model_file import ModelFileError, load_tensors, read_metadata, write_tensors
 from fststyle.resources import file_sha256
+from fststyle.style_targets import compact, fold, unfold
 
 
 def read_weights(path: Path, architecture: str, preprocess: str | None = None) -> tuple[dict[str, Tensor], str]:

@@ -45,9 +45,12 @@ class Job:
 
 
 def label_of(name_or_path: str) -> str:
-    """What results are called after a model file: its name, or its file's without folder and ending."""
-    is_file = os.sep in name_or_path or name_or_path.endswith(".safetensors")
-    return Path(name_or_path).stem if is_file else name_or_path
+    """What results are called after a model file: its name, or its file's without folder and ending; or after the
+    style or the mixture that is named behind it."""
+    name = name_or_path.rpartition(os.sep)[2]
+    if name.endswith(".safetensors") or user_path(name_or_path).is_file():
+        return Path(name).stem
+    return name.replace("=", "").replace(",", "_")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Mixtures of a file's styles: ``wave``, or ``wave=0.6,udnie=0.4``; behind a model file's name they name a style of it.
+
+``zoo/wave`` is the style ``wave`` of the file ``zoo``. No file and no tensor is touched here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class MixtureError(ValueError):
+    """A mixture that cannot be made; the message says why."""
+
+
+def split_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """A model file, and the mixture that is named behind it; empty where none is."""
+    path = Path(path)
+    return (path.parent, path.name) if not path.exists() and path.parent.is_file() else (path, "")
+
+
+def parse_mixture(text: str, names: Sequence[str]) -> dict[str, float]:
+    """Style to weight, in the order of ``names``; weights sum to 1.
+
+    Args:
+        text: a style's name, or ``NAME=WEIGHT`` for each, with commas between.
+        names: the styles there are.
+
+    Raises:
+        MixtureError: an unknown style, one that is named twice, no weight, weights that are negative or all 0.
+    """
+    if text in names:
+        return {text: 1.0}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = part.strip().rpartition("=") if "=" in part else (part.strip(), "", "")
+        if name not in names:
+            raise MixtureError(f"unknown style {name!r}; expected one of {', '.join(names)}")
+        if name in weights:
+            raise MixtureError(f"{name} is named twice in the mixture {text!r}; expected each style once")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            found = f"{name}={number}" if equals else name
+            raise MixtureError(f"found {found} in a mixture; expected NAME=WEIGHT, such as {name}=0.5") from None
+        if not (math.isfinite(weights[name]) and weights[name] >= 0):
+            raise MixtureError(f"the weight of {name} is {number}; expected a number ≥ 0")
+    total = sum(weights.values())
+    if not total > 0:
+        raise MixtureError(f"the weights of the mixture {text!r} sum to 0; expected one above 0")
+    return {name: weights[name] / total for name in names if weights.get(name)}
+
+
+def mixture_text(weights: Mapping[str, float]) -> str:
+    """The text that ``parse_mixture`` reads."""
+    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())

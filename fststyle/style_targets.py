@@ -1,0 +1,54 @@
+"""Style targets in a model file: of Gram matrices the upper triangle in float32; quantiles and colours in float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def stored(targets: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
+    """Style targets (1, …) as a file has them, by name."""
+    import torch
+
+    tensors = {}
+    for layer, target in targets.items():
+        is_gram = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
+        tensors[f"{under}.{layer}"] = fold(target) if is_gram else compact(target[0])
+    return tensors
+
+
+def restored(values: Tensor) -> Tensor:
+    """A style target (1, …) again."""
+    if values.dim() == 1:
+        return unfold(values)
+    if values.dim() != 2 or values.shape[0] % 2:
+        raise ValueError(f"a style target has the shape {tuple(values.shape)}; expected (2 C, quantiles)")
+    return values[None].float()
+
+
+def compact(values: Tensor) -> Tensor:
+    """In float16, where its range suffices."""
+    return (values.half() if values.abs().max() < 6e4 else values.float()).cpu().contiguous()
+
+
+def fold(gram: Tensor) -> Tensor:
+    """The upper triangle (C (C + 1) / 2,) of a symmetric matrix (1, C, C), float32."""
+    import torch
+
+    rows, columns = torch.triu_indices(*gram.shape[-2:])
+    return gram[0].float().cpu()[rows, columns].contiguous()
+
+
+def unfold(triangle: Tensor) -> Tensor:
+    """The symmetric matrix (1, C, C) of an upper triangle."""
+    import torch
+
+    n = int(((8 * triangle.numel() + 1) ** 0.5 - 1) / 2)
+    rows, columns = torch.triu_indices(n, n)
+    gram = triangle.new_zeros(1, n, n)
+    gram[0, rows, columns] = triangle
+    gram[0, columns, rows] = triangle
+    return gram
