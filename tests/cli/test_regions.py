@@ -176,6 +176,23 @@ def test_several_photographs_and_styles_share_a_mask(here: Path) -> None:
         assert np.abs(away).max() <= 1
 
 
+def test_a_mixture_may_be_in_a_region() -> None:
+    words = (
+        "--style",
+        "zoo.safetensors",
+        "--elsewhere",
+        "zoo.safetensors/udnie",
+        "--mask",
+        "mask.png",
+        "--backend",
+        "torch",
+    )
+    assert main(["stylize", "photo.png", *words, "-o", "out.png", "--mix", "wave=1", "udnie=0"]) == 0
+    assert np.abs(pixels("out.png").astype(int) - expected(ELSEWHERE[0])).max() <= 1
+    assert main(["stylize", "photo.png", *words, "-o", "half.png", "--mix", "wave=1", "udnie=1"]) == 0
+    assert not np.array_equal(pixels("half.png"), pixels("out.png"))
+
+
 def test_in_a_folder_the_mask_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert stylize(".", "-o", "out") == 0
     assert sorted(os.listdir("out")) == ["other_wave.png", "photo_wave.png"]
@@ -246,6 +263,7 @@ def test_other_styles_are_run_by_openvino() -> None:
         (("photo.png", "--elsewhere", "zoo.safetensors/unknown"), "mask.png", "unknown style 'unknown'"),
         (("photo.png", "--elsewhere", ""), "mask.png", "found an empty name"),
         (("photo.png", "--elsewhere", "other.png"), "mask.png", "other.png: "),
+        (("photo.png", "--sheet", "sheet.png"), "mask.png", "give it without --mask"),
         (("folder",), "mask.png", "folder: "),
         (("only",), "only/mask.png", "only/mask.png: is the only picture found, and the mask"),
     ],
