@@ -19,7 +19,7 @@ import numpy as np
 
 from fststyle.images import ImageError, feathered, resize_pixels, to_image, to_pixels
 from fststyle.images.sizes import Rows
-from fststyle.inference.backends import TorchBackend
+from fststyle.inference.backends import OpenVINOBackend, TorchBackend
 from fststyle.inference.options import PLAIN, StylizeOptions, masked
 from fststyle.inference.paths import Files, Job, skip
 from fststyle.inference.stylizer import Stylizer
@@ -83,12 +83,11 @@ class Regions:
         return feathered(files.mask(path), self.feather), list(jobs)
 
     def backend_for(self, styles: Sequence[str], backend: str) -> str:
-        """The backend to load styles for: PyTorch, where one is of the same file as the one elsewhere."""
+        """The backend to load styles for: PyTorch, where one shares its network with that elsewhere."""
         if self.elsewhere == PHOTO:
             return backend
-        file, mixture = split_path(find_model_file(self.elsewhere, Stylizer.kind))
-        same = mixture and file in {split_path(find_model_file(style, Stylizer.kind))[0] for style in styles}
-        return "torch" if same else backend
+        path, *paths = (find_model_file(each, Stylizer.kind) for each in (self.elsewhere, *styles))
+        return "torch" if any(_may_share(path, other) for other in paths) else backend
 
 
 def in_regions(
@@ -111,12 +110,30 @@ def in_regions(
 def joined(style: Stylizer, mask: np.ndarray, elsewhere: Stylizer | None) -> Stylizer:
     """``in_regions`` with a mask that has soft edges already."""
     if elsewhere is not None:
-        from fststyle.networks.regions import share_convolutions
+        backends = [elsewhere.backend, style.backend]
+        paths = [backend.path for backend in backends if isinstance(backend, OpenVINOBackend)]
+        if len(paths) < 2 or _may_share(*paths):
+            from fststyle.networks.regions import share_convolutions
 
-        backends = [each.backend.torch_backend for each in (elsewhere, style)]
-        if share_convolutions([backend.network for backend in backends]):
-            return OnePass(RegionBackend(backends, mask), style.metadata)
+            in_torch = [backend.torch_backend for backend in backends]
+            if share_convolutions([backend.network for backend in in_torch]):
+                return OnePass(RegionBackend(in_torch, mask), style.metadata)
     return Blended(style, mask, elsewhere)
+
+
+def _may_share(path: Path, other: Path) -> bool:
+    """Whether two model files, or styles of files, have the same convolutions' weights; without importing torch."""
+    from safetensors import safe_open
+
+    file, other = split_path(path)[0], split_path(other)[0]
+    if file == other:
+        return True
+    try:
+        with safe_open(file, framework="numpy") as mine, safe_open(other, framework="numpy") as theirs:
+            names = [name for name in mine.keys() if name.endswith("conv.weight")]  # noqa: SIM118, it is no dictionary
+            return all(np.array_equal(mine.get_tensor(name), theirs.get_tensor(name)) for name in names)
+    except Exception:  # whatever a foreign or damaged file makes safetensors raise; who loads it says more
+        return False
 
 
 class RegionBackend:
