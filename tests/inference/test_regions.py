@@ -73,8 +73,7 @@ def test_a_style_that_has_all_is_that_style(
 
 
 @pytest.mark.parametrize(("shared", "elsewhere"), KINDS)
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("options", "dtype"), [*((each, np.uint8) for each in OPTIONS), (OPTIONS[-1], np.uint16)])
 def test_strips_give_the_whole(
     shared: bool, elsewhere: bool, options: dict[str, Any], dtype: type, photo: np.ndarray, mask: np.ndarray
 ) -> None:
@@ -84,7 +83,7 @@ def test_strips_give_the_whole(
     away = whole.astype(int) - stylizer.pixels(picture, how, memory=0)
     assert whole.dtype == dtype
     assert np.abs(away).max() <= (1 if dtype == np.uint8 else 257)
-    assert np.mean(np.abs(away) > 8) == 0
+    assert np.mean(away != 0) < (0.001 if dtype == np.uint8 else 0.1)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -76,7 +76,7 @@ def test_with_unpadded_blocks_the_mask_stays_over_the_picture() -> None:
 
 @pytest.mark.parametrize("options", VARIANTS)
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float64])
-@pytest.mark.parametrize(("height", "width", "rows"), [(150, 131, 16), (97, 64, 32), (41, 38, 4)])
+@pytest.mark.parametrize(("height", "width", "rows"), [(97, 64, 32), (41, 38, 4)])
 def test_strips_give_the_whole_picture(
     options: dict[str, Any], kind: torch.dtype, height: int, width: int, rows: int
 ) -> None:
