@@ -24,8 +24,10 @@ _PUBLIC = {
     "TransformNet": "fststyle.networks.transform",
     "Upscaler": "fststyle.inference",
     "VGGEncoder": "fststyle.encoders.vgg",
+    "in_regions": "fststyle.inference",
     "load_encoder": "fststyle.encoders.pretrained",
     "load_image": "fststyle.images",
+    "read_mask": "fststyle.images",
     "save_image": "fststyle.images",
 }
 __all__ = [
@@ -38,16 +40,18 @@ __all__ = [
     "Upscaler",
     "VGGEncoder",
     "__version__",
+    "in_regions",
     "load_encoder",
     "load_image",
+    "read_mask",
     "save_image",
 ]
 
 if TYPE_CHECKING:
     from fststyle.encoders.pretrained import load_encoder
     from fststyle.encoders.vgg import VGGEncoder
-    from fststyle.images import load_image, save_image
-    from fststyle.inference import StylizeOptions, Stylizer, Swapper, Upscaler
+    from fststyle.images import load_image, read_mask, save_image
+    from fststyle.inference import StylizeOptions, Stylizer, Swapper, Upscaler, in_regions
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.superres import SuperResNet
     from fststyle.networks.transform import TransformNet

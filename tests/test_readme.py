@@ -74,6 +74,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     for name in ("photo.jpg", "painting.jpg", "holiday/beach.jpg", "more/boat.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save_image(small, name)
+    mask = np.zeros(small.shape, np.uint8)
+    mask[: len(mask) // 2] = 255
+    save_image(mask, "mask.png")
     (tmp_path / "photographs").mkdir()
     for index in range(10):
         save_image(small[index:, index:].copy(), f"photographs/{index}.jpg")

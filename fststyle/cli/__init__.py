@@ -105,7 +105,7 @@ def _check_imports(words: Sequence[str], space: int) -> None:
     if space < LEAST_SPACE:
         raise ImportError(f"at least {LEAST_SPACE // 2**20} MiB are needed")
     light = {"stylize", "upscale", "styles", "info", "fetch"} & set(words) and importlib.util.find_spec("openvino")
-    if (light and "torch" not in words) or "torch" in sys.modules or not hasattr(os, "fork"):
+    if (light and not {"torch", "--mask"} & set(words)) or "torch" in sys.modules or not hasattr(os, "fork"):
         return
     child = os.fork()
     if child == 0:  # whatever becomes of it, nobody hears of it

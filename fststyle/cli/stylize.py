@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from fststyle.cli.options import add_backend, add_files, add_pictures, files_of, finish, style_scale
 from fststyle.cli.pipes import PIPE, piped
 from fststyle.images import ImageError
 from fststyle.inference.batch import stylize_files
 from fststyle.model_file import ModelFileError, all_styles
+
+if TYPE_CHECKING:
+    from fststyle.inference.regions import Regions
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -42,6 +46,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
     )
     command.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    command.add_argument(
+        "--mask", metavar="MASK", help="a picture of the photograph's size: white where the style is, grey between"
+    )
+    command.add_argument(
+        "--elsewhere",
+        metavar="NAME_OR_FILE",
+        help="with --mask: another style, or photo, the photograph itself; default: photo",
+    )
+    command.add_argument(
+        "--feather",
+        type=float,
+        metavar="PIXELS",
+        help="with --mask: soften its edges over so many pixels to each side; default: 1 %% of the longer side",
+    )
     add_files(command)
     add_backend(command)
 
@@ -52,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     styles = _styles(options)
     how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
     where = (options.device, options.backend, options.precision)
+    regions = _regions(options)
     if options.sheet is not None:
         from fststyle.inference.sheet import SIZE, style_sheet
 
@@ -59,10 +78,12 @@ def run(options: argparse.Namespace) -> int:
             raise ImageError(
                 "--sheet takes one photograph, a file, and no -o; give fststyle stylize PHOTO --sheet FILE"
             )
+        if regions is not None:
+            raise ImageError("--sheet shows styles all over the photograph, to choose by; give it without --mask")
         print(style_sheet(options.inputs[0], styles, options.sheet, options.size or SIZE, how, *where))
         return 0
     with piped(options):
-        return finish(stylize_files(options.inputs, styles, files_of(options), how, *where))
+        return finish(stylize_files(options.inputs, styles, files_of(options), how, *where, regions))
 
 
 def _styles(options: argparse.Namespace) -> list[str]:
@@ -77,3 +98,17 @@ def _styles(options: argparse.Namespace) -> list[str]:
         if "=" not in part:
             raise ModelFileError(f"found {part} after --mix; expected STYLE=WEIGHT, and pictures before --mix")
     return ["/".join([*options.style, ",".join(options.mix)])]
+
+
+def _regions(options: argparse.Namespace) -> Regions | None:
+    """What ``--mask``, ``--elsewhere`` and ``--feather`` say."""
+    if options.mask is None:
+        for name in ("elsewhere", "feather"):
+            if (value := getattr(options, name)) is not None:
+                raise ValueError(
+                    f"found --{name} {value} without --mask; give a picture that is white where the style is"
+                )
+        return None
+    from fststyle.inference.regions import PHOTO, Regions
+
+    return Regions(options.mask, PHOTO if options.elsewhere is None else options.elsewhere, options.feather)

@@ -4,6 +4,7 @@
 
 from fststyle.images.arrays import MIN_SIDE, check_size, contact_sheet, to_image, to_levels, to_pixels, top_level
 from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_pictures, search
+from fststyle.images.masks import feathered, read_mask
 from fststyle.images.pillow import (
     MAX_PIXELS,
     Header,
@@ -35,12 +36,14 @@ __all__ = [
     "check_writable",
     "contact_sheet",
     "existing_part",
+    "feathered",
     "find_pictures",
     "load_image",
     "no_pictures",
     "open_picture",
     "open_visible",
     "read_header",
+    "read_mask",
     "read_picture",
     "resize_longer_side",
     "resize_pixels",

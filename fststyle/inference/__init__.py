@@ -2,7 +2,8 @@
 
 from fststyle.inference.backends import DeviceError
 from fststyle.inference.options import StylizeOptions
+from fststyle.inference.regions import in_regions
 from fststyle.inference.stylizer import Stylizer, Upscaler
 from fststyle.inference.swapper import Swapper
 
-__all__ = ["DeviceError", "StylizeOptions", "Stylizer", "Swapper", "Upscaler"]
+__all__ = ["DeviceError", "StylizeOptions", "Stylizer", "Swapper", "Upscaler", "in_regions"]

@@ -15,9 +15,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -35,6 +35,9 @@ from fststyle.inference.files import FileToFile
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files, Job, Todo, label_of, nothing_done, skip
 from fststyle.resources import out_of_memory
+
+if TYPE_CHECKING:
+    from fststyle.inference.regions import Regions
 
 #: Pictures that are read ahead, and results that are being written, at once.
 AHEAD = 2
@@ -246,6 +249,7 @@ def stylize_files(
     device: str = "auto",
     backend: str = "auto",
     precision: str = "auto",
+    regions: Regions | None = None,
 ) -> Summary:
     """Apply styles to pictures, globs and folders; each result is ``PICTURE_STYLE``, unless ``files`` names a file.
 
@@ -255,6 +259,7 @@ def stylize_files(
         files: where results go, and how files of any size are read.
         options: how the styles are applied.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
+        regions: where the styles are applied, and what is elsewhere; None: everywhere.
 
     Raises:
         ValueError, OSError: refused before work began, or not one picture could be done.
@@ -265,9 +270,19 @@ def stylize_files(
         raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
     todo = files.jobs(inputs, labels)
 
+    from fststyle.inference.regions import PHOTO, joined
     from fststyle.inference.stylizer import Stylizer
 
-    stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
+    def load(style: str) -> Stylizer:
+        return Stylizer.from_checkpoint(style, device, backend, precision)
+
+    if regions is None:
+        stylizers = [load(style) for style in styles]
+    else:
+        mask, jobs = regions.read(files, todo.jobs, inputs)
+        todo, backend = replace(todo, jobs=jobs), regions.backend_for(styles, backend)
+        elsewhere = None if regions.elsewhere == PHOTO else load(regions.elsewhere)
+        stylizers = [joined(load(style), mask, elsewhere) for style in styles]
 
     def stylised(picture: Picture, number: int) -> np.ndarray:
         stylizer = stylizers[number]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,22 +140,9 @@ def apply_to_file(
     photo = large.decoded(source, header, folder, size, max_pixels)
     height, width, bands = photo.shape
 
-    def rows(top: int, bottom: int) -> np.ndarray:
-        return photo.read(top, bottom)[..., :3]
-
-    if options.strength == 0:
-        output = photo
-    else:
-        seen, read = options.seen(height, width), rows
-        if seen != (height, width):
-            read = large.resized(photo, *seen, folder, bands=3).read
-        output = _applied(stylizer, read, *seen, photo.dtype, memory, options.median, folder, progress)
-        if seen != (height, width):
-            output = large.resized(output, height, width, folder)
-        if options.changes:
-            finished = large.Scratch(output.shape, output.dtype, folder)
-            finished.fill(options.finished(rows, output.read, output.shape[0]))
-            output = finished
+    output = photo
+    if options.strength > 0:
+        output = _result(stylizer, photo, options, memory, folder, progress)
     picture = large.as_picture(output)[:3]
     if bands == 4 and kind in WITH_ALPHA:
         alpha = photo if scale == 1 else large.resized(photo, picture.height, picture.width, folder)
@@ -171,6 +158,43 @@ def _scratch_folder(beside: Path, most: int) -> Path:
     if on_disk(beside) or most < free_memory() // 2:
         return beside
     return next((folder for folder in (Path(tempfile.gettempdir()), Path.home()) if on_disk(folder)), beside)
+
+
+def _result(
+    stylizer: Stylizer,
+    photo: large.Scratch,
+    options: StylizeOptions,
+    memory: int,
+    folder: Path,
+    progress: Callable[[float], None],
+) -> large.Scratch:
+    """The picture to show, in a scratch file, as large as the network's result."""
+    height, width, _ = photo.shape
+
+    def rows(top: int, bottom: int) -> np.ndarray:
+        return photo.read(top, bottom)[..., :3]
+
+    if passes := stylizer.passes:
+        parts = [
+            _result(each, photo, options, memory, folder, lambda part: progress(part / len(passes))) for each in passes
+        ]
+        return _filled(parts[0], stylizer.blended([part.read for part in parts], rows), folder)
+    seen, read = options.seen(height, width), rows
+    if seen != (height, width):
+        read = large.resized(photo, *seen, folder, bands=3).read
+    output = _applied(stylizer, read, *seen, photo.dtype, memory, options.median, folder, progress)
+    if seen != (height, width):
+        output = large.resized(output, height, width, folder)
+    if options.changes:
+        output = _filled(output, options.finished(rows, output.read, output.shape[0]), folder)
+    return output
+
+
+def _filled(like: large.Scratch, rows: Iterator[np.ndarray], folder: Path) -> large.Scratch:
+    """A scratch file of rows of a picture of the same size and type."""
+    filled = large.Scratch(like.shape, like.dtype, folder)
+    filled.fill(rows)
+    return filled
 
 
 def _applied(

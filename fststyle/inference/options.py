@@ -70,13 +70,11 @@ class StylizeOptions:
 
     def finished(self, photo: Rows, output: Rows, height: int) -> Iterator[np.ndarray]:
         """The same of pictures that are read row by row, top to bottom."""
-        for top in range(0, height, BAND):
-            bottom = min(height, top + BAND)
-            first, last = max(0, top - self.halo), min(height, bottom + self.halo)
-            below, above = photo(first, last), output(first, last)
+        for rows, inner in _bands(height, self.halo):
+            below, above = photo(*rows), output(*rows)
             if self.preserve_color:
                 above = with_luminance_of(below, above)
-            yield blend(below, above, self.strength)[top - first : bottom - first]
+            yield blend(below, above, self.strength)[inner]
 
     def seen(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the picture that the network sees; no side is brought below the smallest."""
@@ -91,24 +89,51 @@ class StylizeOptions:
 PLAIN = StylizeOptions()
 
 
-def blend(photo: np.ndarray, output: np.ndarray, strength: float) -> np.ndarray:
+def _bands(height: int, halo: int) -> Iterator[tuple[tuple[int, int], slice]]:
+    """Bands of a picture, top to bottom: the rows with the halo, from one to before another, and those without it."""
+    for top in range(0, height, BAND):
+        bottom = min(height, top + BAND)
+        first = max(0, top - halo)
+        yield (first, min(height, bottom + halo)), slice(top - first, bottom - first)
+
+
+def masked(elsewhere: Rows, within: Rows, mask: np.ndarray) -> Iterator[np.ndarray]:
+    """Two pictures of one size and type that are read row by row, blended by a mask: uint8 (H, W), 255 for ``within``.
+
+    Where the mask is 0 or 255, either is there exactly.
+    """
+    for rows, inner in _bands(len(mask), 2 * RADIUS):
+        strength = mask[slice(*rows), :, None] / np.float32(255)
+        yield blend(elsewhere(*rows), within(*rows), strength)[inner]
+
+
+def blend(photo: np.ndarray, output: np.ndarray, strength: float | np.ndarray) -> np.ndarray:
     """Between a photograph, at 0, and its stylised picture, at 1; exactly either there.
 
     A plain cross-fade of two pictures whose details differ has less contrast than both and looks like fog. So coarse
     and fine are told apart: the coarse part, a mean over the surroundings, is faded; the fine part is faded too, then
     raised to the contrast that lies between that of both. By the triangle inequality the faded part never has more,
     so the gain is 1 or greater; it is cut off at ``MOST_GAIN``.
+
+    Args:
+        photo, output: pictures of one size and type.
+        strength: one for all, or each pixel's, float32 (H, W, 1).
     """
-    if strength == 0:
+    if np.all(strength == 0):
         return photo
-    if strength == 1:
+    if np.all(strength == 1):
         return output
     (coarse, fine), (coarse_output, fine_output) = (_parts(picture) for picture in (photo, output))
-    wanted = (1 - strength) * _contrast(fine) + strength * _contrast(fine_output)
-    faded = (1 - strength) * fine + strength * fine_output
+    power, power_output = _product(fine, fine).clip(0), _product(fine_output, fine_output).clip(0)
+    rest = 1 - strength
+    wanted = rest * np.sqrt(power) + strength * np.sqrt(power_output)
+    # Of the faded part, as if the strength were the same all around.
+    faded_power = rest**2 * power + strength**2 * power_output + 2 * rest * strength * _product(fine, fine_output)
     floor = top_level(photo) / 255  # a contrast of one level of 255: below is nothing to raise
-    faded *= np.clip((wanted + floor) / (_contrast(faded) + floor), 1, MOST_GAIN)
-    faded += (1 - strength) * coarse + strength * coarse_output
+    gain = np.clip((wanted + floor) / (np.sqrt(faded_power.clip(0)) + floor), 1, MOST_GAIN)
+    faded = rest * fine + strength * fine_output
+    faded *= gain
+    faded += rest * coarse + strength * coarse_output
     return to_levels(faded, photo.dtype)
 
 
@@ -119,9 +144,9 @@ def _parts(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return coarse, levels - coarse
 
 
-def _contrast(fine: np.ndarray) -> np.ndarray:
-    """Root mean square of the fine part over the surroundings and the channels: (H, W, 1)."""
-    return np.sqrt(surroundings(np.square(fine).mean(axis=2, keepdims=True)).clip(0))
+def _product(fine: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Mean product of two fine parts over the surroundings and the channels: (H, W, 1)."""
+    return surroundings((fine * other).mean(axis=2, keepdims=True))
 
 
 def surroundings(values: np.ndarray) -> np.ndarray:

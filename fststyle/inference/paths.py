@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from fststyle.checks import absent, check_path, is_address
@@ -26,6 +27,7 @@ from fststyle.images import (
     existing_part,
     no_pictures,
     read_header,
+    read_mask,
     read_picture,
     search,
 )
@@ -279,6 +281,11 @@ class Files:
         """
         with _option_named():
             return read_picture(source, self.size, keep_16bit=keep_16bit, max_pixels=self.max_pixels)
+
+    def mask(self, path: Path) -> np.ndarray:
+        """A mask for inputs of its size: as ``read_mask``."""
+        with _option_named():
+            return read_mask(path, self.size, self.max_pixels)
 
 
 @contextlib.contextmanager

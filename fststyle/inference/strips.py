@@ -176,16 +176,16 @@ class Moments:
         self.squares = self.squares + variance * count + away.square() * (self.count * count / both)
         self.count = both
 
-    def applied(self, norm: InstanceNorm) -> Callable[[Tensor], Tensor]:
-        """The norm of a strip by these moments."""
-        mean, variance = (x.view(1, -1, 1, 1) for x in (self.mean, self.squares / self.count))
-        scale, shift = norm.affine(mean, variance)
-
-        def apply(strip: Tensor) -> Tensor:
-            precise = strip if strip.dtype == torch.float64 else strip.float()
-            return (precise * scale.to(precise.dtype) + shift.to(precise.dtype)).to(strip.dtype)
-
-        return apply
+    def applied(self, norm: InstanceNorm, strips: Strips) -> Strips:
+        """The norm of a feature map by these moments; a batch of no pictures has none, and stays as it is."""
+        mean, variance = (x.view(1, -1, 1, 1) for x in (self.mean, self.squares / max(self.count, 1)))
+        top = 0
+        for strip in strips:
+            if self.count:
+                precise = strip if strip.dtype == torch.float64 else strip.float()
+                strip = norm.normed(precise, mean, variance, top).to(strip.dtype)
+            top += strip.shape[2]
+            yield strip
 
 
 # --- storage ------------------------------------------------------------------------------------------

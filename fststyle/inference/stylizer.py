@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import check_size, resize_pixels, to_image, to_pixels
+from fststyle.images.sizes import Rows
 from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
 from fststyle.inference.openvino import openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions
@@ -42,6 +43,10 @@ class Stylizer:
     #: Of the checkpoints that it applies.
     kind = "style"
     backend: Backend
+    #: Height and width of the pictures that it takes; None: any.
+    size: tuple[int, int] | None = None
+    #: Whose results ``blended`` makes the picture to show of; none where the network's result is it.
+    passes: Sequence[Stylizer] = ()
 
     def __init__(
         self,
@@ -107,10 +112,21 @@ class Stylizer:
             ValueError: another shape, a smaller picture, or not floating point.
         """
         check_size(image)
+        self.check(*image.shape[2:])
         if not image.is_floating_point():
             raise ValueError(f"found an image of {image.dtype}; expected floating point in [0, 1], as load_image gives")
+        return self.apply(image, median).to(image.device)
+
+    def apply(self, image: Tensor, median: bool) -> Tensor:
+        """What ``__call__`` gives, on the backend's device."""
         output = self.backend(image)
-        return (median_filter(output) if median else output).to(image.device)
+        return median_filter(output) if median else output
+
+    def check(self, height: int, width: int) -> None:
+        """Raise ``ValueError`` for a picture of another size than those that it takes."""
+        if self.size not in (None, (height, width)):
+            known = f"{self.size[1]}×{self.size[0]}"
+            raise ValueError(f"the picture is {width}×{height} pixels, the mask {known}; expected the same size")
 
     def pixels(
         self,
@@ -135,6 +151,7 @@ class Stylizer:
         """
         height, width = rgb.shape[:2]
         check_size(rgb.transpose(2, 0, 1)[None])
+        self.check(height, width)
         if options.strength == 0:
             return rgb
         lines, columns = options.seen(height, width)
@@ -145,7 +162,9 @@ class Stylizer:
             )
             output = np.concatenate(list(rows))
         else:
-            output = to_pixels(self(to_image(seen), True), seen.dtype) if options.median else self.backend.pixels(seen)
+            output = (
+                to_pixels(self.apply(to_image(seen), True), seen.dtype) if options.median else self.backend.pixels(seen)
+            )
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output
@@ -163,10 +182,16 @@ class Stylizer:
         """Rows of the result, made strip by strip whatever the picture's size; see ``inference.tiled``."""
         from fststyle.inference.tiled import pixels_in_strips
 
-        by = median_filter if median else None
-        return pixels_in_strips(
-            self.backend.torch_backend, read, height, width, memory, folder or tempfile.gettempdir(), by, tick
-        )
+        by, folder = median_filter if median else None, folder or tempfile.gettempdir()
+        return pixels_in_strips(self.in_torch(height, width), read, height, width, memory, folder, by, tick)
+
+    def in_torch(self, height: int, width: int) -> TorchBackend:
+        """What runs pictures of that size strip by strip."""
+        return self.backend.torch_backend
+
+    def blended(self, results: Sequence[Rows], photo: Rows) -> Iterator[np.ndarray]:
+        """Rows of the picture to show, of those that the ``passes`` give and those of the photograph."""
+        raise NotImplementedError
 
     def is_too_large(self, height: int, width: int, memory: int) -> bool:
         """Whether a pass over the whole picture would take more than so many bytes."""

@@ -271,8 +271,7 @@ class _Evaluation:
         """Gather the moments of a feature map in one pass; the next ones apply them."""
         moments = Moments()
         x = self.kept(x, store, moments.add)
-        norm_of_strip = moments.applied(norm)
-        return _Map(lambda: map(norm_of_strip, x.strips()), x.stored)
+        return _Map(lambda: moments.applied(norm, x.strips()), x.stored)
 
     def kept(self, x: _Map, store: bool = True, see: Callable[[Tensor], None] = lambda _: None) -> _Map:
         """Read a feature map once, showing ``see`` its strips, and store it; without ``store``, only a small one."""

@@ -44,8 +44,12 @@ class InstanceNorm(nn.Module):
             return centred / deviation * weight + bias
         precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         variance, mean = torch.var_mean(precise, dim=(2, 3), correction=0, keepdim=True)
+        return self.normed(precise, mean, variance).to(x.dtype)
+
+    def normed(self, x: Tensor, mean: Tensor, variance: Tensor, top: int = 0) -> Tensor:
+        """Rows of a feature map, from row ``top`` on, by the moments (B, C, 1, 1) of the whole map."""
         scale, shift = self.affine(mean, variance)
-        return (precise * scale + shift).to(x.dtype)
+        return x * scale.to(x.dtype) + shift.to(x.dtype)
 
     def affine(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift that moments (B, C, 1, 1) come to; all in the moments' type.

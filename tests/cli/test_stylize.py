@@ -660,7 +660,6 @@ def test_cuda_on_a_machine_without_is_refused(refused: Any, monkeypatch: pytest.
         [],
         ["paint"],
         ["stylize"],
-        ["stylize", "a.png"],
         ["stylize", "--style", "wave"],
         ["stylize", "a.png", "--style", "wave", "--size", "15"],
         ["stylize", "a.png", "--style", "wave", "--size", "large"],
