@@ -111,7 +111,7 @@ def several_styles(command: str | None, overrides: Sequence[str]) -> list[str]:
         if len(names) == 1:
             found.append(f"style={names[0]}")
         else:  # first, so that what else is said of a name is said later
-            found = ["style.name=zoo", *found, *(f"+style@styles.{name}={name}" for name in names)]
+            found = ["name=zoo", *found, *(f"+style@styles.{name}={name}" for name in names)]
     return found
 
 

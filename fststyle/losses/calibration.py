@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -74,7 +74,9 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
 
 @torch.no_grad()
 def measure_normalizers(
-    loss: PerceptualLoss, photographs: Iterable[Tensor] | None, style: Mapping[str, Tensor]
+    loss: PerceptualLoss,
+    photographs: Iterable[Tensor] | None,
+    style: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
 ) -> dict[str, float | Tensor]:
     """What every term of a balanced loss is worth when nothing was done: by these values it divides its terms.
 
@@ -86,7 +88,7 @@ def measure_normalizers(
         loss: its own normalisers play no part, and are not changed.
         photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
             take the encoder's calibration statistics.
-        style: the style targets; of N styles in rows, (N, …).
+        style: the style targets; for a network of several styles, those of each.
 
     Returns:
         Term name to normaliser, for ``loss.normalizers``; empty for a loss that is not balanced. For several styles,
@@ -98,10 +100,7 @@ def measure_normalizers(
     """
     if not loss.balanced:
         return {}
-    rows = [
-        {layer: target[index : index + 1] for layer, target in style.items()}
-        for index in range(max(map(len, style.values()), default=1))
-    ]
+    rows = [style] if isinstance(style, Mapping) else list(style)
     colors = [
         {"color": max(1e-3, 2 / 3 * float(row["color"][:, 1:].square().sum((1, 2)).mean()))} if "color" in row else {}
         for row in rows

@@ -213,7 +213,9 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     task.settings, task.keeps_objective = now, saved is not None and renewed
     if renewed:
         count = config.calibration_photographs
-        calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
+        calibrate(
+            loss, data.calibration_batches(count), each_targets if many else style_targets, f"{count} photographs"
+        )
     steps_done = 0
     if saved is not None:
         steps_done = restore(str(checkpoint), saved, task, list(changes.values()), config.resume_changed)
