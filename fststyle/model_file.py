@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fststyle.checks import absent
 from fststyle.images import write_atomically
 from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
@@ -119,7 +121,7 @@ def save_model_file(
         raise ModelFileError(f"found entries for the styles {names}; the network has {many}, each with another name")
     tensors |= stored(style_targets or {}, "style_targets")
     for number, entry in enumerate(styles):
-        tensors |= stored(entry.style_targets, f"styles.{number}.style_targets")
+        tensors |= stored(entry.style_targets, f"styles.{number}.style_targets", half=True)
         if entry.thumbnail:
             tensors[f"styles.{number}.thumbnail"] = torch.frombuffer(bytearray(entry.thumbnail), dtype=torch.uint8)
     for key, value in (encoder or {}).items():
@@ -279,18 +281,23 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
 
 def _of_mixture(file: ModelFile, weights: Mapping[str, float]) -> ModelFile:
     """A file of one style, of a file of several: a style's own, or a mixture, which has no style targets."""
+    import torch
+
     network: Any = file.network
     if file.styles:
-        network = network.of_mixture(mixture_tensor(weights, [entry.name for entry in file.styles]))
+        network = network.of_mixture(torch.from_numpy(_row(weights, [entry.name for entry in file.styles]))[0])
     targets = next((e.style_targets for e in file.styles if e.name in weights), {}) if len(weights) == 1 else {}
     return ModelFile(network, _metadata_of(file.metadata, weights), targets or file.style_targets, file.encoder)
 
 
-def mixture_tensor(weights: Mapping[str, float], names: Iterable[str]) -> Tensor:
-    """Weights in the order of a file's styles, (styles,)."""
-    import torch
+def mixture_weights(path: Path, mixture: str) -> np.ndarray | None:
+    """The weights of a mixture in the order of a file's styles, float32 (1, styles); None for a file of one style."""
+    metadata = read_metadata(path)
+    return _row(_parsed(path, metadata, mixture), style_names(metadata)) if "styles" in metadata else None
 
-    return torch.tensor([weights.get(name, 0.0) for name in names])
+
+def _row(weights: Mapping[str, float], names: Iterable[str]) -> np.ndarray:
+    return np.array([[weights.get(name, 0.0) for name in names]], np.float32)
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -321,6 +328,16 @@ def bundled_files(kind: str) -> dict[str, Path]:
     """The model files of a kind that came with the installation: name to file."""
     folder = resource("checkpoints") / KINDS[kind]
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def all_styles() -> list[str]:
+    """The names of all bundled styles; of those in a file of several the ones that no file of its own has."""
+    several = {
+        name: metadata for name, path in bundled_files("style").items() if "styles" in (metadata := read_metadata(path))
+    }
+    alone = [name for name in bundled_files("style") if name not in several]
+    inside = [f"{name}/{style}" for name, metadata in several.items() for style in style_names(metadata)]
+    return alone + [name for name in inside if name.partition("/")[2] not in alone]
 
 
 def kind_of(name_or_path: str) -> str:

@@ -1,7 +1,11 @@
-"""Style targets in a model file: of Gram matrices the upper triangle in float32; quantiles and colours in float16."""
+"""Style targets in a model file: of Gram matrices the upper triangle in float32; quantiles and colours in float16.
+
+Where a file holds many styles, triangles are in float16 too, as ``halved`` has them.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,19 +13,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def stored(targets: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
-    """Style targets (1, …) as a file has them, by name."""
+#: Largest value of a halved triangle, as a power of 2: float16 ends at 65504.
+_TOP = 15
+
+
+def stored(targets: Mapping[str, Tensor], under: str, half: bool = False) -> dict[str, Tensor]:
+    """Style targets (1, …) as a file has them, by name; ``half``: Gram matrices in half as many bytes."""
     import torch
 
     tensors = {}
     for layer, target in targets.items():
         is_gram = target.shape[1] == target.shape[2] and torch.allclose(target, target.transpose(1, 2), 1e-4)
-        tensors[f"{under}.{layer}"] = fold(target) if is_gram else compact(target[0])
+        folded = fold(target) if is_gram else compact(target[0])
+        tensors[f"{under}.{layer}"] = halved(folded) if is_gram and half else folded
     return tensors
+
+
+def halved(triangle: Tensor) -> Tensor:
+    """A triangle in float16, times the power of 2 that uses its range, whose exponent comes last: exact to 2⁻¹¹."""
+    import torch
+
+    top = float(triangle.abs().max())
+    exponent = _TOP - math.frexp(top)[1] if top else 0
+    return torch.cat([torch.ldexp(triangle, torch.tensor(exponent)), torch.tensor([float(exponent)])]).half()
 
 
 def restored(values: Tensor) -> Tensor:
     """A style target (1, …) again."""
+    if values.dim() == 1 and values.element_size() == 2:
+        *_, exponent = values.tolist()
+        return unfold(values[:-1].float() * 2.0**-exponent)
     if values.dim() == 1:
         return unfold(values)
     if values.dim() != 2 or values.shape[0] % 2:

@@ -61,7 +61,7 @@ def test_one_default_weight_serves_every_bundled_style_within_a_factor_of_two() 
     assert all(default / 2 <= metadata["loss"]["style_weight"] <= 2 * default for metadata in RECORDS.values())
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", [STYLES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in STYLES[1:])])
 def test_a_bundled_style_measures_in_its_own_loss_what_the_manifest_promises(style: str, data: Path) -> None:
     """The checkpoint rebuilds the loss: neither the painting nor a download is needed."""
     checkpoint = load_model_file(bundled_files("style")[style])

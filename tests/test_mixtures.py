@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fststyle import model_file
+from fststyle.cli import main
+from fststyle.images import read_picture, save_image, to_image, to_pixels
+from fststyle.inference.export import NEEDS
 from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
 from fststyle.model_file import (
     ModelFileError,
     StyleEntry,
+    all_styles,
     find_model_file,
     load_model_file,
     one_style,
@@ -22,6 +28,7 @@ from fststyle.model_file import (
     style_names,
 )
 from fststyle.networks.transform import TransformNet
+from fststyle.style_targets import restored, stored
 
 NAMES = ("wave", "udnie", "a=b,c")
 
@@ -176,3 +183,120 @@ def test_a_damaged_list_of_styles_is_refused(tmp_path: Path, damage: dict[str, A
     save_model_file(path, TransformNet(width=4, residual_blocks=1), {"kind": "style", "name": "x", **damage})
     with pytest.raises(ModelFileError, match="expected a list of styles with names"):
         read_metadata(path)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 3e7])
+def test_gram_matrices_of_many_styles_take_half_the_bytes(tmp_path: Path, scale: float) -> None:
+    features = torch.randn(8, 50, generator=torch.Generator().manual_seed(0))
+    gram = (features @ features.T / 50 * scale)[None]
+    gram = (gram + gram.transpose(1, 2)) / 2
+    entries = [StyleEntry(name, {}, {"relu1_1": gram}) for name in NAMES]
+    save_model_file(tmp_path / "x.safetensors", several(), {"kind": "style", "name": "x"}, styles=entries)
+    found = load_model_file(tmp_path / "x.safetensors" / "wave").style_targets["relu1_1"]
+    assert torch.allclose(found, gram, rtol=2**-10, atol=float(gram.abs().max()) * 2**-24)
+    assert stored({"relu1_1": gram}, "x", half=True)["x.relu1_1"].numel() == 8 * 9 // 2 + 1
+    assert restored(stored({"relu1_1": 0 * gram}, "x", half=True)["x.relu1_1"]).abs().max() == 0
+
+
+# --- in the commands ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photo(zoo: Path) -> Path:
+    path = zoo.parents[2] / "photo.png"
+    save_image(np.random.default_rng(0).integers(0, 256, (24, 33, 3), dtype=np.uint8), path)
+    return path
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_mixture_is_applied_by_both_backends(zoo: Path, photo: Path, backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    words = ["stylize", "photo.png", "--backend", backend, "--precision", "float32"]
+    assert main([*words, "--style", "zoo/udnie"]) == 0
+    assert main([*words, "--style", "zoo", "--mix", "wave=1", "udnie=3"]) == 0
+    assert main([*words, "--mix", "wave=0", "udnie=3", "-o", "end.png"]) == 0
+    assert main([*words, "--style", "zoo/wave=1,udnie=3", "--tiles", "exact", "-o", "strips.png"]) == 0
+    wanted = load_model_file(zoo / "wave=1,udnie=3").network
+    with torch.inference_mode():
+        expected = to_pixels(wanted(to_image(read_picture(photo).rgb)))
+    mixed, pure, end, strips = (
+        read_picture(name).rgb.astype(int)
+        for name in ("photo_wave1_udnie3.png", "photo_udnie.png", "end.png", "strips.png")
+    )
+    assert abs(mixed - expected).max() <= 1
+    assert abs(mixed - strips).max() <= 1
+    assert np.array_equal(pure, end)
+    assert abs(mixed - pure).max() > 1
+
+
+def test_all_styles_come_on_one_sheet(zoo: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(
+            ["stylize", "photo.png", "--style", "all", "--sheet", "sheets/s.png", "--size", "64", "--backend", "torch"]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.strip() == "sheets/s.png"
+    sheet = Image.open("sheets/s.png")
+    assert all_styles() == ["mosaic", "zoo/wave", "zoo/udnie", "zoo/a=b,c"]
+    assert sheet.width >= 2 * 64  # five pictures, in rows
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "no style is given"),
+        (["--style", "zoo"], "holds 3 styles; name one, as zoo/wave"),
+        (["--style", "zoo/sea"], "unknown style 'sea'"),
+        (["--style", "zoo", "--mix", "wave"], "found wave after --mix; expected STYLE=WEIGHT"),
+        (["--style", "zoo", "--mix", "wave=-1", "udnie=1"], "the weight of wave is -1"),
+        (["--style", "zoo", "--mix", "wave=0", "udnie=0"], "sum to 0"),
+        (["--mix", "wave=1", "sea=1"], "unknown style 'wave=1,sea=1'"),
+        (["--style", "mosaic", "--mix", "wave=1"], "unknown style 'wave'; expected one of mosaic"),
+        (["--style", "zoo/wave", "--style", "mosaic", "--mix", "wave=1"], "found --mix with --style zoo/wave mosaic"),
+        (["--style", "zoo/wave", "--sheet", "photo.png"], "photo.png: is the photograph"),
+        (["--style", "zoo/wave", "--sheet", "s.txt"], "s.txt: no picture format"),
+        (["--style", "zoo/wave", "--sheet", "s.png", "-o", "x.png"], "--sheet takes one photograph"),
+        (["--style", "zoo/wave", "--sheet", "checkpoints"], "no picture format"),
+        (["photo.png", "--style", "zoo/wave", "--sheet", "s.png"], "--sheet takes one photograph"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_mixed_or_shown_is_refused(
+    zoo: Path, photo: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in Path().iterdir())
+    assert main(["stylize", "photo.png", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in Path().iterdir()) == before
+
+
+def test_the_styles_of_a_file_are_listed(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["styles"]) == 0
+    listed = capsys.readouterr().out
+    assert "3 styles" in listed
+    assert "zoo/udnie" in listed
+    assert main(["info", "zoo"]) == 0
+    assert "wave, udnie, a=b,c (zoo/STYLE tells more)" in capsys.readouterr().out
+    assert main(["info", "zoo/udnie"]) == 0
+    assert "udnie.jpg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "kind", ["pt2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino"))]
+)
+def test_the_weights_are_an_input_of_the_exported_graph(
+    zoo: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in NEEDS[kind]:
+        pytest.importorskip(package)
+    assert main(["export", "zoo", "--format", kind]) == 0  # compared with PyTorch before it is written
+    assert "second input: weights (batch, 3) of wave, udnie, a=b,c" in capsys.readouterr().out
+
+
+def test_a_style_of_several_is_exported_alone(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "zoo/wave", "--format", "pt2"]) == 0
+    assert capsys.readouterr().out == "wave.pt2\n"

@@ -169,6 +169,7 @@ def test_pictures_and_files_are_checked(tmp_path: Path, monkeypatch: pytest.Monk
     assert found["fuzz"]["crashes"] == found["fuzz"]["hangs"] == found["fuzz"]["other"] == 0
 
 
+@pytest.mark.slow
 def test_styles_are_trained_together_and_each_gets_a_file(
     tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
     from fststyle.encoders.pretrained import encoder_of
     from fststyle.evaluation.compare import Style, check_report, compare, equality_table, speed_table
     from fststyle.losses import PerceptualLoss
-    from fststyle.model_file import find_model_file, load_model_file
+    from fststyle.model_file import find_model_file, load_model_file, one_style
 
     styles = []
     for number, name in enumerate(options.style):
-        checkpoint = load_model_file(find_model_file(name, "style"), "style")
+        checkpoint = load_model_file(one_style(find_model_file(name, "style")), "style")
         encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
         painting = read_picture(user_path(paintings[number]), 512, trim=True).rgb if paintings else None
         if paintings:

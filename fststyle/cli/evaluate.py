@@ -27,7 +27,7 @@ from fststyle.images import (
     to_image,
 )
 from fststyle.inference.paths import label_of, nothing_done, skip
-from fststyle.model_file import bundled_files, check_kind, find_model_file
+from fststyle.model_file import bundled_files, check_kind, find_model_file, one_style
 from fststyle.resources import user_path
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def measure_style(options: argparse.Namespace) -> int:
     if not options.result and not options.style:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
-        check_kind(find_model_file(name, "style"), "style")
+        check_kind(one_style(find_model_file(name, "style")), "style")
     target = None if options.json is None else check_path(options.json, "--json")
     if target is not None:
         if target.is_dir():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fststyle.checks import check_name, check_path
 from fststyle.images import ImageError, check_writable
-from fststyle.model_file import ModelFileError, find_model_file, kind_of, read_metadata
+from fststyle.model_file import ModelFileError, find_model_file, kind_of, read_metadata, style_names
 from fststyle.resources import working
 
 
@@ -52,4 +52,6 @@ def run(options: argparse.Namespace) -> int:
     with working(f"the export of {name}"):
         for file in export(network, target, options.format):
             print(file)
+    if "styles" in metadata:
+        print(f"second input: weights (batch, {len(style_names(metadata))}) of {', '.join(style_names(metadata))}")
     return 0

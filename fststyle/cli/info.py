@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.model_file import find_model_file, json_text, kind_of, read_metadata
+from fststyle.mixtures import split_path
+from fststyle.model_file import find_model_file, json_text, kind_of, read_metadata, style_names
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -15,13 +16,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print a model file's metadata."""
     path = find_model_file(options.checkpoint, kind_of(options.checkpoint))
-    metadata = read_metadata(path)
+    metadata, file = read_metadata(path), split_path(path)[0]
     if options.json:
         print(json_text(metadata, indent=2))
         return 0
-    print(f"{path}  ({path.stat().st_size / 1e6:.2f} MB)")
+    print(f"{path}  ({file.stat().st_size / 1e6:.2f} MB)")
     for key, value in metadata.items():
-        if isinstance(value, dict):
+        if key == "styles":
+            print(f"{key:<20} {', '.join(style_names(metadata))} ({options.checkpoint}/STYLE tells more)")
+        elif isinstance(value, dict):
             print(f"{key}:")
             for inner, text in value.items():
                 print(f"  {inner:<18} {_short(text)}")

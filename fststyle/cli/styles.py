@@ -21,5 +21,11 @@ def run(_: argparse.Namespace) -> int:
         image = metadata.get("style", {}).get("image", "")
         runs = [metadata, *(run for run in metadata.get("history") or [] if isinstance(run, dict))]
         count = sum(run.get("images", 0) for run in runs)  # in all the trainings that the file has had
-        print(f"{name:<20} {image:<28} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
+        entries = metadata.get("styles", [])
+        about = f"{len(entries)} styles" if entries else image
+        print(f"{name:<20} {about:<28} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
+        for entry in entries:
+            print(
+                f"  {name}/{entry['name']:<{max(1, 17 - len(name))}} {entry.get('style', {}).get('image', '')}".rstrip()
+            )
     return 0

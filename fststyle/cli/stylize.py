@@ -5,18 +5,29 @@ from __future__ import annotations
 import argparse
 
 from fststyle.cli.options import add_backend, add_files, add_pictures, files_of, finish, style_scale
-from fststyle.cli.pipes import piped
+from fststyle.cli.pipes import PIPE, piped
+from fststyle.images import ImageError
 from fststyle.inference.batch import stylize_files
+from fststyle.model_file import ModelFileError, all_styles
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_pictures(command)
     command.add_argument(
         "--style",
-        required=True,
         action="append",
+        default=[],
         metavar="NAME_OR_FILE",
-        help="a bundled style or a model file; repeat for several",
+        help="a bundled style, a model file, or FILE/STYLE of one that holds several; all: every bundled style",
+    )
+    command.add_argument(
+        "--mix",
+        nargs="+",
+        metavar="STYLE=WEIGHT",
+        help="a mixture of a file's styles, which --style names; after the pictures",
+    )
+    command.add_argument(
+        "--sheet", metavar="FILE", help="write one picture with the results of all styles, side by side, instead"
     )
     command.add_argument(
         "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
@@ -38,7 +49,31 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from fststyle.inference.options import StylizeOptions
 
+    styles = _styles(options)
     how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
     where = (options.device, options.backend, options.precision)
+    if options.sheet is not None:
+        from fststyle.inference.sheet import SIZE, style_sheet
+
+        if len(options.inputs) != 1 or options.output is not None or PIPE in (options.inputs[0], options.sheet):
+            raise ImageError(
+                "--sheet takes one photograph, a file, and no -o; give fststyle stylize PHOTO --sheet FILE"
+            )
+        print(style_sheet(options.inputs[0], styles, options.sheet, options.size or SIZE, how, *where))
+        return 0
     with piped(options):
-        return finish(stylize_files(options.inputs, options.style, files_of(options), how, *where))
+        return finish(stylize_files(options.inputs, styles, files_of(options), how, *where))
+
+
+def _styles(options: argparse.Namespace) -> list[str]:
+    """What ``--style`` and ``--mix`` name."""
+    if options.mix is None:
+        if not options.style:
+            raise ModelFileError("no style is given; expected --style NAME_OR_FILE, or --mix STYLE=WEIGHT ...")
+        return [name for style in options.style for name in (all_styles() if style == "all" else [style])]
+    if len(options.style) > 1 or options.style == ["all"]:
+        raise ModelFileError(f"found --mix with --style {' '.join(options.style)}; expected one file, as --style zoo")
+    for part in options.mix:
+        if "=" not in part:
+            raise ModelFileError(f"found {part} after --mix; expected STYLE=WEIGHT, and pictures before --mix")
+    return ["/".join([*options.style, ",".join(options.mix)])]

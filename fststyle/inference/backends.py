@@ -25,8 +25,9 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_writable, to_image, to_levels, to_pixels, top_level
-from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side
-from fststyle.model_file import read_metadata
+from fststyle.inference.openvino import openvino_core, openvino_installed, smallest_side, with_mixture
+from fststyle.mixtures import split_path
+from fststyle.model_file import mixture_weights, read_metadata
 from fststyle.resources import cache_folder, free_memory
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class OpenVINOBackend:
     """A model file's network on the CPU, for pictures of any size.
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint; or one of several styles with a style or a mixture behind it (``model_file``).
         precision: ``float32``; ``bfloat16``, for CPUs that have it; ``auto``: bfloat16 where the CPU
             multiplies matrices in it.
 
@@ -173,7 +174,9 @@ class OpenVINOBackend:
             raise DeviceError(f"precision is {precision!r}; with openvino expected one of auto, float32, bfloat16")
         self.path = path
         self.smallest = smallest_side(read_metadata(path)["network"]["arguments"].get("border", 0))
-        folder, core = _converted(path), openvino_core()
+        file, mixture = split_path(path)
+        weights = mixture_weights(file, mixture) if mixture else None
+        folder, core = _converted(file), openvino_core()
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
         if precision == "auto":
             capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -182,28 +185,17 @@ class OpenVINOBackend:
         if os.access(folder, os.W_OK):
             hints["CACHE_DIR"] = str(folder / "compiled")
         self.precision = precision
-        try:
-            self._run = core.compile_model(str(folder / "network.xml"), "CPU", hints)
-        except RuntimeError as error:
-            self._run = self._repaired(folder, core, hints, str(error).strip().splitlines()[-1])
 
-    def _repaired(self, folder: Path, core: Any, hints: dict[str, Any], reason: str) -> Any:
-        """Compiled from a new conversion, which takes the cached one's place if it is better than that."""
-        fresh = _convert(self.path, folder.parent if os.access(folder.parent, os.W_OK) else None)
+        def compiled(folder: Path, **hints: Any) -> Any:
+            graph = str(folder / "network.xml")
+            return core.compile_model(graph if weights is None else with_mixture(graph, weights), "CPU", hints)
+
         try:
-            hints = {key: value for key, value in hints.items() if key != "CACHE_DIR"}
-            run = core.compile_model(str(fresh / "network.xml"), "CPU", hints)
-        except BaseException:  # then the cached one is not to blame
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        log.warning("%s cannot be read, so it was made anew (%s)", folder, reason)
-        damaged = fresh.with_name(f"{fresh.name}-old")
-        with contextlib.suppress(OSError):  # or another process does the same
-            folder.rename(damaged)  # whoever has it open keeps it
-            fresh.rename(folder)
-        for rest in (damaged, fresh):
-            shutil.rmtree(rest, ignore_errors=True)
-        return run
+            self._run = compiled(folder, **hints)
+        except RuntimeError as error:
+            hints.pop("CACHE_DIR", None)
+            run = functools.partial(compiled, **hints)
+            self._run = _repaired(file, folder, run, str(error).strip().splitlines()[-1])
 
     def __call__(self, image: Tensor) -> Tensor:
         """An image (B, 3, H, W) in [0, 1], on any device, to its result in [0, 1], float32, on the CPU."""
@@ -268,6 +260,24 @@ def _converted(path: Path) -> Path:
             raise
     _forget_the_oldest(folder.parent)
     return folder
+
+
+def _repaired(path: Path, folder: Path, compiled: Callable[[Path], Any], reason: str) -> Any:
+    """Compiled from a new conversion, which takes the cached one's place if it is better than that."""
+    fresh = _convert(path, folder.parent if os.access(folder.parent, os.W_OK) else None)
+    try:
+        run = compiled(fresh)
+    except BaseException:  # then the cached one is not to blame
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    log.warning("%s cannot be read, so it was made anew (%s)", folder, reason)
+    damaged = fresh.with_name(f"{fresh.name}-old")
+    with contextlib.suppress(OSError):  # or another process does the same
+        folder.rename(damaged)  # whoever has it open keeps it
+        fresh.rename(folder)
+    for rest in (damaged, fresh):
+        shutil.rmtree(rest, ignore_errors=True)
+    return run
 
 
 def _convert(path: Path, beside: Path | None) -> Path:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from fststyle.images import MIN_SIDE, check_writable, write_atomically
-from fststyle.inference.graphs import Pixels, quiet, torch_export
+from fststyle.inference.graphs import Pixels, quiet, styles_of, torch_export
 from fststyle.inference.openvino import openvino_core, smallest_side
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
     """Write a network as ``kind`` and compare the file with PyTorch.
 
     Args:
-        network: image in, image out.
+        network: image in, image out; for several styles the graph has a second input, their weights (B, styles).
         path: the file to write, with the format's first ending.
         kind: ``onnx``, ``openvino`` (an ``.xml`` and a ``.bin``) or ``pt2`` (``torch.export.load`` reads it).
 
@@ -81,13 +81,14 @@ def _placed(part: Path, path: Path) -> Path:
     return path
 
 
-def _compare(
-    network: nn.Module, run: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int, int], path: Path
-) -> None:
-    noise = np.random.default_rng(sum(shape)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+def _compare(network: nn.Module, run: Callable[..., np.ndarray], shape: tuple[int, int, int], path: Path) -> None:
+    chance, styles = np.random.default_rng(sum(shape)), styles_of(network)
+    inputs = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8)]
+    if styles > 1:
+        inputs.append(chance.dirichlet(np.ones(styles), shape[0]).astype(np.float32))
     with torch.inference_mode():
-        wanted = Pixels(network)(torch.from_numpy(noise)).numpy()
-    found = run(noise)
+        wanted = Pixels(network)(*map(torch.from_numpy, inputs)).numpy()
+    found = run(*inputs)
     if found.shape != wanted.shape or found.dtype != wanted.dtype:
         raise ExportError(
             f"{path}: gives {found.dtype} {found.shape}, PyTorch {wanted.dtype} {wanted.shape}; not written"
@@ -113,22 +114,22 @@ def _write_openvino(program: torch.export.ExportedProgram, path: Path) -> None:
     ov.save_model(ov.convert_model(program), path, compress_to_fp16=False)
 
 
-def _read_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _read_onnx(path: Path) -> Callable[..., np.ndarray]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: session.run(None, {name: pixels})[0]  # type: ignore[no-any-return]
+    names = [each.name for each in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]  # type: ignore[no-any-return]
 
 
-def _read_openvino(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _read_openvino(path: Path) -> Callable[..., np.ndarray]:
     model = openvino_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda pixels: model(pixels)[0]  # type: ignore[no-any-return]
+    return lambda *inputs: model(list(inputs))[0]  # type: ignore[no-any-return]
 
 
-def _read_pt2(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+def _read_pt2(path: Path) -> Callable[..., np.ndarray]:
     module = torch.export.load(path).module()
-    return lambda pixels: module(torch.from_numpy(pixels)).detach().numpy()
+    return lambda *inputs: module(*map(torch.from_numpy, inputs)).detach().numpy()
 
 
 _WRITERS: dict[str, Callable[[Any, Path], Any]] = {

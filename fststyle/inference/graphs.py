@@ -1,4 +1,7 @@
-"""A network as a graph for other programs: what the OpenVINO backend and ``export`` convert alike."""
+"""A network as a graph for other programs: what the OpenVINO backend and ``export`` convert alike.
+
+The graph of a network for several styles has a second input, the mixture (B, styles) that each picture gets.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ class Pixels(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, mixture: Tensor | None = None) -> Tensor:
         image = pixels.permute(0, 3, 1, 2).float() / 255
-        output = self.network(image).clamp(0, 1) * 255
+        output = _applied(self.network, image, mixture).clamp(0, 1) * 255
         return output.round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -35,8 +38,17 @@ class Image(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).clamp(0, 1)
+    def forward(self, image: Tensor, mixture: Tensor | None = None) -> Tensor:
+        return _applied(self.network, image, mixture).clamp(0, 1)
+
+
+def _applied(network: nn.Module, image: Tensor, mixture: Tensor | None) -> Tensor:
+    return network(image) if mixture is None else network(image, mixture)  # type: ignore[no-any-return]
+
+
+def styles_of(network: nn.Module) -> int:
+    """How many styles a network has, of whatever kind it is."""
+    return int(getattr(network, "styles", 1))
 
 
 def to_openvino(network: nn.Module) -> Any:
@@ -49,11 +61,15 @@ def to_openvino(network: nn.Module) -> Any:
         return ov.convert_model(torch_export(Image(network.eval().cpu()), example, (2, 3)))
 
 
-def torch_export(module: nn.Module, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The graph of a module, of any batch, and of any height and width, which are the ``sides`` of its input."""
+def torch_export(module: Pixels | Image, example: Tensor, sides: tuple[int, int]) -> torch.export.ExportedProgram:
+    """The graph of a network, of any batch, and of any height and width, which are the ``sides`` of its input."""
     dynamic = torch.export.Dim.DYNAMIC  # torch finds the smallest size by itself
+    inputs, shapes, styles = [example], [dict.fromkeys((0, *sides), dynamic)], styles_of(module.network)
+    if styles > 1:
+        inputs.append(torch.full((len(example), styles), 1 / styles))
+        shapes.append({0: dynamic})
     with torch.no_grad():
-        return torch.export.export(module, (example,), dynamic_shapes=(dict.fromkeys((0, *sides), dynamic),))
+        return torch.export.export(module, tuple(inputs), dynamic_shapes=tuple(shapes))
 
 
 @contextlib.contextmanager

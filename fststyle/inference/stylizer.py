@@ -16,7 +16,7 @@ from fststyle.images import check_size, resize_pixels, to_image, to_pixels
 from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
 from fststyle.inference.openvino import openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.model_file import check_kind, find_model_file, load_model_file
+from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +65,8 @@ class Stylizer:
         """Load a bundled style by name, or a model file.
 
         Args:
-            name_or_path: ``fststyle styles`` lists the names.
+            name_or_path: ``fststyle styles`` lists the names; ``zoo/wave`` is a style of a file of several,
+                ``zoo/wave=0.6,udnie=0.4`` a mixture.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             backend: ``torch``, ``openvino`` (on the CPU; PyTorch is not even imported), or ``auto``:
                 OpenVINO where it is installed and there is no GPU to use.
@@ -81,7 +82,7 @@ class Stylizer:
             raise DeviceError(f"openvino runs on the CPU; use --backend torch with --device {device}")
         if device not in ("auto", "cpu"):
             choose_device(device)  # before any file is read
-        path = find_model_file(name_or_path, cls.kind)
+        path = one_style(find_model_file(name_or_path, cls.kind))
         metadata = check_kind(path, cls.kind)
         if backend == "openvino" or (backend == "auto" and _openvino_is_better(device, precision)):
             return cls(OpenVINOBackend(path, precision), metadata)

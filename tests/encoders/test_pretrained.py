@@ -682,6 +682,7 @@ def test_a_slim_encoder_tells_where_it_comes_from(name: str) -> None:
     assert "distill_encoder.py" in metadata["command"]
 
 
+@pytest.mark.slow
 def test_the_slim_encoder_knows_photographs(slim: VGGEncoder, data: Path) -> None:
     """Activations of mean 1, but for filters that hardly ever fire; and what it knows is what photographs measure."""
     images = [image[..., :256, :256] for image in photographs_for_normalizing(data / "photos/preview", 12, 256)]

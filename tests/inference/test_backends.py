@@ -105,6 +105,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path: Path, empty_cache: Path) -> None
 
 
 @openvino
+@pytest.mark.slow
 def test_a_failure_that_the_cache_is_not_to_blame_for_leaves_it(
     tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_failure_that_the_cache_is_not_to_blame_for_leaves_it(
 
 
 @openvino
+@pytest.mark.slow
 def test_the_cache_keeps_what_was_used_last(tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "KEPT", 2)
     for name in "abc":

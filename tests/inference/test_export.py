@@ -29,7 +29,11 @@ def small(**options: object) -> TransformNet:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"upsampling": "nearest"}, {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"}],
+    [
+        {},
+        pytest.param({"upsampling": "nearest"}, marks=pytest.mark.slow),
+        {"norm": "batch", "upsampling": "transposed", "border": 8, "output": "tanh"},
+    ],
 )
 def test_a_file_gives_the_pictures_of_the_network(tmp_path: Path, kind: str, options: dict[str, object]) -> None:
     network = small(**options)
