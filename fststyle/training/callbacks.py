@@ -309,7 +309,8 @@ class Export(Callback):
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         targets: Any = {} if entries else task.style_targets
-        save_model_file(self.path, network, metadata, targets, self.dtype, encoder, entries)
+        norms_only: Any = task.norms_only
+        save_model_file(self.path, network, metadata, targets, self.dtype, encoder, entries, norms_only)
         self.written = True
 
     def _entries(self, task: Any, network: nn.Module, judged: Mapping[str, Mapping[str, Any]]) -> list[StyleEntry]:

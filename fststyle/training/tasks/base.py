@@ -78,6 +78,8 @@ class Task(pl.LightningModule):
 
     #: What the exported file is, as ``model_file.KINDS`` names it.
     kind = ""
+    #: Whether the network's convolutions are those of another file, and stay so.
+    norms_only = False
     skipped: Tensor
 
     def __init__(

@@ -70,7 +70,8 @@ class StyleTask(Task):
             )
         if train not in ("all", "norms"):
             raise ValueError(f"train is {train!r}; expected all or norms")
-        if train == "norms":
+        self.norms_only = train == "norms"
+        if self.norms_only:
             norms = network.norms() if isinstance(network, TransformNet) else {}
             if not norms:
                 raise ValueError("the network has no instance norms that could be trained alone; use task.train=all")
