@@ -146,10 +146,6 @@ def save_model_file(
     write_tensors(path, tensors, {**metadata, **described})
 
 
-def _targets(tensors: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
-    return {layer: restored(value) for layer, value in under(tensors, beginning).items()}
-
-
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and metadata as one model file: to a temporary file, then moved into place."""
     from safetensors.torch import save
@@ -254,12 +250,15 @@ def check_kind(path: str | os.PathLike[str], kind: str | None) -> dict[str, Any]
     return metadata
 
 
-def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> ModelFile:
+def load_model_file(
+    path: str | os.PathLike[str], kind: str | None = None, trunks: Iterable[str | os.PathLike[str]] = ()
+) -> ModelFile:
     """Load a model file and rebuild its network, without any config and without unpickling.
 
     Args:
         path: the file.
         kind: the kind that is needed (``style``, ``superres``, …), if only one will do.
+        trunks: further files in which convolutions are looked for that norms alone go with.
 
     Raises:
         ModelFileError: as ``read_metadata``; another kind; tensors that do not fit the network.
@@ -270,18 +269,18 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
     try:
         tensors = load_tensors(path)
         if metadata["network"].get("norms_only"):
-            shared = load_tensors(find_trunk(path, metadata, bundled_files("style").values()))
+            shared = load_tensors(find_trunk(path, metadata, [*trunks, *bundled_files("style").values()]))
             tensors |= {f"network.{key}": value for key, value in under(shared, "network.").items() if not is_norm(key)}
         network = _build(metadata["network"])
         network.load_state_dict(under(tensors, "network."))
-        targets = _targets(tensors, "style_targets.")
+        targets = restored(under(tensors, "style_targets."))
         encoder = {key: value.float() for key, value in under(tensors, "encoder.").items()}
         styles = []
         for number, entry in enumerate(metadata.get("styles", [])):
             about = {key: value for key, value in entry.items() if key != "name"}
             thumbnail = tensors.get(f"styles.{number}.thumbnail")
             picture = b"" if thumbnail is None else thumbnail.numpy().tobytes()
-            own = _targets(tensors, f"styles.{number}.style_targets.")
+            own = restored(under(tensors, f"styles.{number}.style_targets."))
             styles.append(StyleEntry(str(entry["name"]), about, own, picture))
     except MissingTrunkError as error:
         raise ModelFileError(str(error)) from None

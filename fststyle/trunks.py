@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fststyle.mixtures import split_path
 
 
 def is_norm(name: str) -> bool:
@@ -36,18 +39,21 @@ class MissingTrunkError(ValueError):
     """Norms alone, whose convolutions are in none of the files that there are."""
 
 
-def find_trunk(path: Path, metadata: Mapping[str, Any], bundled: Iterable[Path]) -> Path:
-    """The file that holds the convolutions which a file's norms go with: a bundled one, or one beside it.
+def find_trunk(path: Path, metadata: Mapping[str, Any], known: Iterable[str | os.PathLike[str]]) -> Path:
+    """The file that holds the convolutions which a file's norms go with: a known one, or one beside it.
 
     Args:
         path: the file of norms alone.
         metadata: of it.
-        bundled: style files. Those of earlier versions do not say the hash, and are read whole.
+        known: style files, or styles of them. Those of earlier versions do not say the hash, and are read whole.
 
     Raises:
         MissingTrunkError: none has them.
     """
-    trunk, files = metadata.get("trunk"), [*bundled, *sorted(path.absolute().parent.glob("*.safetensors"))]
+    trunk, files = (
+        metadata.get("trunk"),
+        [*(split_path(each)[0] for each in known), *sorted(path.absolute().parent.glob("*.safetensors"))],
+    )
     found = next((file for file in files if trunk and _trunk_of(file) == trunk), None)
     if found is None:
         start = (metadata.get("init_from") or {}).get("name") or "the file that it was trained from"

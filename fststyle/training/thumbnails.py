@@ -15,7 +15,7 @@ from fststyle.training.generated import dead_leaves
 #: Longer sides of the photograph that is stylised, and of the picture of it, pixels.
 STYLISED, SIDE = 384, 144
 #: Bytes of the picture, at most.
-MOST = 12_000
+MOST = 10_000
 
 
 def photograph() -> Image.Image:
