@@ -52,7 +52,7 @@ def begun_from(start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, T
 def nearest(
     targets: Mapping[str, Tensor], known: Mapping[str, Mapping[str, Tensor]], weights: Mapping[str, float]
 ) -> str | None:
-    """The style whose targets differ least from given ones, relative to their size, over the layers that both have.
+    """The style whose targets differ least from given ones, relative to both, over the layers that both have.
 
     Args:
         targets: layer to (1, …).
@@ -67,10 +67,8 @@ def nearest(
         shared = [layer for layer in weights if layer in own and own[layer].shape == targets[layer].shape]
         if not shared:
             return float("inf")
-        terms = [
-            weights[layer] * float((own[layer] - targets[layer]).square().sum() / targets[layer].square().sum())
-            for layer in shared
-        ]
+        pairs = [(weights[layer], own[layer].square().sum(), targets[layer].square().sum(), layer) for layer in shared]
+        terms = [w * float((own[layer] - targets[layer]).square().sum() / (a + b)) for w, a, b, layer in pairs]
         return sum(terms) / sum(weights[layer] for layer in shared)
 
     found = {name: distance(own) for name, own in known.items()}
