@@ -29,7 +29,7 @@ from fststyle.checks import absent
 from fststyle.images import write_atomically
 from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
 from fststyle.resources import resource, user_path
-from fststyle.style_targets import restored, stored
+from fststyle.style_targets import all_restored, stored
 from fststyle.tensor_files import json_text, load_tensors, under
 from fststyle.trunks import MissingTrunkError, find_trunk, is_norm, trunk_hash
 
@@ -273,14 +273,14 @@ def load_model_file(
             tensors |= {f"network.{key}": value for key, value in under(shared, "network.").items() if not is_norm(key)}
         network = _build(metadata["network"])
         network.load_state_dict(under(tensors, "network."))
-        targets = restored(under(tensors, "style_targets."))
+        targets = all_restored(under(tensors, "style_targets."))
         encoder = {key: value.float() for key, value in under(tensors, "encoder.").items()}
         styles = []
         for number, entry in enumerate(metadata.get("styles", [])):
             about = {key: value for key, value in entry.items() if key != "name"}
             thumbnail = tensors.get(f"styles.{number}.thumbnail")
             picture = b"" if thumbnail is None else thumbnail.numpy().tobytes()
-            own = restored(under(tensors, f"styles.{number}.style_targets."))
+            own = all_restored(under(tensors, f"styles.{number}.style_targets."))
             styles.append(StyleEntry(str(entry["name"]), about, own, picture))
     except MissingTrunkError as error:
         raise ModelFileError(str(error)) from None

@@ -38,12 +38,13 @@ def halved(triangle: Tensor) -> Tensor:
     return torch.cat([torch.ldexp(triangle, torch.tensor(exponent)), torch.tensor([float(exponent)])]).half()
 
 
-def restored(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def all_restored(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Style targets (1, …) again, by layer."""
-    return {layer: _restored(value) for layer, value in values.items()}
+    return {layer: restored(value) for layer, value in values.items()}
 
 
-def _restored(values: Tensor) -> Tensor:
+def restored(values: Tensor) -> Tensor:
+    """A style target (1, …) again."""
     if values.dim() == 1 and values.element_size() == 2:
         *_, exponent = values.tolist()
         return unfold(values[:-1].float() * 2.0**-exponent)

@@ -548,3 +548,14 @@ def test_a_task_refuses_what_it_cannot_train(options: dict[str, Any], told: str,
     network, loss = TransformNet(width=4, residual_blocks=1, **options), PerceptualLoss(encoder)
     with pytest.raises(ValueError, match=told):
         StyleTask(network, loss, loss.style_targets(torch.rand(1, 3, 32, 32)), train="norms" if options else "some")
+
+
+def test_a_run_of_norms_alone_is_resumed_to_the_same_bits(trained: Path, desk: Path, painting: Path) -> None:
+    words = (f"style.image={painting}", f"init_from={trained / 'art.safetensors'}", "task.train=norms")
+    exported = [run(desk, *words, f"output={desk / 'straight'}", "steps=3").fit()]
+    run(desk, *words, "steps=1").fit()
+    with pytest.raises(ConfigError, match=r"task\.train: found all|begun with another optimizer"):
+        run(desk, *words, "task.train=all", "steps=3", "resume=last")
+    exported.append(run(desk, *words, "steps=3", "resume=last").fit())
+    straight, resumed = (load_file(file) for file in exported if file is not None)
+    assert all(torch.equal(resumed[name], value) for name, value in straight.items())
