@@ -503,7 +503,7 @@ def test_norms_alone_are_trained_and_written(optimizer: str, trained: Path, desk
 def test_norms_alone_learn_faster_than_all_weights_do() -> None:
     words = ["style.image=x", "data=generated"]
     assert compose("train", words).task.learning_rate == 3e-3
-    assert compose("train", [*words, "task.train=norms"]).task.learning_rate == 1e-2
+    assert compose("train", [*words, "task.train=norms"]).task.learning_rate == 5e-2
     assert compose("train", [*words, "task.train=norms", "task.learning_rate=0.5"]).task.learning_rate == 0.5
 
 
