@@ -44,6 +44,7 @@ docs/superres
 docs/slow
 docs/evaluate
 docs/cluster
+docs/several_styles
 docs/styles
 docs/encoder
 docs/performance

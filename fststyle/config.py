@@ -13,6 +13,8 @@ from typing import Any
 
 import hydra
 import hydra.utils
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
@@ -49,6 +51,7 @@ def register_resolvers() -> None:
         "stem": lambda path: printable(Path(path).stem),  # a name is text, a file's maybe not
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
         "folder": _folder_part,
+        "where": lambda key, table: table.get(key, next(iter(table.values()))),
         "nodes": cluster.nodes,
         "ranks_per_node": cluster.ranks_per_node,
     }
@@ -73,7 +76,43 @@ def compose(command: str | None = "train", overrides: Sequence[str] = ()) -> Dic
     """
     register_resolvers()
     with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
-        return hydra.compose(command, list(overrides))
+        return hydra.compose(command, several_styles(command, overrides))
+
+
+def several_styles(command: str | None, overrides: Sequence[str]) -> list[str]:
+    """Overrides in which ``style=[wave,udnie]`` is what Hydra takes: each style's settings as ``styles.NAME``.
+
+    The run is then called ``zoo``, unless ``name`` says otherwise.
+
+    Args:
+        command: as in ``compose``.
+        overrides: Hydra's.
+
+    Raises:
+        ConfigError: a list that is empty or names a style twice or one that no file is called; another command's.
+    """
+    found: list[str] = []
+    for word in overrides:
+        if not word.startswith("style=["):
+            found.append(word)
+            continue
+        try:
+            names: Any = OverridesParser.create().parse_override(word).value()
+        except HydraException:
+            names = None
+        if not isinstance(names, list) or not names or command != "train":
+            takes = "a list of styles, such as style=[wave,udnie]" if command == "train" else "one style"
+            raise ConfigError(f"found {word}; fststyle {command} takes {takes}")
+        for name in names:
+            if not re.fullmatch(r"[\w-]+", str(name)):
+                raise ConfigError(f"style has {name!r}; expected names of letters, digits, _ and -, as in style=[wave]")
+            if names.count(name) > 1:
+                raise ConfigError(f"style names {name!r} twice; each style goes into the network once")
+        if len(names) == 1:
+            found.append(f"style={names[0]}")
+        else:  # first, so that what else is said of a name is said later
+            found = ["name=zoo", *found, *(f"+style@styles.{name}={name}" for name in names)]
+    return found
 
 
 def escaped(text: str) -> str:
@@ -192,7 +231,7 @@ def preset_style(name: str, image: str) -> DictConfig:
     """What ``style=NAME style.image=IMAGE`` stands for: size, region and weight of the painting."""
     group = name if (resource("conf") / "style" / f"{name}.yaml").is_file() else "custom"
     style = compose(None, [f"+style={group}"]).style
-    style.image = image
+    style.image = escaped(image)
     return style
 
 
@@ -221,7 +260,8 @@ def calibrate(loss: Any, photographs: Any, style_targets: Any, where: str, quiet
     log.log(level, "calibrating the loss on %s", where)
     loss.normalizers = measure_normalizers(loss, photographs, style_targets)
     for name, value in loss.normalizers.items():
-        log.log(level, "  %-18s %.6g is 1", name, value)
+        each = [value] if isinstance(value, float) else value.tolist()  # of several styles
+        log.log(level, "  %-18s %s is 1", name, ", ".join(f"{one:.6g}" for one in each))
 
 
 def balance(loss: Any, config: DictConfig, data: Any, style: Any, device: Any, quiet: bool = False) -> None:

@@ -9,6 +9,8 @@ text under ``fststyle``. Nothing in it is ever unpickled or executed.
 A file of several styles holds the norms of all in one network, and for each, by its number in the metadata's
 ``styles``, ``styles.0.style_targets.`` and ``styles.0.thumbnail``. Its path with a style's name behind it, as in
 ``zoo.safetensors/wave``, or with a mixture, stands for a model file of that one style wherever one is read.
+
+A style that was trained on the convolutions of another file may have its norms alone; ``trunks`` finds the rest.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ import numpy as np
 from fststyle.checks import absent
 from fststyle.images import write_atomically
 from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
-from fststyle.resources import printable, resource, user_path
-from fststyle.style_targets import restored, stored
+from fststyle.resources import resource, user_path
+from fststyle.style_targets import all_restored, stored
+from fststyle.tensor_files import json_text, load_tensors, under
+from fststyle.trunks import MissingTrunkError, find_trunk, is_norm, trunk_hash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,6 +93,7 @@ def save_model_file(
     dtype: str = "float16",
     encoder: Mapping[str, Tensor] | None = None,
     styles: Sequence[StyleEntry] = (),
+    norms_only: bool = False,
 ) -> None:
     """Write a model file to a temporary file, then move it into place.
 
@@ -101,6 +106,7 @@ def save_model_file(
         encoder: weights that the network needs to run (``networks.styleswap.truncated_encoder``); they get the same
             dtype, but for ``preprocess``, which stays float32.
         styles: an entry for each, in the order of the norms, for a network of several.
+        norms_only: leave out the convolutions, which another file has.
     """
     import torch
 
@@ -110,10 +116,13 @@ def save_model_file(
     if dtype not in ("float16", "float32"):
         raise ModelFileError(f"dtype is {dtype!r}; expected float16 or float32")
     tensors = {}
-    for key, value in network.state_dict().items():
+    state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    for key, value in state.items():
+        if norms_only and not is_norm(key):
+            continue
         if value.is_floating_point():
             value = value.to(getattr(torch, dtype))
-        tensors[f"network.{key}"] = value.detach().cpu().contiguous()
+        tensors[f"network.{key}"] = value.contiguous()
     arguments: Any = network.config
     many = int(arguments.get("styles", 1))
     if len(styles) != (many if many > 1 else 0) or len({entry.name for entry in styles}) < len(styles):
@@ -130,16 +139,11 @@ def save_model_file(
     described: dict[str, Any] = {"network": {"class": name, "arguments": arguments, "dtype": dtype}}
     if styles:
         described["styles"] = [{**entry.metadata, "name": entry.name} for entry in styles]
+    if norms_only:
+        described["network"]["norms_only"] = True
+    if metadata.get("kind") == "style":
+        described["trunk"] = trunk_hash(state)
     write_tensors(path, tensors, {**metadata, **described})
-
-
-def _under(tensors: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
-    """The tensors of a file whose names begin so, without that beginning."""
-    return {key.removeprefix(under): value for key, value in tensors.items() if key.startswith(under)}
-
-
-def _targets(tensors: Mapping[str, Tensor], under: str) -> dict[str, Tensor]:
-    return {layer: restored(value) for layer, value in _under(tensors, under).items()}
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -246,12 +250,15 @@ def check_kind(path: str | os.PathLike[str], kind: str | None) -> dict[str, Any]
     return metadata
 
 
-def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> ModelFile:
+def load_model_file(
+    path: str | os.PathLike[str], kind: str | None = None, trunks: Iterable[str | os.PathLike[str]] = ()
+) -> ModelFile:
     """Load a model file and rebuild its network, without any config and without unpickling.
 
     Args:
         path: the file.
         kind: the kind that is needed (``style``, ``superres``, …), if only one will do.
+        trunks: further files in which convolutions are looked for that norms alone go with.
 
     Raises:
         ModelFileError: as ``read_metadata``; another kind; tensors that do not fit the network.
@@ -261,17 +268,22 @@ def load_model_file(path: str | os.PathLike[str], kind: str | None = None) -> Mo
     weights = _parsed(path, metadata, mixture) if mixture else {}
     try:
         tensors = load_tensors(path)
+        if metadata["network"].get("norms_only"):
+            shared = load_tensors(find_trunk(path, metadata, [*trunks, *bundled_files("style").values()]))
+            tensors |= {f"network.{key}": value for key, value in under(shared, "network.").items() if not is_norm(key)}
         network = _build(metadata["network"])
-        network.load_state_dict(_under(tensors, "network."))
-        targets = _targets(tensors, "style_targets.")
-        encoder = {key: value.float() for key, value in _under(tensors, "encoder.").items()}
+        network.load_state_dict(under(tensors, "network."))
+        targets = all_restored(under(tensors, "style_targets."))
+        encoder = {key: value.float() for key, value in under(tensors, "encoder.").items()}
         styles = []
         for number, entry in enumerate(metadata.get("styles", [])):
             about = {key: value for key, value in entry.items() if key != "name"}
             thumbnail = tensors.get(f"styles.{number}.thumbnail")
             picture = b"" if thumbnail is None else thumbnail.numpy().tobytes()
-            own = _targets(tensors, f"styles.{number}.style_targets.")
+            own = all_restored(under(tensors, f"styles.{number}.style_targets."))
             styles.append(StyleEntry(str(entry["name"]), about, own, picture))
+    except MissingTrunkError as error:
+        raise ModelFileError(str(error)) from None
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
@@ -298,19 +310,6 @@ def mixture_weights(path: Path, mixture: str) -> np.ndarray | None:
 
 def _row(weights: Mapping[str, float], names: Iterable[str]) -> np.ndarray:
     return np.array([[weights.get(name, 0.0) for name in names]], np.float32)
-
-
-def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, whatever its name."""
-    from safetensors.torch import load, load_file
-
-    name = os.fspath(path)
-    return load_file(name) if printable(name) == name else load(Path(name).read_bytes())  # it takes UTF-8 alone
-
-
-def json_text(content: Any, indent: int | None = None) -> str:
-    """JSON with the characters themselves; of names that are not UTF-8, the bytes as JSON's escapes."""
-    return json.dumps(content, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def _build(description: Mapping[str, Any]) -> nn.Module:

@@ -38,6 +38,11 @@ def halved(triangle: Tensor) -> Tensor:
     return torch.cat([torch.ldexp(triangle, torch.tensor(exponent)), torch.tensor([float(exponent)])]).half()
 
 
+def all_restored(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Style targets (1, …) again, by layer."""
+    return {layer: restored(value) for layer, value in values.items()}
+
+
 def restored(values: Tensor) -> Tensor:
     """A style target (1, …) again."""
     if values.dim() == 1 and values.element_size() == 2:

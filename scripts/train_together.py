@@ -39,15 +39,7 @@ from fststyle.config import load_style, preset_loss, preset_style, without_folde
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import contact_sheet, open_visible, save_image, to_image, to_pixels, write_atomically
-from fststyle.losses import (
-    PerceptualLoss,
-    checkerboard_loss,
-    color_loss,
-    content_loss,
-    measure_normalizers,
-    shift_loss,
-    total_variation,
-)
+from fststyle.losses import PerceptualLoss, checkerboard_loss, measure_normalizers, normalizers_of, shift_loss
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
@@ -102,56 +94,44 @@ class Objective(nn.Module):
     def __init__(self, settings: list[DictConfig], chosen: argparse.Namespace, device: torch.device) -> None:
         super().__init__()
         changes = OmegaConf.to_container(OmegaConf.from_dotlist(chosen.loss))
-        self.encoder = load_encoder("vgg19", "slim").to(device)
-        self.losses, self.targets = [], []
-        for style in settings:
+        self.loss = preset_loss(load_encoder("vgg19", "slim").to(device), **changes)
+        self.encoder = self.loss.encoder
+        self.targets = [self.loss.style_targets(load_style(style).to(device)) for style in settings]
+        units = measure_normalizers(self.loss, None, self.targets)
+        #: One loss for each style, for its file.
+        self.losses = []
+        for index, style in enumerate(settings):
             loss = preset_loss(self.encoder, **changes)
             loss.weights["style"] *= style.weight
-            self.targets.append(loss.style_targets(load_style(style).to(device)))
-            loss.normalizers = measure_normalizers(loss, None, self.targets[-1])
+            loss.normalizers = normalizers_of(units, index)
             self.losses.append(loss)
-        self.factors = torch.tensor([loss.weights["style"] for loss in self.losses], device=device)
-        #: Gives conventions, weights, and the normalisers that no painting changes.
-        self.first = self.losses[0]
+        self.loss.normalizers = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in units.items()}
+        self.loss.style_factors = torch.tensor([float(style.weight) for style in settings], device=device)
+        self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.checkerboard_weight, self.shift_weight = chosen.checkerboard, chosen.shift
         self.bfloat16 = chosen.bfloat16
-        self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
-        self.colors = self.styles.pop("color", None)
-        units = {name: [loss.normalizers[name] for loss in self.losses] for name in self.first.normalizers}
-        self.units = {name: torch.tensor(values, device=device) for name, values in units.items()}
 
     def forward(
         self, network: nn.Module, weights: Tensors, photographs: Tensor, styles: Tensor, norms: Tensor, shift: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
         and the norms to use (B,), and the shift (2,) of ``losses.shift_loss``."""
-        first = self.first
+        loss = self.loss
         weights = {k: v.index_select(0, norms) if ".norm." in k else v for k, v in weights.items()}
+        targets = {layer: target[styles] for layer, target in self.styles.items()}
         with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
-            colors = None if self.colors is None else {"color": self.colors[styles]}
-            wanted = first.content_targets(photographs, colors)
+            wanted = loss.content_targets(photographs, targets)
             output = functional_call(network, weights, (photographs,)).float()
-            features = first.features(output, {*first.content_layers, *self.styles})
-        content, style = output.new_zeros(()), output.new_zeros(len(styles))
-        for layer, weight in first.content_layers.items():
-            term = content_loss(features[layer], wanted[layer], first.content_form)
-            content = content + weight * term / first.normalizers[f"content/{layer}"]
-        for layer, weight in first.style_layers.items():
-            distance = first.style_distance(layer, features[layer], self.styles[layer][styles], samples=8192)
-            style = style + weight * distance / self.units[f"style/{layer}"][styles]
-        tv = total_variation(output, first.tv_form, first.tv_reduction) / first.normalizers["tv"]
-        total = first.weights["content"] * content + (self.factors[styles] * style).mean()
-        total = total + first.weights["tv"] * tv
-        if "color" in wanted:
-            color = color_loss(output, wanted["color"]) / self.units["color"][styles]
-            total = total + first.weights["color"] * color.mean()
-        total = total + self.checkerboard_weight * checkerboard_loss(output)
+            terms = loss(output, wanted, targets, samples=8192, which=styles)
+        total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if self.shift_weight:
             alone = {k: v[:1] if ".norm." in k else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
                 moved = shift_loss(lambda x: functional_call(network, alone, (x,)), photographs, output, shift)
             total = total + self.shift_weight * moved
-        return total, content.detach(), style.mean().detach()
+        content = sum(weight * terms.content[layer] for layer, weight in loss.content_layers.items())
+        style = sum(weight * terms.style[layer] for layer, weight in loss.style_layers.items())
+        return total, torch.as_tensor(content).detach(), torch.as_tensor(style).detach()
 
 
 def earlier(metadata: dict[str, Any]) -> list[Any]:

@@ -20,17 +20,18 @@ from fststyle.training.sources import folder
 from fststyle.training.tasks import StyleTask
 
 
-def make_task(**options: Any) -> StyleTask:
+def make_task(styles: int = 1, **options: Any) -> StyleTask:
     torch.manual_seed(0)
-    network = TransformNet(width=4, residual_blocks=1)
+    network = TransformNet(width=4, residual_blocks=1, styles=styles)
     encoder = VGGEncoder(random_weights("vgg16", widths=(4, 6, 8, 10, 12)), "vgg16")
     loss = PerceptualLoss(encoder, balanced=True, style_form="mean")
     generator = torch.Generator().manual_seed(1)
-    style = loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator))
-    loss.normalizers = measure_normalizers(loss, [torch.rand(4, 3, 32, 32, generator=generator)], style)
-    return StyleTask(
-        network, loss, style, **{"learning_rate": 1e-2, "schedule": "cosine", "warmup": 0, "steps": 6, **options}
-    )
+    each = [loss.style_targets(torch.rand(1, 3, 32, 32, generator=generator)) for _ in range(styles)]
+    photographs = [torch.rand(4, 3, 32, 32, generator=generator)]
+    loss.normalizers = measure_normalizers(loss, photographs, each if styles > 1 else each[0])
+    style = {layer: torch.cat([targets[layer] for targets in each]) for layer in each[0]}
+    settings = {"learning_rate": 1e-2, "schedule": "cosine", "warmup": 0, "steps": 6, **options}
+    return StyleTask(network, loss, style, names=[*"abcdef"[:styles]] if styles > 1 else (), **settings)
 
 
 def fit(
@@ -63,7 +64,8 @@ def fit(
             False,
         ),
     )
-    data = Photographs(folder(photographs), size=32, batch_size=batch_size, workers=0, scale=(0.6, 1.0), held_out=2)
+    settings = {"size": 32, "workers": 0, "scale": (0.6, 1.0), "held_out": 2, "style_count": max(1, len(task.names))}
+    data = Photographs(folder(photographs), batch_size=batch_size, **settings)  # type: ignore[arg-type]
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True if resume else None)
     return task, trainer
 

@@ -30,6 +30,7 @@ from fststyle.model_file import (
 )
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
+from fststyle.trunks import trunk_hash
 
 PRESETS = sorted(path.stem for path in (resource("conf") / "network").glob("*.yaml"))
 RECORD = {"kind": "style", "name": "wave", "style": {"image": "Hokusai: Große Welle.jpg"}, "images": 12}
@@ -116,6 +117,7 @@ def test_the_metadata_comes_back_with_format_and_network(file: Path, network: Tr
         "format": 1,
         **RECORD,
         "network": {"class": "TransformNet", "arguments": network.config, "dtype": "float16"},
+        "trunk": trunk_hash(network.state_dict()),
     }
     assert load_model_file(file).metadata == metadata
 

@@ -241,5 +241,6 @@ def test_a_command_of_another_document_is_understood(line: str) -> None:
         parser().parse_args([command, *words])
         return
     overrides = preview.photo_first(words) if command == "preview" else compose.split(words)[1]
+    single = [word if "=[" in word else word.split(",")[0] for word in overrides]
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert hydra.compose(command, [word.split(",")[0] for word in overrides], return_hydra_config=True)
+        assert hydra.compose(command, config.several_styles(command, single), return_hydra_config=True)

@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "hold one pass against the slow optimisation that it replaces",
     "export": "write a style as ONNX, OpenVINO or PyTorch file for other programs",
     "styles": "list the styles that came with the installation",
+    "merge": "join model files whose styles share their convolutions into one",
     "info": "show what a model file is and how it came to be",
     "fetch": "download encoder weights ahead of a run without internet",
 }

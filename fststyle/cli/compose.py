@@ -18,7 +18,14 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 
 from fststyle.cli import sweep
 from fststyle.cli.overrides import literal, refused, understood
-from fststyle.config import ConfigError, compose, register_resolvers, without_folders, without_traceback
+from fststyle.config import (
+    ConfigError,
+    compose,
+    register_resolvers,
+    several_styles,
+    without_folders,
+    without_traceback,
+)
 from fststyle.images import SUFFIXES
 from fststyle.resources import resource, user_path
 
@@ -54,7 +61,8 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     flags, overrides = split(arguments)  # Hydra's parser wants them in this order, wherever they were typed
     script = sys.argv[0]
     several = bool({"-m", "--multirun"} & set(flags))
-    sys.argv = [f"fststyle {command}", *flags, *(understood(word, several) for word in overrides)]
+    words = several_styles(command, [understood(word, several) for word in overrides])
+    sys.argv = [f"fststyle {command}", *flags, *words]
     failures: list[Exception] = []
 
     def job(cfg: DictConfig) -> None:

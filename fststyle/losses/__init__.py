@@ -1,6 +1,6 @@
 """Losses: pure functions (``functional``), the loss over an encoder (``perceptual``), its units (``calibration``)."""
 
-from fststyle.losses.calibration import measure_normalizers, measure_photographs, unmeasured_terms
+from fststyle.losses.calibration import measure_normalizers, measure_photographs, normalizers_of, unmeasured_terms
 from fststyle.losses.functional import (
     CHROMA,
     COLOR_BLOCK,
@@ -48,6 +48,7 @@ __all__ = [
     "mean_term",
     "measure_normalizers",
     "measure_photographs",
+    "normalizers_of",
     "pixel_loss",
     "projected",
     "shift_loss",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -74,8 +74,10 @@ def measure_photographs(encoder: VGGEncoder, photographs: Iterable[Tensor]) -> P
 
 @torch.no_grad()
 def measure_normalizers(
-    loss: PerceptualLoss, photographs: Iterable[Tensor] | None, style: Mapping[str, Tensor]
-) -> dict[str, float]:
+    loss: PerceptualLoss,
+    photographs: Iterable[Tensor] | None,
+    style: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
+) -> dict[str, float | Tensor]:
     """What every term of a balanced loss is worth when nothing was done: by these values it divides its terms.
 
     A style layer's normaliser is its term for unstylised photographs, a content layer's its term
@@ -86,10 +88,11 @@ def measure_normalizers(
         loss: its own normalisers play no part, and are not changed.
         photographs: batches (B, 3, H, W) of different photographs, one size, B ≥ 2; or None, to
             take the encoder's calibration statistics.
-        style: the style targets.
+        style: the style targets; for a network of several styles, those of each.
 
     Returns:
-        Term name to normaliser, for ``loss.normalizers``; empty for a loss that is not balanced.
+        Term name to normaliser, for ``loss.normalizers``; empty for a loss that is not balanced. For several styles,
+        what a painting decides is (N,).
 
     Raises:
         ValueError: no photographs; a term that is 0 on them; without photographs, an encoder that
@@ -97,32 +100,53 @@ def measure_normalizers(
     """
     if not loss.balanced:
         return {}
-    color = {}
-    if "color" in style:
-        color["color"] = max(1e-3, 2 / 3 * float(style["color"][:, 1:].square().sum((1, 2)).mean()))
+    rows = [style] if isinstance(style, Mapping) else list(style)
+    colors = [
+        {"color": max(1e-3, 2 / 3 * float(row["color"][:, 1:].square().sum((1, 2)).mean()))} if "color" in row else {}
+        for row in rows
+    ]
+    rows = [{layer: target for layer, target in row.items() if layer != "color"} for row in rows]
     if photographs is None:
-        return _from_statistics(loss, {layer: target for layer, target in style.items() if layer != "color"}) | color
+        return _together([_from_statistics(loss, row) | color for row, color in zip(rows, colors, strict=True)])
     raw = copy.copy(loss)
     raw.normalizers = dict.fromkeys(loss.term_names, 1.0)
-    sums: dict[str, float] = {}
+    sums: list[dict[str, float]] = [{} for _ in rows]
     count = 0
     for batch in photographs:
         if batch.shape[0] < 2:
             continue  # a photograph needs another one beside it
         other = batch.roll(1, 0)
-        terms = raw(batch, content=raw.content_targets(other), style=style, pixels=other)
-        for name, value in terms.scalars().items():
-            sums[name] = sums.get(name, 0.0) + float(value) * batch.shape[0]
+        terms = raw(batch, content=raw.content_targets(other), style=rows[0], pixels=other).scalars()
+        features = raw.features(batch, rows[0]) if len(rows) > 1 else {}
+        for row, summed in zip(rows, sums, strict=True):
+            if summed is not sums[0]:  # all else is the same for every style
+                distances = {layer: raw.style_distance(layer, features[layer], row[layer]) for layer in row}
+                terms |= {f"style/{layer}": distance.mean() for layer, distance in distances.items()}
+            for name, value in terms.items():
+                summed[name] = summed.get(name, 0.0) + float(value) * batch.shape[0]
         count += batch.shape[0]
     if not count:
         raise ValueError("no photographs were given to calibrate the balanced loss on; expected at least two")
-    normalizers = {name: sums[name] / count for name in loss.term_names if name in sums}
-    for name, value in normalizers.items():
+    found = [{name: summed[name] / count for name in loss.term_names if name in summed} for summed in sums]
+    for name, value in ((name, value) for normalizers in found for name, value in normalizers.items()):
         if not value > 0 or not math.isfinite(value):
             raise ValueError(
                 f"{name} is {value} on unstylised photographs, so it cannot be balanced; leave that layer out"
             )
-    return normalizers | color
+    return _together([normalizers | color for normalizers, color in zip(found, colors, strict=True)])
+
+
+def _together(each: list[dict[str, float]]) -> dict[str, float | Tensor]:
+    """The normalisers of one style as they are; of several, those that a painting decides as (N,)."""
+    if len(each) == 1:
+        return dict(each[0])
+    shared = {name: value for name, value in each[0].items() if not name.startswith("style/") and name != "color"}
+    return shared | {name: torch.tensor([one[name] for one in each]) for name in each[0] if name not in shared}
+
+
+def normalizers_of(normalizers: Mapping[str, float | Tensor], index: int) -> dict[str, float]:
+    """The normalisers of one of the styles that they are for."""
+    return {name: float(value[index] if isinstance(value, Tensor) else value) for name, value in normalizers.items()}
 
 
 def unmeasured_terms(loss: PerceptualLoss) -> list[str]:

@@ -43,7 +43,8 @@ class LossTerms:
     """What an image costs.
 
     ``content`` and ``style`` hold one scalar per layer, ``color``, ``tv`` and ``pixel`` one each, all of them
-    before any weight (and after the normalisers, where the loss has some); ``total`` is weighted.
+    before any weight (and after the normalisers, where the loss has some); ``total`` is weighted. ``by_image`` is the
+    mean of the style terms of each image (B,), where images have different styles; it is no term of its own.
     """
 
     total: Tensor
@@ -52,6 +53,7 @@ class LossTerms:
     color: Tensor | None = None
     tv: Tensor | None = None
     pixel: Tensor | None = None
+    by_image: Tensor | None = None
 
     def scalars(self) -> dict[str, Tensor]:
         """Every term by name: ``total``, ``content/relu2_2``, ``style/relu1_2``, …, ``color``, ``tv``, ``pixel``."""
@@ -128,8 +130,10 @@ class PerceptualLoss(nn.Module):
             style_divisor,
         )
         self.tv_form, self.tv_reduction, self.balanced = tv_form, tv_reduction, balanced
-        #: Term name (as in ``LossTerms.scalars``) to the value it is divided by.
-        self.normalizers: dict[str, float] = {}
+        #: Term name (as in ``LossTerms.scalars``) to the value it is divided by; to one for each of N styles, (N,).
+        self.normalizers: dict[str, float | Tensor] = {}
+        #: What the style weight is multiplied by for each of N styles, (N,).
+        self.style_factors: Tensor | None = None
         forms = {"content_form": ContentForm, "gram_divisor": GramDivisor, "style_form": StyleForm}
         for option, form in {
             **forms,
@@ -220,15 +224,17 @@ class PerceptualLoss(nn.Module):
         style: Mapping[str, Tensor] | None = None,
         pixels: Tensor | None = None,
         samples: int | None = None,
+        which: Tensor | None = None,
     ) -> LossTerms:
         """Judge ``output``.
 
         Args:
             output: (B, 3, H, W), RGB, [0, 1] meant.
             content: features per content layer, from ``content_targets`` or elsewhere; and its ``color``.
-            style: what ``style_targets`` gave, per style layer.
+            style: what ``style_targets`` gave, per style layer: one for all images, or one for each of them.
             pixels: (B, 3, H, W), for the pixel loss.
             samples: positions per layer that a sliced style term takes, as in ``sliced_wasserstein``.
+            which: (B,), the number of each image's style, where ``normalizers`` or ``style_factors`` have several.
 
         Raises:
             ValueError: a balanced loss that was not calibrated.
@@ -243,11 +249,18 @@ class PerceptualLoss(nn.Module):
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
-            value = self.style_distance(layer, features[layer], target, samples).mean()
-            terms.style[layer] = self._normalized(f"style/{layer}", value)
-            terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * terms.style[layer]
+            value = self.style_distance(layer, features[layer], target, samples)
+            if which is None:
+                terms.style[layer] = weighted = self._normalized(f"style/{layer}", value.mean())
+            else:
+                value = self._normalized(f"style/{layer}", value, which)
+                terms.by_image = value.detach() / len(style) + (0 if terms.by_image is None else terms.by_image)
+                terms.style[layer] = value.mean()
+                weighted = (value if self.style_factors is None else self.style_factors[which] * value).mean()
+            terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * weighted
         if color is not None:
-            terms.color = self._normalized("color", color_loss(output, color).mean())
+            value = color_loss(output, color)
+            terms.color = self._normalized("color", value if which is not None else value.mean(), which).mean()
             terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:
             terms.tv = self._normalized("tv", total_variation(output, self.tv_form, self.tv_reduction))
@@ -299,7 +312,8 @@ class PerceptualLoss(nn.Module):
             found |= {layer if factor == 1 else f"{layer}/{factor}": value for layer, value in features.items()}
         return found
 
-    def _normalized(self, name: str, value: Tensor) -> Tensor:
+    def _normalized(self, name: str, value: Tensor, which: Tensor | None = None) -> Tensor:
+        """A term, or each image's (B,) by the normaliser of its style."""
         if not self.balanced:
             return value
         if name not in self.normalizers:
@@ -307,7 +321,12 @@ class PerceptualLoss(nn.Module):
                 f"the balanced loss has no normalizer for {name}; set its normalizers to measure_normalizers(loss, "
                 "photographs, style) first"
             )
-        return value / self.normalizers[name]
+        unit = self.normalizers[name]
+        if isinstance(unit, Tensor) and unit.dim():
+            if which is None:
+                raise ValueError(f"the loss has normalizers for {len(unit)} styles; say which of them each image has")
+            unit = unit[which]
+        return value / unit
 
     @property
     def term_names(self) -> list[str]:

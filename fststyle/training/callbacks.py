@@ -21,11 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fststyle import diagnostics
 from fststyle.images import contact_sheet, save_image, to_pixels
-from fststyle.model_file import save_model_file
+from fststyle.losses import normalizers_of
+from fststyle.model_file import StyleEntry, save_model_file
 from fststyle.training.data import UNREADABLE_MINIMUM
 from fststyle.training.ranks import agreeing, total
 from fststyle.training.signals import Stop, stopped_by
 from fststyle.training.sources import DataError
+from fststyle.training.thumbnails import thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ class Previews(Callback):
     """Show what becomes of fixed photographs now and then: a PNG each time, and in TensorBoard.
 
     Args:
-        folder: for ``step_00000500.png``: photographs above, results below.
+        folder: for ``step_00000500.png``: photographs above, results below, of several styles a row each.
         every: steps between two previews.
         count: held-out photographs of the data module to show.
         images: (N, 3, H, W), to show instead.
@@ -172,9 +174,11 @@ class Previews(Callback):
 
     @torch.no_grad()
     def show(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        rows = [[to_pixels(image) for image in self.images]]
         with evaluating(trained_network(trainer, task)) as network:
-            made = [to_pixels(task.show(image[None].to(task.device), network)) for image in self.images]  # type: ignore[operator]
-        sheet = contact_sheet([[to_pixels(image) for image in self.images], made])
+            for one in task.by_style(network).values():  # type: ignore[operator]
+                rows.append([to_pixels(task.show(image[None].to(task.device), one)) for image in self.images])  # type: ignore[operator]
+        sheet = contact_sheet(rows)
         self.folder.mkdir(parents=True, exist_ok=True)
         save_image(sheet, self.folder / f"step_{trainer.global_step:08d}.png")
         for logger in trainer.loggers:
@@ -203,13 +207,16 @@ class Diagnostics(Callback):
         step = trainer.global_step
         if step % self.every or not trainer.is_global_zero or self.photograph is None:
             return
-        found = self.examine(trained_network(trainer, task), task.device)
-        task.log_dict({f"diagnostics/{name}": score for name, score in found.items()}, rank_zero_only=True)
-        faults = {fault.partition(" (")[0]: fault for fault in diagnostics.faults(found)}
-        for what, fault in faults.items():
-            if what not in self.known:
-                log.warning("at step %d the network makes %s", step, fault)
-        self.known = set(faults)
+        known, self.known = self.known, set()
+        for style, network in task.by_style(trained_network(trainer, task)).items():  # type: ignore[operator]
+            found = self.examine(network, task.device)
+            at = f"diagnostics/{style}/" if style else "diagnostics/"
+            task.log_dict({f"{at}{name}": score for name, score in found.items()}, rank_zero_only=True)
+            for fault in diagnostics.faults(found):
+                what = f"{style}: {fault.partition(' (')[0]}"
+                if what not in known:
+                    log.warning("at step %d the network%s makes %s", step, f" for {style}" if style else "", fault)
+                self.known.add(what)
 
     def examine(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """The network's scores, in evaluation mode; none without a photograph."""
@@ -227,6 +234,7 @@ class Export(Callback):
     Args:
         path: the ``.safetensors`` file.
         metadata: what is known before; kind, name, steps, pictures, seconds, held-out terms and scores are added.
+            Of several styles, ``styles`` maps names to what is known of each.
         dtype: ``float16`` or ``float32``.
         candidates: networks to choose from, the last one included.
         every: steps between two candidates.
@@ -283,12 +291,15 @@ class Export(Callback):
         batch = trainer.datamodule.global_batch  # type: ignore[attr-defined]
         network, chosen = self.choose(trainer, task)
         encoder, more = task.exported()  # type: ignore[operator]
+        about = {key: value for key, value in self.metadata.items() if key != "styles"}
+        entries = self._entries(task, network, chosen.pop("styles", {}))
+        shared = {} if entries else {"normalizers": loss.normalizers}  # known once calibrated, or resumed
         metadata = {
             "kind": task.kind,
             "name": self.path.stem,
-            **self.metadata,
+            **about,
             **more,
-            "loss": {**loss.settings, "normalizers": loss.normalizers},  # known once calibrated, or resumed
+            "loss": {**loss.settings, **shared},
             "steps": trainer.global_step,
             "images": trainer.global_step * batch,
             "global_batch": batch,
@@ -297,8 +308,26 @@ class Export(Callback):
             **chosen,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        save_model_file(self.path, network, metadata, task.style_targets, self.dtype, encoder)  # type: ignore[arg-type]
+        targets: Any = {} if entries else task.style_targets
+        norms_only: Any = task.norms_only
+        save_model_file(self.path, network, metadata, targets, self.dtype, encoder, entries, norms_only)
         self.written = True
+
+    def _entries(self, task: Any, network: nn.Module, judged: Mapping[str, Mapping[str, Any]]) -> list[StyleEntry]:
+        """What the file holds of each style of several; ``judged`` has held-out terms and scores by name."""
+        styles = task.by_style(network) if judged else {}
+        entries = []
+        for index, (name, one) in enumerate(styles.items()):
+            settings = dict(task.loss.settings)
+            if task.loss.style_factors is not None:
+                settings["style_weight"] *= float(task.loss.style_factors[index])
+            known = self.metadata.get("styles", {}).get(name, {})
+            about = {**known, **judged[name]}
+            about["loss"] = {**settings, "normalizers": normalizers_of(task.loss.normalizers, index)}
+            targets = {layer: target[index : index + 1] for layer, target in task.style_targets.items()}
+            with evaluating(one):
+                entries.append(StyleEntry(name, about, targets, thumbnail(one, task.device)))
+        return entries
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
         """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``diagnostics``."""
@@ -307,17 +336,21 @@ class Export(Callback):
         candidates: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
         for step, weights in self.candidates:
             network.load_state_dict(weights)
-            held_out = held_out_terms(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
-            found = examiner.examine(network, task.device) if examiner else {}
-            scores = {name: round(score, 4) for name, score in found.items()}
-            about: dict[str, Any] = {"exported_step": step, "held_out": held_out} | (
-                {"diagnostics": scores} if scores else {}
-            )
+            terms = held_out_by_style(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]
+            about: dict[str, Any] = {"exported_step": step, "held_out": terms.get("", {})}
+            each: dict[str, dict[str, Any]] = {}
+            for name, one in task.by_style(network).items():  # type: ignore[operator]
+                found = examiner.examine(one, task.device) if examiner else {}
+                scores = {"diagnostics": {score: round(value, 4) for score, value in found.items()}} if found else {}
+                each[name] = {"held_out": terms.get(name, {}), **scores}
+            about |= each.get("", {"styles": each})
             # Without held-out photographs the last is the best.
-            candidates.append(((len(diagnostics.faults(scores)), held_out.get("total", -step)), weights, about))
+            faulty = sum(len(diagnostics.faults(one.get("diagnostics", {}))) for one in each.values())
+            candidates.append(((faulty, about["held_out"].get("total", -step)), weights, about))
         _, weights, about = min(candidates, key=lambda candidate: candidate[0])
-        for fault in diagnostics.faults(about.get("diagnostics", {})):
-            log.warning("the exported network makes %s", fault)
+        for name, one in about.get("styles", {"": about}).items():
+            for fault in diagnostics.faults(one.get("diagnostics", {})):
+                log.warning("the exported network%s makes %s", f" for {name}" if name else "", fault)
         network.load_state_dict(weights)
         return network, about
 
@@ -331,15 +364,30 @@ def _steps(every: int, what: str) -> int:
 @torch.no_grad()
 def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Every loss term of a network's output, in evaluation mode, as a mean over held-out photographs."""
-    sums: dict[str, float] = {}
-    count = 0
+    return held_out_by_style(network, task, batches).get("", {})
+
+
+@torch.no_grad()
+def held_out_by_style(
+    network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """``held_out_terms`` of all photographs, under an empty name, and of those of each of several styles."""
+    sums: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
     with evaluating(network):
         for batch in batches:
             on_device = {
                 key: value.to(task.device) if isinstance(value, Tensor) else value for key, value in batch.items()
             }
-            images = len(batch["image"])
-            for name, value in task.compute_loss(task.inputs(on_device), network).scalars().items():
-                sums[name] = sums.get(name, 0.0) + float(value) * images
-            count += images
-    return {name: round(value / count, 6) for name, value in sums.items()}
+            for style, part in task.parts(on_device):
+                images = len(part["image"])
+                terms = task.compute_loss(task.inputs(part), network).scalars()
+                for each in {"", style}:
+                    summed = sums.setdefault(each, {})
+                    for name, value in terms.items():
+                        summed[name] = summed.get(name, 0.0) + float(value) * images
+                    counts[each] = counts.get(each, 0) + images
+    return {
+        style: {name: round(value / counts[style], 6) for name, value in summed.items()}
+        for style, summed in sums.items()
+    }

@@ -79,9 +79,10 @@ def as_tensor(picture: Image.Image) -> Tensor:
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Samples to a batch: ``image``, maybe ``style``, (B, 3, H, W); ``unreadable``: what was skipped on the way."""
-    images = [key for key in ("image", "style") if key in samples[0]]
+    """Samples to a batch: ``image``, maybe ``style``, (B, 3, H, W); maybe ``which``, the number of the style that each
+    is to be painted in, (B,); ``unreadable``: what was skipped on the way."""
+    tensors = [key for key in ("image", "style", "which") if key in samples[0]]
     return {
-        **{key: torch.stack([sample[key] for sample in samples]) for key in images},
+        **{key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in tensors},
         "unreadable": [message for sample in samples for message in sample["unreadable"]],
     }

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fststyle.checks import check_seed
 from fststyle.images import ImageError
 from fststyle.training.crops import Scale, as_tensor, centre_crop, collate, decode, random_crop, shortest_side
+from fststyle.training.shares import HeldOut, InStyles
 from fststyle.training.signals import leave_signals
 from fststyle.training.sources import DataError, Generated, Source
 
@@ -178,19 +179,6 @@ class WithStyles(Dataset[dict[str, Any]]):
         return {**self.samples[item], "style": style}  # type: ignore[index]
 
 
-class HeldOut(Dataset[dict[str, Any]]):
-    """Fixed central crops of the photographs kept from training."""
-
-    def __init__(self, images: Sequence[Tensor]) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "unreadable": []}
-
-
 # --- the data module ------------------------------------------------------------------------------
 
 
@@ -209,6 +197,7 @@ class Photographs(pl.LightningDataModule):
         max_unreadable: share of unreadable pictures above which the run is stopped.
         buffer: of the shuffle, for streams.
         styles: style pictures, from ``training.sources``, a crop of which goes with every photograph.
+        style_count: of a network's styles; with several, batches have ``which``, (B,), the style of each photograph.
 
     Raises:
         DataError: an empty source; in the loaders: too many unreadable pictures.
@@ -226,6 +215,7 @@ class Photographs(pl.LightningDataModule):
         max_unreadable: float = 0.05,
         buffer: int = 1000,
         styles: Source | None = None,
+        style_count: int = 1,
     ) -> None:
         super().__init__()
         check_seed(seed, "data.seed")
@@ -245,7 +235,7 @@ class Photographs(pl.LightningDataModule):
         self.max_unreadable, self.buffer = max_unreadable, buffer
         if styles is not None and not (isinstance(styles, datasets.Dataset) and len(styles)):
             raise DataError("the style pictures cannot be indexed, or there are none; give a folder of them")
-        self.styles = styles
+        self.styles, self.style_count = styles, style_count
         self.streamed = isinstance(source, datasets.IterableDataset)
         self.indices: list[int] = []
         held: list[int] = []
@@ -341,6 +331,8 @@ class Photographs(pl.LightningDataModule):
             sampler = StreamedPositions(self.source, self.held_out, self.seed, self.buffer, positions)
         else:
             dataset = PositionedCrops(self.source, self.indices, self.size, self.scale, self.seed)
+        if self.style_count > 1:
+            dataset = InStyles(dataset, self.style_count, self.seed)
         return DataLoader(
             self._with_styles(dataset),
             batch_sampler=sampler,
@@ -355,7 +347,7 @@ class Photographs(pl.LightningDataModule):
         """The held-out photographs, the same central crops every time; an empty list where there are none."""
         if not self._held_images:
             return []
-        held_out = self._with_styles(HeldOut(self._held_images))
+        held_out = self._with_styles(HeldOut(self._held_images, self.style_count))
         return DataLoader(held_out, batch_size=self.batch_size, collate_fn=collate)
 
     def _with_styles(self, samples: Dataset[dict[str, Any]]) -> Dataset[dict[str, Any]]:

@@ -230,10 +230,14 @@ def settings(
     plain: Any = OmegaConf.to_container(config, resolve=True)
     found = dict(_flat("loss", plain["loss"]))
     found |= _flat("task", {key: value for key, value in plain["task"].items() if key not in _FREE_TASK})
-    if style := plain.get("style"):
-        image = user_path(style["image"])
-        found["style.image"] = f"{image.name} ({file_sha256(image)[:12]})"
-        found |= {f"style.{key}": style[key] for key in ("size", "region", "blur", "weight")}
+    several = {f"styles.{name}": style for name, style in (plain.get("styles") or {}).items()}
+    for key, style in (several or {"style": plain.get("style")}).items():
+        if style:
+            image = user_path(style["image"])
+            found[f"{key}.image"] = f"{image.name} ({file_sha256(image)[:12]})"
+            found |= {f"{key}.{setting}": style[setting] for setting in ("size", "region", "blur", "weight")}
+    if several:
+        found["styles"] = list(plain["styles"])  # their order, too
     found |= _flat("network", {"_target_": type(network).__name__, **getattr(network, "config", {})})
     if loss.encoder is not None:
         about, encoder = loss.encoder.metadata, plain["encoder"]

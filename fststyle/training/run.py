@@ -11,9 +11,10 @@ From Python::
 
 from __future__ import annotations
 
+import inspect
 import logging
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,7 +46,7 @@ from fststyle.config import (
 )
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile, find_model_file, load_model_file
-from fststyle.resources import file_sha256, printable, user_path
+from fststyle.resources import printable
 from fststyle.training.callbacks import Export, TimedProgressBar
 from fststyle.training.data import Photographs
 from fststyle.training.logs import continue_table, logged_to, loggers
@@ -61,6 +62,8 @@ from fststyle.training.resuming import (
     written,
 )
 from fststyle.training.signals import Stop, StopOnSignal, stopped_by
+from fststyle.training.starts import begun_from
+from fststyle.training.styles import about_style, resolve_styles
 from fststyle.training.tasks import NonFiniteError, Task
 from fststyle.version import __version__
 
@@ -141,7 +144,7 @@ class Run:
             log.info(
                 "%d ranks × %d photographs%s = %d a step, %s in all; learning rate %g, whatever the number of ranks",
                 *(ranks, batch, f" × {accumulated} accumulated" if accumulated > 1 else ""),
-                *(step, f"{step * config.steps:,}", config.task.learning_rate),
+                *(step, f"{step * config.steps:,}", self.task.learning_rate),
             )
 
 
@@ -160,11 +163,12 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         if key in config.trainer:
             raise ConfigError(f"trainer.{key} is given; use {key}=, a group of its own")
     kind = get_class(config.task._target_).kind  # type: ignore[attr-defined]
-    if config.get("style") and kind != "style":
+    if (config.get("style") or config.get("styles")) and kind != "style":
         raise ConfigError(
             f"{config.task._target_.rpartition('.')[2]} takes no style; use experiment=superres or experiment=inverse, "
             "which bring what goes with the task"
         )
+    styles = resolve_styles(config)
     check_missing(config)
     set_threads(config)
     check_seed(config.seed)
@@ -173,46 +177,65 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         raise ConfigError(f"resume_changed is {config.resume_changed}; expected true or false")
     config.output = escaped(str(check_path(config.output, "output")))
     pl.seed_everything(config.seed, verbose=False)
-    style = load_style(config.style) if config.get("style") else None
+    paintings = [load_style(style) for style in styles.values()]
+    many = len(styles) > 1
     start = load_model_file(find_model_file(config.init_from, kind), kind) if config.init_from else None
     checkpoint = find_checkpoint(Path(config.output), config)
 
-    data = instantiate(config.data)
-    loss = build_loss(config, build_encoder(config, data) if style is not None or has_layers(config) else None)
+    data = instantiate(config.data, style_count=max(1, len(styles)))
+    loss = build_loss(config, build_encoder(config, data) if paintings or has_layers(config) else None)
+    if many:
+        loss.style_factors = torch.tensor([float(style.weight) for style in styles.values()])
+        _check_takes_styles(config)
+    if config.task.get("train") == "norms" and not start:
+        raise ConfigError(
+            "task.train=norms trains scale and shift alone, on the convolutions of another network; give init_from=, a "
+            "bundled style or a model file"
+        )
     if start:
         known: Any = start.network.config
         if any(known.get(key) != value for key, value in config.network.items() if key != "_target_"):
             log.info("the network is that of %s, whatever network= says: %s", config.init_from, known)
-        network = start.network.train()
+        network = begun_from(start, loss, dict(zip(styles, paintings, strict=True))).train()
     else:
-        network = instantiate(config.network)
+        network = instantiate(config.network, **({"styles": len(styles)} if many else {}))
     saved = read_checkpoint(checkpoint) if checkpoint else None
     found = [*callbacks, *_callbacks(config, callbacks)]
     for each in found:
         if isinstance(each, Export):
             check_export(check_path(each.path, "callbacks.export.path"), Path(config.output))
-            each.metadata = describe(config, kind, loss, start, command) | each.metadata
+            each.metadata = describe(config, styles, kind, loss, start, command) | each.metadata
     trainer = instantiate(config.trainer, callbacks=found, logger=list(loggers(config)))
     batch = data.batch_size * trainer.accumulate_grad_batches * trainer.world_size
     now = settings(config, data, network, loss, batch)
     changes = differences(now, saved and saved.get("settings"))
     renewed = saved is None or (config.resume_changed and of_objective(changes))
     # The checkpoint has those of the painting; of any other picture they have the same shapes.
-    picture = style if renewed else torch.zeros(1, 3, 64, 64)
-    style_targets = {} if style is None else loss.style_targets(picture)
-    targets = {} if style is None else {"style_targets": style_targets}
-    task = instantiate(config.task, network=network, loss=loss, **targets)
+    each_targets = [loss.style_targets(picture if renewed else torch.zeros(1, 3, 64, 64)) for picture in paintings]
+    style_targets = {layer: torch.cat([one[layer] for one in each_targets]) for layer in (each_targets or [{}])[0]}
+    given: dict[str, Any] = {"style_targets": style_targets} if paintings else {}
+    task = instantiate(config.task, network=network, loss=loss, **given, **({"names": list(styles)} if many else {}))
     task.check_crops(config.data.size)
     task.settings, task.keeps_objective = now, saved is not None and renewed
     if renewed:
         count = config.calibration_photographs
-        calibrate(loss, data.calibration_batches(count), style_targets, f"{count} photographs")
+        calibrate(
+            loss, data.calibration_batches(count), each_targets if many else style_targets, f"{count} photographs"
+        )
     steps_done = 0
     if saved is not None:
         steps_done = restore(str(checkpoint), saved, task, list(changes.values()), config.resume_changed)
         for change in changes.values():
             log.warning("another setting than before: %s", change)
     return Run(config, task, data, trainer, checkpoint, steps_done)
+
+
+def _check_takes_styles(config: DictConfig) -> None:
+    if "styles" not in inspect.signature(get_class(config.network._target_)).parameters:
+        raise ConfigError(
+            f"{config.network._target_.rpartition('.')[2]} has no norms for several styles; use network=resnet, or one "
+            "style"
+        )
 
 
 def _callbacks(config: DictConfig, given: Sequence[Callback]) -> Iterator[Callback]:
@@ -240,14 +263,20 @@ def _reason(error: Exception) -> str:
 
 
 def describe(
-    config: DictConfig, kind: str, loss: PerceptualLoss, start: ModelFile | None, command: str
+    config: DictConfig,
+    styles: Mapping[str, DictConfig],
+    kind: str,
+    loss: PerceptualLoss,
+    start: ModelFile | None,
+    command: str,
 ) -> dict[str, Any]:
     """What the exported file says of how it came to be; ``Export`` adds steps and figures."""
     about: dict[str, Any] = {}
-    if config.get("style"):
-        image = user_path(config.style.image)
-        about["style"] = {"image": image.name, "sha256": file_sha256(image), "size": config.style.size}
-        about["style"] |= {"region": list(config.style.region), "blur": config.style.blur}
+    described = {name: {"style": about_style(style)} for name, style in styles.items()}
+    if len(styles) > 1:
+        about["styles"] = described
+    else:
+        about |= next(iter(described.values()), {})
     if loss.encoder is not None:
         about["encoder"] = loss.encoder.metadata
     plain = OmegaConf.to_container(config, resolve=True)

@@ -105,3 +105,27 @@ def test_names_that_cannot_be_are_refused_within_the_multiruns_folder(
     assert sweep("-m", "style=rose,lily", f"name={name}", "hydra.sweep.dir=s") == 2
     assert "expected the name of a file, such as name=mine" in capfd.readouterr().out
     assert sorted(path.name for path in (desk / "s").iterdir()) == ["0_refused", "1_refused", "multirun.yaml"]
+
+
+def test_a_sweep_over_networks_of_several_styles(
+    desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    (desk / "broken.png").write_bytes((desk / "rose.png").read_bytes())
+    assert sweep("-m", "style=[rose,lily]", "data.batch_size=1,2", "styles.lily.size=48", "hydra.sweep.dir=s") == 0
+    table = capfd.readouterr().out
+    assert [line.split()[:2] for line in table.splitlines() if line.startswith("zoo")] == [["zoo", "2"], ["zoo", "2"]]
+    for index in range(2):
+        metadata = read_metadata(desk / "s" / f"{index}_zoo" / "zoo.safetensors")
+        assert [(style["name"], style["style"]["size"]) for style in metadata["styles"]] == [("rose", 64), ("lily", 48)]
+        assert metadata["global_batch"] == index + 1
+    command = shlex.split((desk / "s" / "1_zoo" / "command.txt").read_text())  # the run alone goes on from it
+    assert sweep(*[word for word in command[2:] if word not in SMALL and not word.startswith("steps=")], "steps=3") == 0
+    assert read_metadata(desk / "s" / "1_zoo" / "zoo.safetensors")["steps"] == 3
+
+
+def test_a_sweep_over_lists_of_styles_is_refused(
+    desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("-m", "style=[rose,lily],[rose]") == 2
+    assert "fststyle train takes a list of styles, such as style=[wave,udnie]" in capfd.readouterr().err
+    assert not (desk / "runs").exists()

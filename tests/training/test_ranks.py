@@ -40,6 +40,13 @@ class Pictures(Callback):
         self.seen.append(batch["image"].clone())
 
 
+class Which(Pictures):
+    """The styles of each step's photographs."""
+
+    def on_train_batch_start(self, _: pl.Trainer, __: Any, batch: Any, ___: int) -> None:
+        self.seen.append(batch["which"].clone())
+
+
 def as_rank(rank: int, ranks: int, port: int, work: Callable[..., Any], arguments: tuple[Any, ...], to: Path) -> None:
     """One rank's process, set up as torchrun does it; keeps what the work returns, or raises."""
     places = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "ROLE_RANK": rank}
@@ -81,6 +88,16 @@ def parallel(ranks: int) -> dict[str, Any]:
 
 
 # --- the same training ------------------------------------------------------------------------------
+
+
+def train_several(_: int, photographs: Path, batch_size: int, ranks: int) -> tuple[Tensor, Tensor, dict[str, float]]:
+    """The styles of each step, the weights after 6, and what is logged of each style."""
+    which = Which()
+    task = make_task(styles=3, steps=6, learning_rate=1e-3)
+    options = {"precision": "64-true", "log_every_n_steps": 1, **parallel(ranks)}
+    _, trainer = fit(photographs, [which], 6, task, None, batch_size, **options)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items() if "styles/" in name}
+    return torch.stack(which.seen), weights(task.network), logged
 
 
 def train(_: int, photographs: Path, precision: str, batch_size: int, ranks: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,6 +147,25 @@ def test_two_ranks_train_what_one_does_with_their_batches_together(
         torch.nn.utils.vector_to_parameters(ranks[0][1], rank.parameters())
         found = rank.eval()(alone[-1, :1])
     torch.testing.assert_close(found, picture, rtol=0, atol={"64-true": 1e-7, "32-true": 0.05}[precision])
+
+
+def test_two_ranks_train_several_styles_as_one_does(photographs: Path, tmp_path: Path) -> None:
+    alone, expected, logged = one_thread(train_several, 0, photographs, 4, 1)
+    ranks = on_ranks(2, train_several, photographs, 2, 2, to=tmp_path)
+    for found in ranks:
+        assert not isinstance(found, Exception), found
+    assert torch.equal(torch.cat([seen for seen, _, _ in ranks], 1), alone)
+    assert torch.equal(ranks[0][1], ranks[1][1])
+    named = make_task(styles=3).network.named_parameters()
+    counts = torch.cat(
+        [
+            torch.full((weight.numel(),), not name.endswith(("conv.conv.bias", "transform.0.norm.bias")))
+            for name, weight in named
+        ]
+    )  # as above
+    torch.testing.assert_close(ranks[0][1][counts], expected[counts], rtol=0, atol=1e-8)
+    assert ranks[0][2] == pytest.approx(logged)
+    assert {name.rpartition("/")[2] for name in logged} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("count", [10, 11])

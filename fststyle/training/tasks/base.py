@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -53,6 +53,10 @@ def check_weight(weight: float, name: str = "checkerboard_weight") -> float:
     return weight
 
 
+def _moved(value: Any, device: Any) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
 class Task(pl.LightningModule):
     """What all training shares: the step, the optimizer, what is logged and saved. A task defines its loss.
 
@@ -74,6 +78,8 @@ class Task(pl.LightningModule):
 
     #: What the exported file is, as ``model_file.KINDS`` names it.
     kind = ""
+    #: Whether the network's convolutions are those of another file, and stay so.
+    norms_only = False
     skipped: Tensor
 
     def __init__(
@@ -141,6 +147,17 @@ class Task(pl.LightningModule):
         """What a preview shows next to a photograph (1, 3, H, W), of the same size."""
         raise NotImplementedError
 
+    def by_style(self, network: nn.Module) -> dict[str, nn.Module]:
+        """A network for each style of one for several, by name; else the network itself, under an empty name."""
+        return {"": network}
+
+    def parts(self, batch: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """A batch divided by the styles of its photographs, with their names."""
+        yield "", batch
+
+    def observe(self, batch: Mapping[str, Any], terms: LossTerms, logged: bool) -> None:
+        """See what each training step has made of a batch; ``logged`` where figures are to be logged now."""
+
     # --- the loop -----------------------------------------------------------------------------------
 
     def objective(self, inputs: Any) -> LossTerms:
@@ -166,11 +183,15 @@ class Task(pl.LightningModule):
         # Each rank has measured them on the same photographs; its hardware may round as no other's does.
         self.loss.normalizers = self.trainer.strategy.broadcast(self.loss.normalizers)
         self.style_targets = {layer: target.to(self.device) for layer, target in self.style_targets.items()}
+        self.loss.normalizers = {name: _moved(value, self.device) for name, value in self.loss.normalizers.items()}
+        self.loss.style_factors = _moved(self.loss.style_factors, self.device)
 
     def training_step(self, batch: Mapping[str, Any], _: int) -> Tensor:
         terms = self.objective(self.inputs(batch))
         step, every = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if step == 0 or (step + 1) % every == 0:  # at 0 for the progress bar, then when Lightning asks the loggers
+        logged = step == 0 or (step + 1) % every == 0  # at 0 for the progress bar, then when Lightning asks the loggers
+        self.observe(batch, terms, logged)
+        if logged:
             self._log_terms("train", terms, len(batch["image"]))
             self._show_progress(terms, len(batch["image"]))
             self._check_skipped()
@@ -199,7 +220,11 @@ class Task(pl.LightningModule):
             )
 
     def validation_step(self, batch: Mapping[str, Any], _: int) -> None:
-        self._log_terms("val", self.compute_loss(self.inputs(batch)), len(batch["image"]))
+        for name, part in self.parts(batch):
+            terms, count = self.compute_loss(self.inputs(part)), len(part["image"])
+            self._log_terms("val", terms, count)
+            if name and terms.by_image is not None:
+                self.log(f"val/styles/{name}", terms.by_image.mean(), batch_size=count, sync_dist=True)
 
     def _log_terms(self, stage: str, terms: LossTerms, batch_size: int) -> None:
         named = {f"{stage}/{name}": value.detach() for name, value in terms.scalars().items()}
@@ -222,10 +247,11 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         fused = self.device.type in ("cuda", "cpu")
         optimizer: torch.optim.Optimizer
+        trained = [weight for weight in self.network.parameters() if weight.requires_grad]
         if self.optimizer_name == "muon":
-            optimizer = Muon(self.network.parameters(), lr=self.learning_rate)
+            optimizer = Muon(trained, lr=self.learning_rate)
         else:
-            optimizer = torch.optim.Adam(self.network.parameters(), lr=self.learning_rate, fused=fused)
+            optimizer = torch.optim.Adam(trained, lr=self.learning_rate, fused=fused)
 
         def rate(step: int) -> float:
             rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
@@ -238,7 +264,7 @@ class Task(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["style_targets"] = {layer: target.cpu() for layer, target in self.style_targets.items()}
-        checkpoint["normalizers"] = dict(self.loss.normalizers)
+        checkpoint["normalizers"] = {name: _moved(value, "cpu") for name, value in self.loss.normalizers.items()}
         checkpoint["settings"] = dict(self.settings)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,25 +1,32 @@
-"""A network for one style."""
+"""A network for one style, or for several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, shift_loss
+from fststyle.networks.transform import TransformNet
 from fststyle.training.tasks.base import Task, check_weight
 
 
 class StyleTask(Task):
-    """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3).
+    """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3), or for several.
+
+    Of several (Dumoulin, Shlens, Kudlur 2017), each photograph of a batch is painted in one, and judged by its targets,
+    normalisers and weight.
 
     Args:
-        network: image in, image of the same size out.
+        network: image in, image of the same size out; ``TransformNet(styles=N)`` for several styles.
         loss: compares the output with the photograph and the style.
-        style_targets: from ``loss.style_targets(painting)``.
+        style_targets: from ``loss.style_targets(painting)``; of several styles in rows, (N, …).
+        names: of several styles; empty for one.
+        train: ``all`` weights, or scales and shifts of the ``norms`` alone, on the convolutions of another network.
         style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
@@ -29,6 +36,8 @@ class StyleTask(Task):
 
     kind = "style"
     shift: Tensor
+    #: Sums of the style terms of each style's photographs since they were logged, and how many these are.
+    sums: Tensor
 
     def __init__(
         self,
@@ -42,6 +51,8 @@ class StyleTask(Task):
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
         warmup: int = 50,
+        names: Sequence[str] = (),
+        train: str = "all",
         **options: Any,
     ) -> None:
         super().__init__(network, loss, learning_rate, schedule, warmup, optimizer=optimizer, **options)
@@ -51,32 +62,88 @@ class StyleTask(Task):
                 "such as network=resnet"
             )
         self.style_targets = {layer: target.detach() for layer, target in style_targets.items()}
+        self.names, styles = tuple(names), getattr(network, "styles", 1)
+        if {styles, max(1, len(names))} != {max(map(len, style_targets.values()), default=1)}:
+            raise ValueError(
+                f"the network is for {styles} styles, and there are {max(1, len(names))}; expected the same number of "
+                "norms, names and style targets"
+            )
+        if train not in ("all", "norms"):
+            raise ValueError(f"train is {train!r}; expected all or norms")
+        self.norms_only = train == "norms"
+        if self.norms_only:
+            norms = network.norms() if isinstance(network, TransformNet) else {}
+            if not norms:
+                raise ValueError("the network has no instance norms that could be trained alone; use task.train=all")
+            network.requires_grad_(False)
+            for value in norms.values():
+                value.requires_grad_(True)
         if style_samples is not None and style_samples < 1:
             raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
         self.style_samples = style_samples
         self.checkerboard_weight = check_weight(checkerboard_weight)
         self.shift_weight = check_weight(shift_weight, "shift_weight")
         self.register_buffer("shift", torch.zeros(2, dtype=torch.long), persistent=False)
+        self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
-    def inputs(self, batch: Mapping[str, Any]) -> Tensor:
-        """Photographs (B, 3, H, W); the step decides the shift, the same on all ranks and in a run that is resumed."""
+    def inputs(self, batch: Mapping[str, Any]) -> Any:
+        """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides the
+        shift, the same on all ranks and in a run that is resumed."""
         if self.shift_weight:
             step = self.trainer.global_step if self._trainer is not None else 0
             self.shift.copy_(torch.from_numpy(np.random.default_rng((5, step)).integers(1, 4, 2)))
-        return super().inputs(batch)  # type: ignore[no-any-return]
+        return (batch["image"], batch["which"]) if self.names else batch["image"]
 
-    def compute_loss(self, inputs: Tensor, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
-        photographs = inputs.contiguous(memory_format=torch.channels_last)
-        content = self.loss.content_targets(photographs, self.style_targets)
-        network = network or self.network
-        output = network(photographs)
+    def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
+        photographs, which = inputs if self.names else (inputs, None)
+        photographs = photographs.contiguous(memory_format=torch.channels_last)
+        applied: Callable[..., Tensor] = network or self.network
+        targets, paint = self.style_targets, applied
+        if which is not None:
+            targets = {layer: target[which] for layer, target in targets.items()}
+            mixture = F.one_hot(which, len(self.names)).to(photographs)
+
+            def paint(image: Tensor) -> Tensor:  # the batch, or the first of it
+                return applied(image, mixture[: len(image)])
+
+        content = self.loss.content_targets(photographs, targets)
+        output = paint(photographs)
         samples = self.style_samples if regularized else None
-        terms: LossTerms = self.loss(output, content=content, style=self.style_targets, samples=samples)
+        terms: LossTerms = self.loss(output, content=content, style=targets, samples=samples, which=which)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if regularized and self.shift_weight:
-            terms.total = terms.total + self.shift_weight * shift_loss(network, photographs, output, self.shift)
+            terms.total = terms.total + self.shift_weight * shift_loss(paint, photographs, output, self.shift)
         return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         return network(photograph)  # type: ignore[no-any-return]
+
+    def by_style(self, network: nn.Module) -> dict[str, nn.Module]:
+        if not self.names:
+            return super().by_style(network)  # type: ignore[no-any-return]
+        assert isinstance(network, TransformNet)
+        mixtures = torch.eye(len(self.names), device=self.device)
+        each = (network.of_mixture(mixture).to(self.device) for mixture in mixtures)
+        return dict(zip(self.names, each, strict=True))
+
+    def parts(self, batch: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        if not self.names:
+            yield from super().parts(batch)
+            return
+        for number in batch["which"].unique().tolist():
+            own = batch["which"] == number
+            yield self.names[number], {k: v[own] if isinstance(v, Tensor) else v for k, v in batch.items()}
+
+    def observe(self, batch: Mapping[str, Any], terms: LossTerms, logged: bool) -> None:
+        """Log, as ``train/styles/NAME``, the style term of each style's photographs since it was last logged."""
+        if terms.by_image is None:
+            return
+        found = terms.by_image.detach().to(self.sums)
+        self.sums.index_add_(1, batch["which"], torch.stack([found, torch.ones_like(found)]))
+        if logged:
+            sums: Tensor = self.trainer.strategy.reduce(self.sums.clone(), reduce_op="sum")
+            for name, total, count in zip(self.names, *sums.tolist(), strict=True):
+                if count:
+                    self.log(f"train/styles/{name}", total / count)
+            self.sums.zero_()
