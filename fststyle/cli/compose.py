@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from fststyle.cli import sweep
-from fststyle.cli.overrides import literal, refused, understood
+from fststyle.cli.overrides import check_kinds, literal, refused, understood
 from fststyle.config import ConfigError, compose, register_resolvers, without_folders, without_traceback
 from fststyle.images import SUFFIXES
 from fststyle.resources import resource, user_path
@@ -56,6 +56,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     several = bool({"-m", "--multirun"} & set(flags))
     sys.argv = [f"fststyle {command}", *flags, *(understood(word, several) for word in overrides)]
     failures: list[Exception] = []
+    usual = compose(command)
 
     def job(cfg: DictConfig) -> None:
         sys.argv = [script, command, *arguments]  # what starts further ranks
@@ -64,6 +65,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
             sweep.begin(command)
         # Kept for later: Hydra would print a story of its own around an exception.
         try:
+            check_kinds(overrides, cfg, usual)
             work(cfg)
         except Exception as error:
             failures.append(explained(error))

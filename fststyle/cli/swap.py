@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then swap picture by picture."""
+    if not options.style_image:
+        raise ImageError("found an empty name for --style-image; expected a picture")
     painting = user_path(options.style_image)
     todo = Files(options.output).jobs(options.inputs, [Path(options.style_image).stem], [painting])
 

@@ -10,6 +10,7 @@ from fststyle.images.pillow import (
     ImageError,
     Picture,
     TooManyPixelsError,
+    check_file,
     open_picture,
     read_header,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Picture",
     "TooManyPixelsError",
     "check_ending",
+    "check_file",
     "check_sides",
     "check_size",
     "check_style_sides",

@@ -141,12 +141,14 @@ def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int
             picture.info["transparency"] = tuple(level >> 8 for level in key)
         check_pixels(name, picture.height, picture.width, max_pixels)
         gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
-        said = {key: picture.info[key] for key in _BEFORE_PIXELS if key in picture.info}
+        said: dict[Any, Any] = {key: picture.info[key] for key in _BEFORE_PIXELS if key in picture.info}
         if picture.format == "TIFF":  # what Pillow maps into memory it turns wrongly
             picture.filename = ""  # type: ignore[attr-defined]
         picture.load()
         if picture.format == "PNG":  # Pillow takes them from chunks after the pixels, too, where they mean nothing
-            picture.info = {key: text for key, text in picture.info.items() if key not in _BEFORE_PIXELS} | said
+            for key in _BEFORE_PIXELS:
+                picture.info.pop(key, None)
+            picture.info.update(said)
         if lost:
             warn(name, lost)
         turn = TURNS.get(_orientation(picture))

@@ -21,6 +21,7 @@ from fststyle.images import (
     Picture,
     TooManyPixelsError,
     check_ending,
+    check_file,
     check_sides,
     check_writable,
     existing_part,
@@ -105,6 +106,8 @@ def _expanded(
             raise no_pictures(text)
         return [Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels)], failures
     if os.path.lexists(path):
+        if not os.path.isfile(path):
+            check_file(path)  # says what it is, before anything is said of where its result would go
         return [Found(path)], []
     if not glob.has_magic(text) or is_address(text):
         raise ImageError(absent(text))

@@ -321,3 +321,32 @@ def test_what_is_left_alone_may_be_anything(here: Path) -> None:
     assert main([*STYLIZE, "a.png", "more/b.png", "--skip-existing"]) == 0
     assert (here / "a_wave.png").read_text() == "mine"
     assert (here / "more" / "b_wave.png").is_file()
+
+
+def test_a_pipe_of_the_shell_is_told_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """``<(command)``: not where its result would go is what is wrong."""
+    reading, writing = os.pipe()
+    try:
+        assert main([*STYLIZE, f"/dev/fd/{reading}"]) == 2
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert (
+        capsys.readouterr().err
+        == f"fststyle: error: /dev/fd/{reading}: is a pipe or a device; expected a picture file\n"
+    )
+
+
+def test_sizes_of_any_length_and_empty_names_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--max-pixels", "9" * 400], ["--memory", "9" * 400 + "GB"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([*STYLIZE, "a.png", *words])
+        assert "expected a " in capsys.readouterr().err.splitlines()[-1]
+    assert main(["swap", "a.png", "--style-image", ""]) == 2
+    assert "found an empty name for --style-image" in capsys.readouterr().err
+
+
+def test_a_style_that_does_not_say_how_it_was_trained_is_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "a.png", "--style", "wave.safetensors", "-o", "out"]) == 2
+    assert "wave: its file does not say which encoder it was trained with" in capsys.readouterr().err
+    assert not Path("out").exists()

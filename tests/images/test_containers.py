@@ -70,7 +70,11 @@ SOUND: dict[str, tuple[str, Callable[[bytes], bytes], str | None]] = {
     ),
     "a header more at the end": ("PNG", lambda d: with_chunk(d, chunk(b"IHDR", bytes(3)), True), "damaged IHDR"),
     "a key after the pixels": ("PNG", lambda d: with_chunk(d, chunk(b"tRNS", bytes(6)), True), None),
-    "a profile after the pixels": ("PNG", lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\0" + zlib.compress(b"p")), True), None),
+    "a profile after the pixels": (
+        "PNG",
+        lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\0" + zlib.compress(b"p")), True),
+        None,
+    ),
     "a profile that is packed otherwise": (
         "PNG",
         lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\1abc"), True),
