@@ -92,6 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         print(f"fststyle: failed: {one_line(reason)} (--debug shows more)", file=sys.stderr)
         return 1
+    except Exception as error:  # of a kind that nothing is said with: a mistake of ours, or what we forgot to check
+        if debug:
+            raise
+        reason = one_line(f"{type(error).__name__}: {error}")
+        print(f"fststyle: failed: unexpected {reason} (--debug shows more)", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interrupt:
         print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return int(getattr(interrupt, "exit_code", 1))

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, OmegaConfBaseException
 
 from fststyle.cli import sweep
-from fststyle.cli.overrides import literal, refused, understood
+from fststyle.cli.overrides import check_kinds, literal, refused, understood
 from fststyle.config import (
     ConfigError,
     compose,
@@ -64,6 +64,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     words = several_styles(command, [understood(word, several) for word in overrides])
     sys.argv = [f"fststyle {command}", *flags, *words]
     failures: list[Exception] = []
+    usual = compose(command)
 
     def job(cfg: DictConfig) -> None:
         sys.argv = [script, command, *arguments]  # what starts further ranks
@@ -72,6 +73,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
             sweep.begin(command)
         # Kept for later: Hydra would print a story of its own around an exception.
         try:
+            check_kinds(overrides, cfg, usual)
             work(cfg)
         except Exception as error:
             failures.append(explained(error))

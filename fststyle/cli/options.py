@@ -95,7 +95,7 @@ def style_scale(text: str) -> float | None:
 
 
 def pixels(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(M?)P?", text, re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?(M?)P?", text, re.IGNORECASE)
     count = int(float(found[1]) * (10**6 if found[2] else 1)) if found else 0
     if count < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of pixels such as 300M")
@@ -103,7 +103,7 @@ def pixels(text: str) -> int:
 
 
 def byte_count(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B?", text, re.IGNORECASE)
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT])(i?)B?", text, re.IGNORECASE)
     if found is None or not float(found[1]):
         raise argparse.ArgumentTypeError(f"found {text!r}; expected a size such as 2GiB or 500MB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** ("KMGT".index(found[2].upper()) + 1))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from fststyle.config import escaped
+from fststyle.config import ConfigError, escaped
 from fststyle.resources import user_path
 
 #: The last part of keys that take a file, a folder or a name.
@@ -96,3 +99,82 @@ def _element(text: str) -> str:
     if _is_there(text):
         return text if _is_plain(found, text) else literal(text)
     return text if found or re.search(r"[\[\](){}'\"]", text) else literal(text)  # else a part of something larger
+
+
+# --- values of another kind than a setting's ------------------------------------------------------------
+
+#: The last part of keys whose number is a whole one.
+_WHOLE = frozenset(
+    {
+        *(
+            "steps",
+            "size",
+            "patch",
+            "stride",
+            "history",
+            "iterations",
+            "calibration_photographs",
+            "batch_size",
+            "workers",
+        ),
+        *("held_out", "width", "residual_blocks", "warmup", "accumulate_grad_batches"),
+    }
+)
+#: Those that take a list of numbers, too.
+_LISTS = frozenset({"iterations"})
+#: What is unset by default, and what it is expected to be: a list of numbers, of texts, or a number.
+_UNSET = {"shape": "[height, width]", "sizes": "a list such as [256,512]", "layers": "a list such as [relu3_1]"}
+_UNSET |= {"learning_rate": "a number", "style.size": "a whole number"}
+
+
+def check_kinds(given: Iterable[str], composed: DictConfig, default: DictConfig) -> None:
+    """Refuse what was typed for a number or a switch and is none, which would otherwise be taken for true, or end work.
+
+    Args:
+        given: overrides as the user typed them.
+        composed: with them.
+        default: without; of what is unset in it nothing is known.
+
+    Raises:
+        ConfigError: the setting, what was found and what is expected.
+    """
+    for word in given:
+        key = word.partition("=")[0].lstrip("+")
+        usual, found = _selected(default, key), _selected(composed, key)
+        if found is None and not isinstance(usual, DictConfig):
+            continue
+        expected = _expected(key, usual, found)
+        if expected:
+            shown = "null" if found is None else repr(found) if isinstance(found, str) else found
+            raise ConfigError(f"{key} is {shown}; expected {expected}")
+
+
+def _expected(key: str, usual: Any, found: Any) -> str:
+    """What is expected of a setting, in words, if what was found is no such thing."""
+    last = key.rpartition(".")[2]
+    if usual is None and key in _UNSET:
+        kind = str if key == "layers" else (int, float)
+        listed = "[" in _UNSET[key]
+        values = found if listed and isinstance(found, ListConfig) else [None if listed else found]
+        sound = all(isinstance(value, kind) and not isinstance(value, bool) for value in values) and len(values)
+        return "" if sound else _UNSET[key]
+    if isinstance(usual, bool):
+        return "" if isinstance(found, bool) else "true or false"
+    if isinstance(usual, DictConfig):
+        optional = "." not in key or key.startswith(("callbacks.", "logger."))
+        return "" if isinstance(found, DictConfig) or (found is None and optional) else f"its own settings, {key}.NAME="
+    if not isinstance(usual, (int, float)):
+        return ""
+    whole = last in _WHOLE
+    listed = last in _LISTS and isinstance(found, ListConfig)
+    for number in found if listed else [found]:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or (whole and number != number // 1):
+            return "a whole number" if whole else "a number"
+    return ""
+
+
+def _selected(config: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # missing, or another setting's value that is
+        return None

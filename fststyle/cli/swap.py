@@ -49,14 +49,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that can be checked before work begins, then swap picture by picture."""
-    todo = Files(options.output).jobs(options.inputs, [Path(options.style_image).stem])
+    if not options.style_image:
+        raise ImageError("found an empty name for --style-image; expected a picture")
+    painting = user_path(options.style_image)
+    todo = Files(options.output).jobs(options.inputs, [Path(options.style_image).stem], [painting])
 
     from fststyle.inference import Swapper
     from fststyle.inference.options import with_luminance_of
     from fststyle.networks.styleswap import check_patch
 
     check_patch(options.patch, options.stride)
-    painting = user_path(options.style_image)
     check_style_sides(painting)
     style = _style(painting, options.style_size, options.patch).rgb
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)

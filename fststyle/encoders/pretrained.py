@@ -126,7 +126,12 @@ def encoder_of(
     Raises:
         WeightsError: an encoder that cannot be had by its name, or another file than in training.
     """
-    told = metadata["encoder"]
+    told = metadata.get("encoder")
+    if not isinstance(told, dict) or not {"name", "architecture", "pooling", "padding", "sha256"} <= told.keys():
+        raise WeightsError(
+            f"{metadata['name']}: its file does not say which encoder it was trained with; expected one that fststyle "
+            "train has written"
+        )
     name = told["name"].removesuffix("+normalized")
     if weights is None:
         weights = name.removeprefix(f"{told['architecture']}-")

@@ -11,6 +11,7 @@ from fststyle.images.pillow import (
     ImageError,
     Picture,
     TooManyPixelsError,
+    check_file,
     open_picture,
     read_header,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Picture",
     "TooManyPixelsError",
     "check_ending",
+    "check_file",
     "check_sides",
     "check_size",
     "check_style_sides",

@@ -14,6 +14,10 @@ from PIL import Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
+_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+#: Bytes of chunks that have just so many; of a colour key (tRNS), by the header's colour type.
+_LENGTHS = {b"gAMA": (4,), b"cHRM": (32,), b"sRGB": (1,), b"pHYs": (9,), b"cICP": (4,)}
+_KEYS = {0: (2,), 2: (6,), 3: range(1, 257)}
 #: The next marker after entropy-coded data, in which 0xFF is followed by 0, or is part of a restart marker or of fill.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
@@ -62,12 +66,19 @@ def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _png_without_ancillary(data: bytes) -> tuple[bytes, str] | None:
-    """Without text, and without damaged chunks that hold no pixels."""
-    kept, lost = [PNG], []
+    """Without text, animation, what stands after the pixels, and damaged chunks that hold no pixels."""
+    kept, lost, form, pixels = [PNG], [], -1, False
     for name, at, length in png_chunks(io.BytesIO(data)):
         whole = data[at - 8 : at + length + 4]
         sound = int.from_bytes(whole[-4:], "big") == zlib.crc32(whole[4:-4])
-        if name in _TEXT or (name[0] & 32 and name != b"tRNS" and not sound):
+        if name == b"IHDR":
+            form = whole[17] if length == 13 else -1
+        elif name == b"IDAT":
+            pixels = True
+        fits = length in _LENGTHS.get(name, (length,)) and (name != b"tRNS" or length in _KEYS.get(form, ()))
+        damaged = not fits or (name != b"tRNS" and not sound)  # that its colour key is another one would not be seen
+        late = pixels and name not in (b"IDAT", b"IEND")
+        if name in _TEXT or late or (name[0] & 32 and damaged) or name in _ANIMATION:
             lost.append("text" if name in _TEXT else f"damaged {name.decode('ascii', 'replace')} chunk")
         else:
             kept.append(whole)

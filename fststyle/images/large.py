@@ -35,13 +35,13 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     "AVIF": (".avif", {"Q": 90, "effort": 0}),
     "TIFF": (".tif", {"tile": True, "tile_width": 256, "tile_height": 256, "compression": "deflate"}),
 }
-#: libvips' loaders, by Pillow's names of the formats; the others are decoded by Pillow, whole.
+#: libvips' loaders, by Pillow's names of the formats; the others are decoded by Pillow, whole, AVIF among them: both
+#: hold it whole, and libvips enlarges its colours (4:2:0) otherwise.
 _LOADERS = {
     "JPEG": "jpegload",
     "PNG": "pngload",
     "WEBP": "webpload",
     "TIFF": "tiffload",
-    "AVIF": "heifload",
     "MPO": "jpegload",
 }
 #: Modes, by Pillow's names, that libvips and Pillow decode to one picture; floats and Lab are left to Pillow.

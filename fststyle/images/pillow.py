@@ -46,6 +46,8 @@ _KEPT_TAGS = (
 #: Longest side of the formats that have a limit, by Pillow's names.
 LONGEST = {"JPEG": 65535, "WEBP": 16383, "AVIF": 65535, "HEIF": 16384, "GIF": 65535}
 _DROPPED_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.ExifInteroperabilityOffset)
+#: What chunks of a PNG file say of its pixels, which they have to do before them.
+_BEFORE_PIXELS = ("transparency", "icc_profile")
 _LIMIT = threading.Lock()
 #: Under which Pillow's ``info`` says what was wrong with a container.
 _MENDED = "mended"
@@ -139,9 +141,14 @@ def _decoded(picture: Image.Image, name: str, draft: int | None, max_pixels: int
             picture.info["transparency"] = tuple(level >> 8 for level in key)
         check_pixels(name, picture.height, picture.width, max_pixels)
         gamma, lost = gamma_of(picture), picture.info.get(_MENDED) or lost_colours(picture)
+        said: dict[Any, Any] = {key: picture.info[key] for key in _BEFORE_PIXELS if key in picture.info}
         if picture.format == "TIFF":  # what Pillow maps into memory it turns wrongly
             picture.filename = ""  # type: ignore[attr-defined]
         picture.load()
+        if picture.format == "PNG":  # Pillow takes them from chunks after the pixels, too, where they mean nothing
+            for key in _BEFORE_PIXELS:
+                picture.info.pop(key, None)
+            picture.info.update(said)
         if lost:
             warn(name, lost)
         turn = TURNS.get(_orientation(picture))

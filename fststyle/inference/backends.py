@@ -14,6 +14,8 @@ import hashlib
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -282,18 +284,36 @@ def _repaired(path: Path, folder: Path, compiled: Callable[[Path], Any], reason:
 
 def _convert(path: Path, beside: Path | None) -> Path:
     """A model file's conversion in a new folder, within ``beside`` or, for None, where temporary files are."""
+    part = Path(tempfile.mkdtemp(prefix=".part-" if beside else "fststyle-", dir=beside))
+    try:
+        if "torch" in sys.modules or not _written_apart(path, part):
+            _write(path, part)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return part
+
+
+def _write(path: Path, folder: Path) -> None:
+    """``network.xml`` and ``network.bin`` of a model file."""
     import openvino as ov
 
     from fststyle.inference.graphs import to_openvino
     from fststyle.model_file import load_model_file
 
-    part = Path(tempfile.mkdtemp(prefix=".part-" if beside else "fststyle-", dir=beside))
-    try:
-        ov.save_model(to_openvino(load_model_file(path).network), part / "network.xml", compress_to_fp16=False)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return part
+    ov.save_model(to_openvino(load_model_file(path).network), folder / "network.xml", compress_to_fp16=False)
+
+
+def _written_apart(path: Path, folder: Path) -> bool:
+    """``_write`` in a process of its own, with which the memory goes that PyTorch takes for it, some 0.7 GB; whether it
+    could be done so.
+    """
+    code = f"import sys, pathlib, {__name__} as here; here._write(*map(pathlib.Path, sys.argv[1:]))"
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with contextlib.suppress(OSError, ValueError):
+        words = [sys.executable, "-c", code, str(path.absolute()), str(folder.absolute())]
+        return subprocess.run(words, env=found, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+    return False
 
 
 def _forget_the_oldest(cache: Path) -> None:

@@ -7,7 +7,7 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from fststyle.images import (
     Picture,
     TooManyPixelsError,
     check_ending,
+    check_file,
     check_sides,
     check_writable,
     existing_part,
@@ -110,6 +111,8 @@ def _expanded(
             raise no_pictures(text)
         return [Found(picture, picture.parent.relative_to(path)) for picture in _without_made(own, labels)], failures
     if os.path.lexists(path):
+        if not os.path.isfile(path):
+            check_file(path)  # says what it is, before anything is said of where its result would go
         return [Found(path)], []
     if not glob.has_magic(text) or is_address(text):
         raise ImageError(absent(text))
@@ -211,6 +214,57 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
     return jobs
 
 
+def check_replaced(targets: Iterable[Path], kept: Iterable[Path]) -> None:
+    """Refuse results that would be written over anything but an earlier result.
+
+    A picture may be one, an empty file holds nothing; whatever else is there is not ours to replace, nor what a link
+    leads to: whoever typed the link's name does not see it.
+
+    Args:
+        targets: files that are to be written.
+        kept: what the command reads, under whatever other names, hard links among them.
+
+    Raises:
+        ImageError: what is there, and what to do.
+    """
+    read = {}
+    for path in kept:
+        with contextlib.suppress(OSError, ValueError):
+            read[_identity(path)] = path
+    for target in targets:
+        if not os.path.lexists(target):
+            continue
+        reason = None
+        if target.is_symlink():
+            where = os.path.realpath(target)
+            if os.path.exists(where):
+                reason = f"is a link to {where}, which would be overwritten"
+            elif os.path.islink(where):
+                reason = "is a link to itself"
+        elif target.is_dir():
+            reason = "is a folder"
+        elif not target.is_file():
+            reason = "is a pipe, a socket or a device"
+        elif _identity(target) in read:
+            reason = f"is {read[_identity(target)]}, which is read, under another name"
+        elif target.stat().st_size and not _is_picture(target):
+            reason = "is there already, and no picture"
+        if reason:
+            raise ImageError(f"{target}: {reason}; give another name for the result, or remove it first")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        return read_header(path, max_pixels=2**62).height > 0
+    except ImageError:
+        return False
+
+
 def without_existing(jobs: Sequence[Job]) -> tuple[list[Job], int]:
     """What is left to do where results that are there already are kept, and how many those are."""
     left = [Job(job.source, tuple(r for r in job.results if not os.path.exists(r[1]))) for job in jobs]
@@ -251,8 +305,12 @@ class Files:
     tiles: str = "auto"
     memory: int | None = None
 
-    def jobs(self, inputs: Sequence[str], labels: Sequence[str]) -> Todo:
+    def jobs(self, inputs: Sequence[str], labels: Sequence[str], read: Sequence[Path] = ()) -> Todo:
         """What is to be done with what a user names.
+
+        Args:
+            inputs, labels: as for ``expand`` and ``plan``.
+            read: what else the command reads.
 
         Raises:
             ImageError: no input is there, or a result cannot be written where it should.
@@ -260,6 +318,8 @@ class Files:
         found, failures = expand(inputs, labels, recursive=self.recursive, output=self.output)
         jobs = plan(found, self.output, labels, len(failures))
         left, there = without_existing(jobs) if self.skip_existing else (jobs, 0)
+        targets = [target for job in left for _, target in job.results]
+        check_replaced(targets, [*(each.path for each in found), *read])
         return Todo(left, tuple(failures), there)
 
     def header(self, source: Path) -> Header:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from fststyle.cli import parser
+from fststyle.cli import main, parser
 from fststyle.encoders.published import PUBLISHED
 from fststyle.inference.export import FORMATS
 from fststyle.inference.stylizer import BACKENDS
@@ -39,3 +39,18 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     run = subprocess.run([sys.executable, "-m", "fststyle", "info", "wave"], stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
     assert (run.returncode, run.stderr) == (141, b"")
+
+
+def test_what_nobody_thought_of_is_one_line_and_with_debug_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def find(*_: object) -> None:
+        raise KeyError("what\never")
+
+    monkeypatch.setattr("fststyle.cli.info.kind_of", find)
+    assert main(["info", "wave"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fststyle: failed: unexpected KeyError: 'what")
+    assert line.endswith("(--debug shows more)")
+    with pytest.raises(KeyError):
+        main(["info", "wave", "--debug"])

@@ -54,6 +54,32 @@ SOUND: dict[str, tuple[str, Callable[[bytes], bytes], str | None]] = {
         lambda d: with_chunk(d, chunk(b"tIME", bytes(7), 1)),
         "without its damaged tIME chunk",
     ),
+    **{
+        f"{name.decode()} of a wrong length{' at the end' if at_end else ''}": (
+            "PNG",
+            lambda d, name=name, at_end=at_end: with_chunk(d, chunk(name, b"\0"), at_end),  # type: ignore[misc]
+            f"without its damaged {name.decode()} chunk",
+        )
+        for name in (b"tRNS", b"gAMA", b"cHRM", b"pHYs", b"acTL")
+        for at_end in (False, True)
+    },
+    "a frame that is none": (
+        "PNG",
+        lambda d: with_chunk(d, chunk(b"acTL", bytes(8)) + chunk(b"fcTL", bytes(3))),
+        "without its damaged acTL chunk, damaged fcTL chunk",
+    ),
+    "a header more at the end": ("PNG", lambda d: with_chunk(d, chunk(b"IHDR", bytes(3)), True), "damaged IHDR"),
+    "a key after the pixels": ("PNG", lambda d: with_chunk(d, chunk(b"tRNS", bytes(6)), True), None),
+    "a profile after the pixels": (
+        "PNG",
+        lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\0" + zlib.compress(b"p")), True),
+        None,
+    ),
+    "a profile that is packed otherwise": (
+        "PNG",
+        lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\1abc"), True),
+        "without its damaged iCCP chunk",
+    ),
     "no IEND": ("PNG", lambda d: d[:-12], None),
     "cut after the pixels": ("PNG", lambda d: d[:-16], None),
     "trailing data of PNG": ("PNG", lambda d: d + b"x" * 5000, None),

@@ -78,6 +78,26 @@ def test_a_picture_comes_from_openvino_without_torch_once_it_is_converted(tmp_pa
 
 
 @openvino
+@openvino
+def test_a_conversion_leaves_nothing_of_pytorch_in_memory(tmp_path: Path, empty_cache: Path) -> None:
+    path = saved(tmp_path)
+    code = "import pathlib, sys; from fststyle.inference.backends import OpenVINOBackend; "
+    code += "OpenVINOBackend(pathlib.Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 0
+    assert list(empty_cache.rglob("network.xml"))
+
+
+@openvino
+def test_where_no_process_can_be_started_it_is_converted_within_this_one(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    path = saved(tmp_path)
+    assert not backends._written_apart(path, tmp_path)
+    OpenVINOBackend(path)
+    assert list(empty_cache.rglob("network.xml"))
+
+
 def test_another_checkpoint_of_the_same_name_is_converted_anew(tmp_path: Path, empty_cache: Path) -> None:
     first = Stylizer.from_checkpoint(saved(tmp_path), backend="openvino").pixels(picture(32, 32))
     second = Stylizer.from_checkpoint(saved(tmp_path, output="tanh"), backend="openvino").pixels(picture(32, 32))
