@@ -106,18 +106,8 @@ def _element(text: str) -> str:
 #: The last part of keys whose number is a whole one.
 _WHOLE = frozenset(
     {
-        *(
-            "steps",
-            "size",
-            "patch",
-            "stride",
-            "history",
-            "iterations",
-            "calibration_photographs",
-            "batch_size",
-            "workers",
-        ),
-        *("held_out", "width", "residual_blocks", "warmup", "accumulate_grad_batches"),
+        *("steps", "size", "history", "iterations", "calibration_photographs", "batch_size", "workers", "held_out"),
+        *("width", "residual_blocks", "warmup", "accumulate_grad_batches"),
     }
 )
 #: Those for which the commands themselves say which values there are.
