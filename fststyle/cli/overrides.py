@@ -106,20 +106,12 @@ def _element(text: str) -> str:
 #: The last part of keys whose number is a whole one.
 _WHOLE = frozenset(
     {
-        *(
-            "steps",
-            "size",
-            "patch",
-            "stride",
-            "history",
-            "iterations",
-            "calibration_photographs",
-            "batch_size",
-            "workers",
-        ),
-        *("held_out", "width", "residual_blocks", "warmup", "accumulate_grad_batches"),
+        *("steps", "size", "history", "iterations", "calibration_photographs", "batch_size", "workers", "held_out"),
+        *("width", "residual_blocks", "warmup", "accumulate_grad_batches"),
     }
 )
+#: Those for which the commands themselves say which values there are.
+_CHOICES = frozenset({"compile"})
 #: Those that take a list of numbers, too.
 _LISTS = frozenset({"iterations"})
 #: What is unset by default, and what it is expected to be: a list of numbers, of texts, or a number.
@@ -158,6 +150,8 @@ def _expected(key: str, usual: Any, found: Any) -> str:
         values = found if listed and isinstance(found, ListConfig) else [None if listed else found]
         sound = all(isinstance(value, kind) and not isinstance(value, bool) for value in values) and len(values)
         return "" if sound else _UNSET[key]
+    if last in _CHOICES:
+        return ""
     if isinstance(usual, bool):
         return "" if isinstance(found, bool) else "true or false"
     if isinstance(usual, DictConfig):
