@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         (("mode=swap", "content=photo.png"), "style.image is missing; mode=swap takes a picture"),
         (("mode=swap", "style.image=painting.png"), "content is missing; mode=swap takes a photograph"),
         ((*TRANSFER, "mode=swap", "patch=0"), "patch is 0; expected a whole number of at least 1"),
-        ((*TRANSFER, "mode=swap", "stride=1.5"), "stride is 1.5; expected a whole number"),
+        ((*TRANSFER, "mode=swap", "stride=1.5"), "stride is 1.5; expected a whole number of at least 1"),
         ((*TRANSFER, "mode=swap", "stride=4"), "stride is 4 and patch 3; expected a stride of at most the patch"),
         ((*TRANSFER, "mode=swap", "patch=11"), "the style's features are 10×10; expected at least 11×11 for patch=11"),
         ((*TRANSFER, "mode=swap", "layers=[relu9_9]"), "has no layer 'relu9_9'; expected one of conv1_1"),
