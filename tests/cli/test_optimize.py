@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         ((*TRANSFER, "preserve_color=yes"), "preserve_color is 'yes'; expected one of none, luminance, match"),
         ((*TRANSFER, "trace=excel"), "trace is 'excel'; expected one of null, csv, tensorboard"),
         ((*TRANSFER, "precision=int8"), "precision is 'int8'; expected one of float32, bfloat16"),
-        ((*TRANSFER, "compile=perhaps"), "compile is 'perhaps'; expected true or false"),
+        ((*TRANSFER, "compile=perhaps"), "compile is 'perhaps'; expected one of false, true"),
         ((*TRANSFER, "snapshots=0"), "snapshots is 0; expected a whole number of at least 1, or null"),
         ((*TRANSFER, "iterations=0"), "iterations is 0; expected at least 1"),
         ((*TRANSFER, "iterations=[1,2]"), "iterations has 2 entries for 1 sizes; expected as many"),
