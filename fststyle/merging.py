@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from fststyle.checks import check_name, check_path
@@ -79,8 +80,6 @@ def merge_files(
         network: Any = file.network
         for key, value in network.norms().items():
             norms.setdefault(key, []).append(value.detach().reshape(len(style_names(file.metadata)), -1))
-    import torch
-
     rows = {key: torch.cat(values) for key, values in norms.items()}
     one = len(entries) == 1
     network = TransformNet(**_shape(files[0]), styles=len(entries))
@@ -115,11 +114,5 @@ def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[[nn.Modul
     picture = own.thumbnail
     if thumbnail and not picture:
         network: Any = file.network
-        picture = thumbnail(network.of_mixture(_only(index, len(file.styles))) if file.styles else network)
+        picture = thumbnail(network.of_mixture(torch.eye(len(file.styles))[index]) if file.styles else network)
     return StyleEntry(name, about, own.style_targets, picture)
-
-
-def _only(index: int, count: int) -> Any:
-    import torch
-
-    return torch.eye(count)[index]

@@ -50,10 +50,8 @@ def find_trunk(path: Path, metadata: Mapping[str, Any], known: Iterable[str | os
     Raises:
         MissingTrunkError: none has them.
     """
-    trunk, files = (
-        metadata.get("trunk"),
-        [*(split_path(each)[0] for each in known), *sorted(path.absolute().parent.glob("*.safetensors"))],
-    )
+    trunk = metadata.get("trunk")
+    files = [*(split_path(each)[0] for each in known), *sorted(path.absolute().parent.glob("*.safetensors"))]
     found = next((file for file in files if trunk and _trunk_of(file) == trunk), None)
     if found is None:
         start = (metadata.get("init_from") or {}).get("name") or "the file that it was trained from"

@@ -110,7 +110,8 @@ class TransformNet(ImageNetwork):
     def mixed_norms(self, mixture: Tensor) -> dict[str, Tensor]:
         """``norms`` for a mixture (B, styles): (B, C) each."""
         # As sums of products, which autocast leaves in float32.
-        return {name: (mixture.to(value.dtype)[..., None] * value).sum(1) for name, value in self.norms().items()}
+        rows = {name: value.reshape(self.styles, -1) for name, value in self.norms().items()}
+        return {name: (mixture.to(value.dtype)[..., None] * value).sum(1) for name, value in rows.items()}
 
     @torch.no_grad()
     def of_mixture(self, mixture: Tensor) -> TransformNet:

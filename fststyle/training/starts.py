@@ -39,13 +39,10 @@ def begun_from(start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, T
         near = name if name in known else nearest(loss.style_targets(painting), known, loss.style_layers)
         log.info("%s begins with the norms of %s", name, near or "all styles, on average")
         rows.append([float(each == near) if near else 1 / len(known) for each in known])
-    shares, norms = torch.tensor(rows), network.norms()
+    if len(rows) == 1:
+        return network.of_mixture(torch.tensor(rows[0]))
     made = TransformNet(**{**network.config, "styles": len(rows)})
-    mixed = {
-        name: shares @ value.detach().reshape(len(known), -1) for name, value in norms.items()
-    }  # a row for each new style
-    picked = {name: value if len(rows) > 1 else value[0] for name, value in mixed.items()}
-    made.load_state_dict({**network.state_dict(), **picked})
+    made.load_state_dict({**network.state_dict(), **network.mixed_norms(torch.tensor(rows))})
     return made
 
 
