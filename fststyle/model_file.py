@@ -329,14 +329,15 @@ def bundled_files(kind: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def all_styles() -> list[str]:
-    """The names of all bundled styles; of those in a file of several the ones that no file of its own has."""
-    several = {
-        name: metadata for name, path in bundled_files("style").items() if "styles" in (metadata := read_metadata(path))
+def all_styles() -> dict[str, Path]:
+    """All bundled styles, name to path; of a file of several those that have no file of their own, as ``zoo/wave``."""
+    files = bundled_files("style")
+    inside = {
+        name: style_names(metadata) for name, path in files.items() if "styles" in (metadata := read_metadata(path))
     }
-    alone = [name for name in bundled_files("style") if name not in several]
-    inside = [f"{name}/{style}" for name, metadata in several.items() for style in style_names(metadata)]
-    return alone + [name for name in inside if name.partition("/")[2] not in alone]
+    found = {name: path for name, path in files.items() if name not in inside}
+    own = {f"{name}/{style}": files[name] / style for name, styles in inside.items() for style in styles}
+    return found | {name: path for name, path in own.items() if path.name not in found}
 
 
 def kind_of(name_or_path: str) -> str:

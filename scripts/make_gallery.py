@@ -6,11 +6,11 @@
 
 The first makes everything anew, the second the styles' pictures, page and manifest, the third page and manifest alone.
 
-Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels),
-docs/gallery/PHOTO_STYLE_1024.jpg, docs/gallery/superres_xN.jpg and docs/gallery/PHOTO_swap_PAINTING.jpg,
-the page that shows them with the metadata of the model files, and the manifest: of each file hash, size, the command
-that made it, and figures. All is computed in float32 by PyTorch on one CPU
-thread: a retrained style is not converted for another backend first.
+Writes docs/gallery/PHOTO.jpg, docs/gallery/PHOTO_STYLE.jpg (longer side 512 pixels), docs/gallery/PHOTO_STYLE_1024.jpg,
+docs/gallery/PHOTO_NAME.jpg with all styles of a file of several, docs/gallery/superres_xN.jpg and
+docs/gallery/PHOTO_swap_PAINTING.jpg, the page that shows them with the metadata of the model files, and the manifest:
+of each file hash, size, the command that made it, and figures. All is computed in float32 by PyTorch on one CPU thread:
+a retrained style is not converted for another backend first.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,16 @@ from skimage import data as pictures
 from fststyle import Stylizer, Swapper, Upscaler
 from fststyle.evaluation.superres import bicubic
 from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
+from fststyle.inference.options import PLAIN
+from fststyle.inference.sheet import style_sheet
 from fststyle.losses import mean_term
-from fststyle.model_file import KINDS, bundled_files, read_metadata
+from fststyle.model_file import KINDS, bundled_files, read_metadata, style_names
 from fststyle.networks.superres import reduce
 from fststyle.resources import file_sha256
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 #: Device, backend and precision.
-COMPUTED_BY = ("cpu", "torch", "float32")
+HOW = ("cpu", "torch", "float32")
 #: Longer side in pixels of the pictures that the page shows.
 SHOWN = 512
 #: What follows a stylised picture's name, and its longer side: one to show, one to open.
@@ -104,12 +107,26 @@ def save(pixels: np.ndarray, path: Path) -> None:
     print(path, flush=True)
 
 
+def style_files(several: bool) -> dict[str, Path]:
+    """The bundled files of several styles, or those of one."""
+    return {name: path for name, path in bundled_files("style").items() if several == ("styles" in read_metadata(path))}
+
+
 def stylise(folder: Path) -> None:
-    """The photographs, and each in every bundled style at both sizes."""
+    """The photographs, each in every bundled style at both sizes, and a sheet for each file of several."""
     for photo in PHOTOGRAPHS:
         save(photograph(photo, SHOWN), folder / f"{photo}.jpg")
-    for name, path in bundled_files("style").items():
-        stylizer = Stylizer.from_checkpoint(path, *COMPUTED_BY)
+    for name, path in style_files(several=True).items():
+        styles = [str(path / style) for style in style_names(read_metadata(path))]
+        for photo in PHOTOGRAPHS:
+            with TemporaryDirectory() as unpacked:
+                Image.fromarray(getattr(pictures, photo)()).save(Path(unpacked) / "photo.png")
+                sheet = style_sheet(
+                    Path(unpacked) / "photo.png", styles, Path(unpacked) / "sheet.png", 320, PLAIN, *HOW
+                )
+                save(read_picture(sheet).rgb, folder / f"{photo}_{name}.jpg")
+    for name, path in style_files(several=False).items():
+        stylizer = Stylizer.from_checkpoint(path, *HOW)
         for ending, size in SIZES.items():
             for photo in PHOTOGRAPHS:
                 save(stylizer.pixels(photograph(photo, size)), folder / f"{photo}_{name}{ending}.jpg")
@@ -117,7 +134,7 @@ def stylise(folder: Path) -> None:
 
 def enlarge(folder: Path) -> None:
     """Parts of photographs, reduced and enlarged by every method of a scale: side by side, the original last."""
-    for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
+    for scale, methods in enlargers(bundled_files("superres"), *HOW).items():
         rows = []
         for photo, part in PARTS.items():
             original = getattr(pictures, photo)()[part]
@@ -206,11 +223,20 @@ def page() -> str:
     if styles := records["style"]:
         cell = "[![{0} in the style of {1}](../docs/gallery/{0}_{1}.jpg)](../docs/gallery/{0}_{1}_1024.jpg)"
         larger = "A stylised picture opens with a longer side of 1024 pixels when it is clicked.\n"
-        parts += ["## Styles\n", larger, grids(list(styles), cell)]
+        parts += ["## Styles\n", larger, grids(list(style_files(several=False)), cell)]
+        for name in style_files(several=True):
+            names = style_names(styles[name])
+            parts += [
+                f"## {len(names)} styles in one file: `{name}`\n",
+                f"`--style {name}/{names[0]}` takes one of them.\n",
+            ]
+            parts += [
+                f"![{photo} in all styles of {name}](../docs/gallery/{photo}_{name}.jpg)\n" for photo in PHOTOGRAPHS
+            ]
         parts += [figures(styles, TRAINED | HELD_OUT), MEASURED, commands(styles)]
     if models := records["superres"]:
         parts.append("## Super-resolution\n")
-        for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
+        for scale, methods in enlargers(bundled_files("superres"), *HOW).items():
             parts.append(f"![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
             parts.append(f"×{scale}, from the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
         parts += [figures(models, TRAINED), commands(models)]

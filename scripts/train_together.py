@@ -39,7 +39,7 @@ from fststyle.config import load_style, preset_loss, preset_style, without_folde
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import contact_sheet, open_visible, save_image, to_image, to_pixels, write_atomically
-from fststyle.losses import PerceptualLoss, checkerboard_loss, measure_normalizers, normalizers_of, shift_loss
+from fststyle.losses import PerceptualLoss, checkerboard_loss, measure_normalizers, normalizers_of, stability_loss
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
@@ -47,6 +47,7 @@ from fststyle.training import sources
 from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
+from fststyle.training.tasks.style import STABILITY_NOISE
 from fststyle.trunks import is_norm
 
 log = logging.getLogger("train_together")
@@ -109,14 +110,14 @@ class Objective(nn.Module):
         self.loss.normalizers = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in units.items()}
         self.loss.style_factors = torch.tensor([float(style.weight) for style in settings], device=device)
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
-        self.checkerboard_weight, self.shift_weight = chosen.checkerboard, chosen.shift
+        self.checkerboard_weight, self.stability_weight = chosen.checkerboard, chosen.stability
         self.bfloat16 = chosen.bfloat16
 
     def forward(
         self, network: nn.Module, weights: Tensors, photographs: Tensor, styles: Tensor, norms: Tensor, shift: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
-        and the norms to use (B,), and the shift (2,) of ``losses.shift_loss``."""
+        and the norms to use (B,), and the shift (2,) of ``losses.stability_loss``."""
         loss = self.loss
         weights = {k: v.index_select(0, norms) if is_norm(k) else v for k, v in weights.items()}
         targets = {layer: target[styles] for layer, target in self.styles.items()}
@@ -125,11 +126,13 @@ class Objective(nn.Module):
             output = functional_call(network, weights, (photographs,)).float()
             terms = loss(output, wanted, targets, samples=8192, which=styles)
         total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
-        if self.shift_weight:
+        if self.stability_weight:
             alone = {k: v[:1] if is_norm(k) else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
-                moved = shift_loss(lambda x: functional_call(network, alone, (x,)), photographs, output, shift)
-            total = total + self.shift_weight * moved
+                moved = stability_loss(
+                    lambda x: functional_call(network, alone, (x,)), photographs, output, shift, STABILITY_NOISE
+                )
+            total = total + self.stability_weight * moved
         content = sum(weight * terms.content[layer] for layer, weight in loss.content_layers.items())
         style = sum(weight * terms.style[layer] for layer, weight in loss.style_layers.items())
         return total, torch.as_tensor(content).detach(), torch.as_tensor(style).detach()
@@ -225,7 +228,7 @@ def main() -> None:
     options.add_argument("--width", type=int, default=32)
     options.add_argument("--loss", **several, metavar="KEY=VALUE", help="instead of what loss=balanced has")
     options.add_argument("--checkerboard", type=float, default=1000.0)
-    options.add_argument("--shift", type=float, default=0.0, help="weight of losses.shift_loss")
+    options.add_argument("--stability", type=float, default=0.0, help="weight of losses.stability_loss")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
@@ -233,7 +236,7 @@ def main() -> None:
     options.add_argument("--workers", type=int, default=1, help="processes that decode photographs")
     options.add_argument("--bfloat16", action="store_true", help="convolutions in bfloat16")
     options.add_argument("--compile", action="store_true")
-    options.add_argument("--graphs", action="store_true", help="record steps as CUDA graphs (with --separate)")
+    options.add_argument("--graphs", action="store_true", help="record a step as a CUDA graph")
     options.add_argument("-o", "--output", type=Path, required=True)
     chosen = options.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -304,13 +307,14 @@ def main() -> None:
     forward = torch.compile(objective, dynamic=False) if chosen.compile else objective
     began, chance = time.perf_counter() - elapsed, torch.Generator().manual_seed(chosen.seed + step)
     shuffled = (turns[at] for _ in itertools.count() for at in torch.randperm(len(turns), generator=chance).tolist())
-    numbers = torch.arange(len(names), device=device)
+    styles = torch.zeros(chosen.batch, dtype=torch.long, device=device)
+    norms = torch.zeros_like(styles) if chosen.separate else styles
     sums = torch.zeros(2, device=device)
     batch = torch.zeros(chosen.batch, 3, chosen.size, chosen.size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
     shift = torch.zeros(2, dtype=torch.long, device=device)
 
-    def learn(own: Trained, styles: Tensor, norms: Tensor) -> None:
+    def learn(own: Trained) -> None:
         own.optimizer.zero_grad()
         total, content, style = forward(network, own.weights, batch, styles, norms, shift)
         total.backward()
@@ -324,19 +328,22 @@ def main() -> None:
             break
         now = list(itertools.islice(shuffled, 1 if chosen.separate else chosen.batch))
         own = trained[now[0] if chosen.separate else 0]
-        styles = numbers[now[0]].expand(chosen.batch) if chosen.separate else torch.stack([numbers[at] for at in now])
-        norms = numbers[0].expand(chosen.batch) if chosen.separate else styles
+        if chosen.separate:
+            styles.fill_(now[0])
+        else:
+            styles.copy_(torch.tensor(now), non_blocking=True)
         rise = min(1, (own.step + 1) / 50)
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
         own.schedule(chosen.rate * rise * fall, chosen.average)
         batch.copy_(photos, non_blocking=True)
         shift.copy_(torch.randint(1, 4, (2,), generator=chance), non_blocking=True)
-        if now[0] in graphs:
-            graphs[now[0]].replay()
-        elif chosen.graphs and chosen.separate:
-            graphs[now[0]] = recorded(functools.partial(learn, own, styles, norms))
+        graph = now[0] if chosen.separate else 0
+        if graph in graphs:
+            graphs[graph].replay()
+        elif chosen.graphs:
+            graphs[graph] = recorded(functools.partial(learn, own))
         else:
-            learn(own, styles, norms)
+            learn(own)
         own.seconds += time.perf_counter() - began - elapsed
         step += 1
         if step % 50 == 0:

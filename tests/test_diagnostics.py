@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fststyle import diagnostics
 from fststyle.images import to_image
-from fststyle.model_file import bundled_files, load_model_file
+from fststyle.model_file import all_styles, load_model_file
 from fststyle.networks.transform import TransformNet
 
-STYLES = bundled_files("style")
+STYLES = all_styles()
 
 
 @pytest.fixture(scope="module")

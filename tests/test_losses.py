@@ -32,8 +32,8 @@ from fststyle.losses import (
     measure_photographs,
     pixel_loss,
     projected,
-    shift_loss,
     sliced_wasserstein,
+    stability_loss,
     style_loss,
     total_variation,
     unmeasured_terms,
@@ -1031,15 +1031,21 @@ def test_the_checkerboard_loss_has_the_right_gradient() -> None:
     assert torch.autograd.gradcheck(checkerboard_loss, image.requires_grad_(), fast_mode=True)
 
 
-def test_the_shift_loss_is_zero_for_pixelwise_networks_and_not_for_blocks() -> None:
+def test_the_stability_loss_is_zero_for_pixelwise_networks_and_not_for_blocks() -> None:
     images = torch.rand(2, 3, 48, 40)
     shift = torch.tensor([1, 3])
 
     def blocks(x: Tensor) -> Tensor:
         return torch.nn.functional.interpolate(torch.nn.functional.avg_pool2d(x, 4), scale_factor=4)
 
-    assert float(shift_loss(torch.sqrt, images, images.sqrt(), shift)) == 0
+    assert float(stability_loss(torch.sqrt, images, images.sqrt(), shift)) == 0
     moved = blocks(images[:1, :, 1:45, 3:39])[:, :, 10:-10, 10:-10]
     expected = (moved - blocks(images)[:1, :, 11:35, 13:29]).square().mean()
-    assert float(shift_loss(blocks, images, blocks(images), shift)) == pytest.approx(float(expected))
-    assert float(shift_loss(blocks, images, blocks(images), torch.tensor([4, 0]))) == pytest.approx(0, abs=1e-12)
+    assert float(stability_loss(blocks, images, blocks(images), shift)) == pytest.approx(float(expected))
+    assert float(stability_loss(blocks, images, blocks(images), torch.tensor([4, 0]))) == pytest.approx(0, abs=1e-12)
+
+
+def test_noise_in_the_stability_loss_counts_by_its_variance_and_the_networks_slope() -> None:
+    images, shift = torch.rand(1, 3, 260, 260), torch.tensor([2, 1])
+    assert float(stability_loss(torch.neg, images, -images, shift, noise=0.01)) == pytest.approx(1e-4, rel=0.05)
+    assert float(stability_loss(lambda x: 3 * x, images, 3 * images, shift, 0.01)) == pytest.approx(9e-4, rel=0.05)

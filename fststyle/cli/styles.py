@@ -23,9 +23,8 @@ def run(_: argparse.Namespace) -> int:
         count = sum(run.get("images", 0) for run in runs)  # in all the trainings that the file has had
         entries = metadata.get("styles", [])
         about = f"{len(entries)} styles" if entries else image
-        print(f"{name:<20} {about:<28} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
+        print(f"{name:<25} {about:<23} {count:>8,} images  {path.stat().st_size / 1e6:.1f} MB")
         for entry in entries:
-            print(
-                f"  {name}/{entry['name']:<{max(1, 17 - len(name))}} {entry.get('style', {}).get('image', '')}".rstrip()
-            )
+            style = f"  {name}/{entry['name']}"
+            print(f"{style:<25} {entry.get('style', {}).get('image', '')}".rstrip())
     return 0

@@ -16,7 +16,7 @@ from reference import Reference
 from fststyle import TransformNet, save_image
 from fststyle.images import find_pictures, read_picture, to_image, to_pixels
 from fststyle.inference import Stylizer
-from fststyle.model_file import bundled_files, load_model_file, save_model_file
+from fststyle.model_file import all_styles, load_model_file, save_model_file
 from measuring import DEVICE, Figures, Names, Sizes, in_own_process, in_turn, operations, peak_memory, rows, timed
 
 PRECISIONS = ("float32", "bfloat16")
@@ -52,7 +52,7 @@ def difference(photographs: Path, precision: Names = PRECISIONS) -> Figures:
     """How far the bundled styles' pictures lie from PyTorch's in float32, in levels of 255, on photographs."""
     photos = [read_picture(file, 512).rgb for file in find_pictures(photographs)[:12]]
     found = []
-    for style in bundled_files("style"):
+    for style in all_styles():
         exact = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
         wanted = [exact.pixels(photo).astype(int) for photo in photos]
         for backend, kind in variants(precision)[1:]:

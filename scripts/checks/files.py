@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.cli import main as fststyle
 from fststyle.images import ImageError, large, open_picture, read_header, read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.model_file import bundled_files
+from fststyle.model_file import all_styles
 from measuring import ENVIRONMENT, Figures, Folder, measure, photograph, timed
 
-STYLE = min(bundled_files("style"))
+STYLE = min(all_styles())
 #: Folders in which specimens lie.
 ROUNDS = 5
 #: Longer than this a reader hangs, in seconds.

@@ -36,14 +36,14 @@ from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
 from fststyle.inference.tiled import evaluate_in_strips
 from fststyle.losses import PerceptualLoss
-from fststyle.model_file import bundled_files, find_model_file, load_model_file
+from fststyle.model_file import all_styles, find_model_file, load_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
 from measuring import ENVIRONMENT, Figures, Folder, Names, Sizes, measure, peak_memory, photograph
 
 #: Up to this side whole pictures are measured beside tiled ones: some 8 GiB.
 WHOLE = 4096
-STYLES = tuple(sorted(bundled_files("style")))
+STYLES = tuple(all_styles())
 
 
 def presets() -> Iterator[tuple[str, TransformNet]]:

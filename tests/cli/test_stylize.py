@@ -873,7 +873,7 @@ def test_hidden_black_and_white_give_one_result_of_a_bundled_style(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-@pytest.mark.parametrize("style", sorted(model_file.bundled_files("style")))
+@pytest.mark.parametrize("style", model_file.all_styles())
 def test_hidden_black_and_white_give_one_result_of_every_bundled_style(
     style: str, backend: str, tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 from fststyle.cli import main
 from fststyle.inference import export as exports
 from fststyle.inference.export import FORMATS, NEEDS, ExportError, Pixels, export
-from fststyle.model_file import bundled_files, find_model_file, load_model_file, save_model_file
+from fststyle.model_file import all_styles, find_model_file, load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 
 KINDS = [
@@ -100,11 +100,11 @@ def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("style", bundled_files("style"))
+@pytest.mark.parametrize("style", all_styles())
 def test_every_bundled_style_can_be_exported(tmp_path: Path, style: str, kind: str) -> None:
     """``export`` itself compares the file with PyTorch at three sizes and keeps none that differs."""
     network = load_model_file(find_model_file(style, "style")).network
-    assert export(network, tmp_path / f"{style}{FORMATS[kind][0]}", kind)
+    assert export(network, tmp_path / f"style{FORMATS[kind][0]}", kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)

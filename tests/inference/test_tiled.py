@@ -16,7 +16,7 @@ from fststyle.inference import StylizeOptions, Stylizer, strips, tiled
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.strips import Moments
 from fststyle.inference.tiled import cost, evaluate_in_strips, pixels_in_strips
-from fststyle.model_file import bundled_files
+from fststyle.model_file import all_styles
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, ResidualBlock, UpBlock, make_norm
 from fststyle.networks.image_network import ImageNetwork
 from fststyle.networks.superres import SuperResNet
@@ -65,7 +65,7 @@ def test_moments_of_strips_are_those_of_the_picture() -> None:
     torch.testing.assert_close(moments.squares / moments.count, values.var(1, correction=0))
 
 
-@pytest.mark.parametrize("style", sorted(bundled_files("style")))
+@pytest.mark.parametrize("style", all_styles())
 def test_a_bundled_style_has_the_same_levels_in_strips(style: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
     picture = astronaut[:301, :259]

@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 # --- settings ---------------------------------------------------------------------------------------
 
 CHANGES = [
-    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 10.0"),
+    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 16.0"),
     ("loss.content_weight=2", "loss.content_weight: found 2, the checkpoint has 1.0"),
     ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.4"),
     ("loss.content_layers.relu3_3=0.5", "loss.content_layers.relu3_3: found 0.5, the checkpoint has 1.0"),
@@ -92,8 +92,8 @@ CHANGES = [
     ("encoder.seed=1", "encoder.weights: found vgg16-random-1, the checkpoint has vgg16-random-0"),
     ("encoder.widths=[4,4,4,4,5]", "encoder.widths: found [4, 4, 4, 4, 5], the checkpoint has [4, 4, 4, 4, 4]"),
     ("encoder.pooling=average", "encoder.pooling: found average, the checkpoint has max"),
-    ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 1000.0"),
-    ("task.shift_weight=1", "task.shift_weight: found 1, the checkpoint has 0"),
+    ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 16.0.0"),
+    ("task.stability_weight=1", "task.stability_weight: found 1, the checkpoint has 0"),
 ]
 
 
@@ -193,7 +193,7 @@ def test_confirmed_changes_take_effect(desk: Path, caplog: pytest.LogCaptureFixt
     words = [f"style.image={desk / 'other.png'}", "name=painting", "loss.style_weight=20", "steps=2", "resume=last"]
     made = run(desk, *words, "resume_changed=true")
     exported = made.fit()
-    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 10.0" in caplog.text
+    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 16.0" in caplog.text
     after = torch.load(training_checkpoints(desk / "out")[0], weights_only=True)
     assert after["global_step"] == 2
     assert not torch.equal(after["style_targets"]["relu1_1"], before["style_targets"]["relu1_1"])

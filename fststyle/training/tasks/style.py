@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, shift_loss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, stability_loss
 from fststyle.networks.transform import TransformNet
 from fststyle.training.tasks.base import Task, check_weight
+
+#: Standard deviation of the noise in the stability term's pictures: two levels of 255.
+STABILITY_NOISE = 2 / 255
 
 
 class StyleTask(Task):
@@ -30,7 +33,7 @@ class StyleTask(Task):
         style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
-        shift_weight: of ``losses.shift_loss`` in what is minimised, by another shift in each step.
+        stability_weight: of ``losses.stability_loss`` in what is minimised, by another shift and noise in each step.
         optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
     """
 
@@ -46,7 +49,7 @@ class StyleTask(Task):
         style_targets: Mapping[str, Tensor],
         style_samples: int | None = 8192,
         checkerboard_weight: float = 1000.0,
-        shift_weight: float = 0.0,
+        stability_weight: float = 0.0,
         optimizer: str = "muon",
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
@@ -82,14 +85,14 @@ class StyleTask(Task):
             raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
         self.style_samples = style_samples
         self.checkerboard_weight = check_weight(checkerboard_weight)
-        self.shift_weight = check_weight(shift_weight, "shift_weight")
+        self.stability_weight = check_weight(stability_weight, "stability_weight")
         self.register_buffer("shift", torch.zeros(2, dtype=torch.long), persistent=False)
         self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:
         """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides the
         shift, the same on all ranks and in a run that is resumed."""
-        if self.shift_weight:
+        if self.stability_weight:
             step = self.trainer.global_step if self._trainer is not None else 0
             self.shift.copy_(torch.from_numpy(np.random.default_rng((5, step)).integers(1, 4, 2)))
         return (batch["image"], batch["which"]) if self.names else batch["image"]
@@ -112,8 +115,9 @@ class StyleTask(Task):
         terms: LossTerms = self.loss(output, content=content, style=targets, samples=samples, which=which)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
-        if regularized and self.shift_weight:
-            terms.total = terms.total + self.shift_weight * shift_loss(paint, photographs, output, self.shift)
+        if regularized and self.stability_weight:
+            moved = stability_loss(paint, photographs, output, self.shift, STABILITY_NOISE)
+            terms.total = terms.total + self.stability_weight * moved
         return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
