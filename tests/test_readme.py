@@ -28,7 +28,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: What makes a documented training small. The command's own words come after, and win.
 SMALL = [
     *("encoder=random", "encoder.widths=[4,4,4,4,4]", "network.width=4", "network.residual_blocks=1"),
-    *("data.size=32", "data.workers=0", "data.held_out=2", "steps=1", "calibration_photographs=4", "style.size=64"),
+    *("data.size=32", "data.workers=0", "data.held_out=2", "steps=1", "calibration_photographs=4", "style.size=96"),
     *("trainer.accelerator=cpu", "callbacks.previews.count=1"),
 ]
 

@@ -75,7 +75,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 CHANGES = [
     ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 16.0"),
     ("loss.content_weight=2", "loss.content_weight: found 2, the checkpoint has 1.0"),
-    ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.4"),
+    ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.6"),
     ("loss.content_layers.relu3_3=0.5", "loss.content_layers.relu3_3: found 0.5, the checkpoint has 1.0"),
     ("style.weight=2", "style.weight: found 2, the checkpoint has 1.0"),
     ("style.size=48", "style.size: found 48, the checkpoint has 64"),
@@ -92,7 +92,7 @@ CHANGES = [
     ("encoder.seed=1", "encoder.weights: found vgg16-random-1, the checkpoint has vgg16-random-0"),
     ("encoder.widths=[4,4,4,4,5]", "encoder.widths: found [4, 4, 4, 4, 5], the checkpoint has [4, 4, 4, 4, 4]"),
     ("encoder.pooling=average", "encoder.pooling: found average, the checkpoint has max"),
-    ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 16.0.0"),
+    ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 1000.0"),
     ("task.stability_weight=1", "task.stability_weight: found 1, the checkpoint has 0"),
 ]
 

@@ -117,7 +117,7 @@ def test_a_list_has_each_presets_settings_and_finds_paintings_in_a_folder(desk: 
     config = compose("train", words)
     found = resolve_styles(config)
     assert [(name, each.name) for name, each in found.items()] == [("wave", "wave"), ("mosaic", "mosaic")]
-    assert (found["wave"].image, found["wave"].size, found["wave"].blur) == (str(desk / "art" / "wave.png"), 720, 1.2)
+    assert (found["wave"].image, found["wave"].size, found["wave"].blur) == (str(desk / "art" / "wave.png"), 800, 1.0)
     assert (Path(found["mosaic"].image).name, found["mosaic"].size) == ("mosaic.jpg", 100)
     assert (config.name, config.output) == ("zoo", "runs/zoo")
     again = OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))
