@@ -50,7 +50,8 @@ def style_sheet(
         styles: bundled names, or model files.
         target: the picture to write.
         size: longer side of each picture, in pixels.
-        options, device, backend, precision: as for ``stylize_files``.
+        options, device, backend, precision: as for ``stylize_files``; ``auto`` is PyTorch here, since converting a
+            network for another backend takes longer than one small picture.
 
     Raises:
         ValueError, OSError: a photograph or a style that cannot be read, or a target that cannot be written.
@@ -60,6 +61,7 @@ def style_sheet(
     if path.is_dir() or (path.exists() and path.samefile(photo)):
         raise ImageError(f"{path}: is {'a folder' if path.is_dir() else 'the photograph'}; choose another --sheet")
     check_writable(existing_part(path.parent))
+    backend = "torch" if backend == "auto" else backend
     stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
     rgb = read_picture(Path(photo), size).rgb
     cells = [_captioned(rgb, "")]
