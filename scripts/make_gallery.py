@@ -40,7 +40,7 @@ from fststyle.resources import file_sha256
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
 #: Device, backend and precision.
-HOW = ("cpu", "torch", "float32")
+COMPUTED_BY = ("cpu", "torch", "float32")
 #: Longer side in pixels of the pictures that the page shows.
 SHOWN = 512
 #: What follows a stylised picture's name, and its longer side: one to show, one to open.
@@ -122,11 +122,11 @@ def stylise(folder: Path) -> None:
             with TemporaryDirectory() as unpacked:
                 Image.fromarray(getattr(pictures, photo)()).save(Path(unpacked) / "photo.png")
                 sheet = style_sheet(
-                    Path(unpacked) / "photo.png", styles, Path(unpacked) / "sheet.png", 320, PLAIN, *HOW
+                    Path(unpacked) / "photo.png", styles, Path(unpacked) / "sheet.png", 320, PLAIN, *COMPUTED_BY
                 )
                 save(read_picture(sheet).rgb, folder / f"{photo}_{name}.jpg")
     for name, path in style_files(several=False).items():
-        stylizer = Stylizer.from_checkpoint(path, *HOW)
+        stylizer = Stylizer.from_checkpoint(path, *COMPUTED_BY)
         for ending, size in SIZES.items():
             for photo in PHOTOGRAPHS:
                 save(stylizer.pixels(photograph(photo, size)), folder / f"{photo}_{name}{ending}.jpg")
@@ -134,7 +134,7 @@ def stylise(folder: Path) -> None:
 
 def enlarge(folder: Path) -> None:
     """Parts of photographs, reduced and enlarged by every method of a scale: side by side, the original last."""
-    for scale, methods in enlargers(bundled_files("superres"), *HOW).items():
+    for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
         rows = []
         for photo, part in PARTS.items():
             original = getattr(pictures, photo)()[part]
@@ -236,7 +236,7 @@ def page() -> str:
         parts += [figures(styles, TRAINED | HELD_OUT), MEASURED, commands(styles)]
     if models := records["superres"]:
         parts.append("## Super-resolution\n")
-        for scale, methods in enlargers(bundled_files("superres"), *HOW).items():
+        for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
             parts.append(f"![{', '.join(methods)}, original](../docs/gallery/superres_x{scale}.jpg)\n")
             parts.append(f"×{scale}, from the left: {', '.join(f'`{name}`' for name in methods)}, the original.\n")
         parts += [figures(models, TRAINED), commands(models)]

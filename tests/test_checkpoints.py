@@ -58,7 +58,10 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     assert (output - photograph).abs().mean() > 0.05
     # What is light and what is dark stays, at the size of strokes: the photograph's subject is still there.
     grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
-    least = 0.6 if style.endswith("_large") else 0.75  # marks as large as an eye take from it
+    # Black joints take from it, and marks as large as an eye.
+    least = {"mosaic": 0.75, "the_shipwreck": 0.79, "zoo/mosaic_large": 0.65, "zoo/hatching_large": 0.73}.get(
+        style, 0.8
+    )
     assert torch.corrcoef(torch.stack(grey))[0, 1] > least
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
