@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 #: In the folder of a run of a multirun: the command that makes this run alone, and why it failed.
 COMMAND, FAILED = "command.txt", "failed.txt"
 
-#: The style layers of ``loss=balanced_relu4_3``, which suits an encoder that ends before relu5_1.
-ENDS_EARLIER = {"relu1_2", "relu2_2", "relu3_3", "relu4_3"}
-
 #: Pixels that a painting may be smoothed by, as a standard deviation.
 MAX_BLUR = 20
 
@@ -236,17 +233,7 @@ def preset_style(name: str, image: str) -> DictConfig:
 
 
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
-    from fststyle.encoders.vgg import PIXELS
-    from fststyle.losses import split_layer
-
     kept = {key: value for key, value in settings.items() if key not in changes}
-    layers = [split_layer(name)[0] for name in kept.get("style_layers") or ()]
-    missing = [layer for layer in layers if encoder is not None and layer not in (PIXELS, *encoder.layers)]
-    if kept.get("balanced") and missing and set(encoder.layers) >= ENDS_EARLIER:
-        raise ConfigError(
-            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks {missing[0]}, which this loss needs; "
-            "use loss=balanced_relu4_3 with it, or encoder=slim, which has that layer"
-        )
     return instantiate(kept, encoder=encoder, **changes)
 
 
