@@ -45,7 +45,7 @@ def test_the_zoo_has_twelve_styles_and_the_files_of_one_style_win() -> None:
 def test_a_bundled_file_has_the_manifests_hash_and_size_and_is_small(name: str) -> None:
     data = (resource("checkpoints") / name).read_bytes()
     assert hashlib.sha256(data).hexdigest() == MANIFEST[name]["sha256"]
-    assert len(data) == MANIFEST[name]["bytes"] <= (4.8e6 if name == "styles/zoo.safetensors" else 4.2e6)
+    assert len(data) == MANIFEST[name]["bytes"] <= 4.2e6
     made_by = {"encoders": "python scripts/distill_encoder.py "}
     trained = ("fststyle train ", "python scripts/train_together.py ")
     assert MANIFEST[name]["command"].startswith(made_by.get(name.split("/")[0], trained))
@@ -58,14 +58,12 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     assert (output - photograph).abs().mean() > 0.05
     # What is light and what is dark stays, at the size of strokes: the photograph's subject is still there.
     grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
-    # Black joints take from it, and marks as large as an eye.
-    least = {"mosaic": 0.75, "the_shipwreck": 0.79, "zoo/mosaic_large": 0.65, "zoo/hatching_large": 0.73}.get(
-        style, 0.8
-    )
+    # Stones that are blue or orange take from it, and marks as large as an eye.
+    least = {"mosaic": 0.63, "zoo/mosaic_large": 0.64, "zoo/hatching_large": 0.79}.get(style, 0.8)
     assert torch.corrcoef(torch.stack(grey))[0, 1] > least
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
-    assert (output.amax(1) - output.amin(1)).mean() > (0.02 if style == "hatching" else 0.05)  # black on white
+    assert (output.amax(1) - output.amin(1)).mean() > (0.02 if "hatching" in style else 0.05)  # black on white
 
 
 def test_one_default_weight_serves_every_bundled_style_within_a_factor_of_two() -> None:
