@@ -113,7 +113,7 @@ def test_the_trace_and_the_snapshots() -> None:
     with open("photo_painting.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == list(range(1, 11))
-    assert {"total", "seconds", "content/relu3_3", "style/relu1_1", "tv"} <= set(rows[0])
+    assert {"total", "seconds", "content/relu3_3", "style/relu1_2", "tv"} <= set(rows[0])
     assert sorted(path.name for path in Path().glob("photo_painting_0*.png")) == [
         f"photo_painting_{n:05d}.png" for n in (2, 4, 7, 9)
     ]
@@ -243,7 +243,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_sound_picture(
         ((*TRANSFER, "output=photo.png"), "photo.png exists already; replace it with overwrite=true"),
         ((*TRANSFER, "resume=true"), "photo_painting.png.state: no such file"),
         ((*TRANSFER, "loss.tv_weight=null"), "the weight of tv is None; expected a number ≥ 0"),
-        ((*TRANSFER, "loss.style_layers.relu1_1=null"), "the weight of relu1_1 is None; expected a number ≥ 0"),
+        ((*TRANSFER, "loss.style_layers.relu1_2=null"), "the weight of relu1_2 is None; expected a number ≥ 0"),
         ((*TRANSFER, "loss.content_weight=-1"), "the weight of content is -1; expected a number ≥ 0"),
         (
             (*TRANSFER, "loss.content_weight=0", "loss.style_weight=0", "loss.color_weight=0", "loss.tv_weight=0"),

@@ -98,14 +98,13 @@ def trained(garden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_is_a_style_of_each_painting(desk: Path) -> None:
-    (desk / "art" / "rose.png").rename(desk / "art" / "udnie.png")
+    (desk / "art" / "rose.png").rename(desk / "art" / "wave.png")
     config = copy.deepcopy(composed())
     config.style.image, config.style.size = str(desk / "art"), 48
     found = resolve_styles(config)
-    assert list(found) == ["fern", "lily", "udnie"]
-    assert (found["fern"].size, found["fern"].blur) == (48, 0.8)  # as style says
-    assert (found["udnie"].size, found["udnie"].weight) == (440, 0.7)  # as conf/style/udnie.yaml does
-    assert found["udnie"].region == [0.18, 0.08, 0.78, 0.8]
+    assert list(found) == ["fern", "lily", "wave"]
+    assert (found["fern"].size, found["fern"].weight) == (48, 1.0)  # as style says
+    assert (found["wave"].size, found["wave"].weight) == (512, 1.5)  # as conf/style/wave.yaml does
     assert config.name == "art"
     assert config.style is None
     assert OmegaConf.to_container(config.styles, resolve=True) == {name: dict(each) for name, each in found.items()}
@@ -117,7 +116,7 @@ def test_a_list_has_each_presets_settings_and_finds_paintings_in_a_folder(desk: 
     config = compose("train", words)
     found = resolve_styles(config)
     assert [(name, each.name) for name, each in found.items()] == [("wave", "wave"), ("mosaic", "mosaic")]
-    assert (found["wave"].image, found["wave"].size, found["wave"].blur) == (str(desk / "art" / "wave.png"), 800, 1.0)
+    assert (found["wave"].image, found["wave"].size, found["wave"].weight) == (str(desk / "art" / "wave.png"), 512, 1.5)
     assert (Path(found["mosaic"].image).name, found["mosaic"].size) == ("mosaic.jpg", 100)
     assert (config.name, config.output) == ("zoo", "runs/zoo")
     again = OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))
@@ -407,8 +406,8 @@ def test_a_styles_weight_is_that_of_its_loss(garden: Path, tmp_path: Path) -> No
     exported = made.fit()
     assert exported is not None
     metadata = read_metadata(exported)
-    assert metadata["loss"]["style_weight"] == 16.0
-    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [8.0, 32.0]
+    assert metadata["loss"]["style_weight"] == 12.0
+    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [6.0, 24.0]
     assert [entry["style"]["weight"] for entry in metadata["styles"]] == [0.5, 2]
 
 
