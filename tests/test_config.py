@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.cli import main
-from fststyle.config import ConfigError, load_style, preset_style
+from fststyle.config import ConfigError, compose, load_style, preset_style
 from fststyle.images import load_image, save_image
 from fststyle.networks.blocks import gaussian_blur
 
@@ -52,6 +52,13 @@ def test_a_blur_that_cannot_be_is_refused(style: DictConfig, blur: object) -> No
     style.blur = blur
     with pytest.raises(ConfigError, match=f"style.blur is {blur}; expected pixels from 0 to 20"):
         load_style(style)
+
+
+def test_networks_are_trained_without_grain_pixels_and_papers_keep_it() -> None:
+    words = ["style=the_shipwreck", "style.image=a.png"]
+    assert compose("train", words).style.blur == compose("preview", words).style.blur == 0.4
+    assert compose("train", [*words, "experiment=johnson"]).style.blur == 0
+    assert compose("optimize", words).style.blur == 0
 
 
 def test_what_a_painting_hides_is_no_style(tmp_path: Path, astronaut: np.ndarray) -> None:
