@@ -62,7 +62,7 @@ def merge_files(
     for path, file in zip(paths, files, strict=True):
         if "mixture" in file.metadata:
             raise ModelFileError(f"{path}: is a mixture, which has no painting; expected styles")
-        if not isinstance(file.network, TransformNet) or not file.network.norms():
+        if not isinstance(file.network, TransformNet) or not file.network.style_parameters():
             raise ModelFileError(f"{path}: its network has no norms of a style's own; expected instance norms")
         hashes.append(trunk_hash(file.network.state_dict()))
         if hashes[-1] != hashes[0] or _shape(file) != _shape(files[0]):
@@ -70,19 +70,22 @@ def merge_files(
                 f"{path}: its convolutions are not those of {paths[0]} ({hashes[-1][:12]} and {hashes[0][:12]}); only "
                 "styles that were trained together, or as norms from one of them, can be merged"
             )
+    if any("colors" in _config(file) for file in files):
+        for file in files:
+            file.network = file.network.with_colors()  # type: ignore[operator]
     entries: list[StyleEntry] = []
-    norms: dict[str, list[Any]] = {}
+    own: dict[str, list[Any]] = {}
     for path, file in zip(paths, files, strict=True):
         for index, name in enumerate(style_names(file.metadata)):
             if name in {entry.name for entry in entries}:
                 raise ModelFileError(f"{path}: its style {name} has the name of another one; each needs its own")
             entries.append(_entry(file, index, name, thumbnail))
         network: Any = file.network
-        for key, value in network.norms().items():
-            norms.setdefault(key, []).append(value.detach().reshape(len(style_names(file.metadata)), -1))
-    rows = {key: torch.cat(values) for key, values in norms.items()}
+        for key, value in network.style_parameters().items():
+            own.setdefault(key, []).append(value.detach().reshape(len(style_names(file.metadata)), -1))
+    rows = {key: torch.cat(values) for key, values in own.items()}
     one = len(entries) == 1
-    network = TransformNet(**_shape(files[0]), styles=len(entries))
+    network = TransformNet(**{**_config(files[0]), "styles": len(entries)})
     network.load_state_dict({**files[0].network.state_dict(), **{k: v[0] if one else v for k, v in rows.items()}})
     first = entries[0].metadata
     shared = {k: v for k, v in first.items() if all(k in e.metadata and e.metadata[k] == v for e in entries)}
@@ -98,10 +101,14 @@ def merge_files(
     return [entry.name for entry in entries]
 
 
+def _config(file: ModelFile) -> dict[str, Any]:
+    network: Any = file.network
+    return dict(network.config)
+
+
 def _shape(file: ModelFile) -> dict[str, Any]:
     """Of what size and kind a network is, for however many styles."""
-    network: Any = file.network
-    return {key: value for key, value in network.config.items() if key != "styles"}
+    return {key: value for key, value in _config(file).items() if key not in ("styles", "colors")}
 
 
 def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[[nn.Module], bytes] | None) -> StyleEntry:

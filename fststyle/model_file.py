@@ -31,7 +31,7 @@ from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_p
 from fststyle.resources import resource, user_path
 from fststyle.style_targets import all_restored, stored
 from fststyle.tensor_files import json_text, load_tensors, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_norm, trunk_hash
+from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_hash
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -118,7 +118,7 @@ def save_model_file(
     tensors = {}
     state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
     for key, value in state.items():
-        if norms_only and not is_norm(key):
+        if norms_only and not is_style_parameter(key):
             continue
         if value.is_floating_point():
             value = value.to(getattr(torch, dtype))
@@ -270,7 +270,11 @@ def load_model_file(
         tensors = load_tensors(path)
         if metadata["network"].get("norms_only"):
             shared = load_tensors(find_trunk(path, metadata, [*trunks, *bundled_files("style").values()]))
-            tensors |= {f"network.{key}": value for key, value in under(shared, "network.").items() if not is_norm(key)}
+            tensors |= {
+                f"network.{key}": value
+                for key, value in under(shared, "network.").items()
+                if not is_style_parameter(key)
+            }
         network = _build(metadata["network"])
         network.load_state_dict(under(tensors, "network."))
         targets = all_restored(under(tensors, "style_targets."))

@@ -18,19 +18,19 @@ import numpy as np
 from fststyle.mixtures import split_path
 
 
-def is_norm(name: str) -> bool:
-    """Whether a tensor of a network's state is of a norm."""
-    return ".norm." in name
+def is_style_parameter(name: str) -> bool:
+    """Whether a tensor of a network's state is of a norm or of its colour transform, and not of its convolutions."""
+    return ".norm." in name or name.startswith("colors.")
 
 
 def trunk_hash(state: Mapping[str, Any]) -> str:
     """The sha256 of a network's convolutions as float16, in the order of their names.
 
     Args:
-        state: name to array, or to tensor on the CPU; norms play no part.
+        state: name to array, or to tensor on the CPU; style parameters play no part.
     """
     digest = hashlib.sha256()
-    for name in sorted(key for key in state if not is_norm(key)):
+    for name in sorted(key for key in state if not is_style_parameter(key)):
         digest.update(name.encode() + b"\0" + np.ascontiguousarray(state[name], dtype=np.float16).tobytes())
     return digest.hexdigest()
 

@@ -48,7 +48,7 @@ from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
 from fststyle.training.tasks.style import STABILITY_NOISE
-from fststyle.trunks import is_norm
+from fststyle.trunks import is_style_parameter
 
 log = logging.getLogger("train_together")
 
@@ -59,7 +59,7 @@ Tensors = dict[str, Tensor]
 def of_style(weights: Tensors, index: int, width: int) -> TransformNet:
     """An ordinary network with the shared convolutions and one style's norms."""
     network = TransformNet(width=width)
-    network.load_state_dict({key: value[index] if is_norm(key) else value for key, value in weights.items()})
+    network.load_state_dict({key: value[index] if is_style_parameter(key) else value for key, value in weights.items()})
     return network.eval()
 
 
@@ -119,7 +119,7 @@ class Objective(nn.Module):
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
         and the norms to use (B,), and the shift (2,) of ``losses.stability_loss``."""
         loss = self.loss
-        weights = {k: v.index_select(0, norms) if is_norm(k) else v for k, v in weights.items()}
+        weights = {k: v.index_select(0, norms) if is_style_parameter(k) else v for k, v in weights.items()}
         targets = {layer: target[styles] for layer, target in self.styles.items()}
         with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
             wanted = loss.content_targets(photographs, targets)
@@ -127,7 +127,7 @@ class Objective(nn.Module):
             terms = loss(output, wanted, targets, samples=8192, which=styles)
         total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if self.stability_weight:
-            alone = {k: v[:1] if is_norm(k) else v for k, v in weights.items()}
+            alone = {k: v[:1] if is_style_parameter(k) else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
                 moved = stability_loss(
                     lambda x: functional_call(network, alone, (x,)), photographs, output, shift, STABILITY_NOISE
@@ -155,7 +155,7 @@ class Trained:
     def __init__(self, states: list[Tensors], device: torch.device) -> None:
         self.weights = {}
         for key, value in states[0].items():
-            value = torch.stack([state[key] for state in states]) if is_norm(key) else value.clone()
+            value = torch.stack([state[key] for state in states]) if is_style_parameter(key) else value.clone()
             layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
             self.weights[key] = nn.Parameter(value.to(device, memory_format=layout))
         #: Learning rate, and share of the weights in their moving average: tensors, which a CUDA graph reads anew.

@@ -31,7 +31,7 @@ def network(styles: int = 1, seed: int = 0, **options: object) -> TransformNet:
     torch.manual_seed(seed)
     made = TransformNet(**{"width": 4, "residual_blocks": 1, "styles": styles, **options})  # type: ignore[arg-type]
     torch.seed()
-    for value in made.norms().values():
+    for value in made.style_parameters().values():
         torch.nn.init.normal_(value)
     return made.eval()
 
@@ -50,7 +50,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = [StyleEntry(n, {"normalizers": {"tv": 2.0}, "held_out": {"total": 3}}, targets(), b"!") for n in "ab"]
     save_model_file(tmp_path / "zoo.safetensors", network(2), about("zoo"), styles=entries)
     alone = about("c", 9.0) | {"init_from": {"name": "zoo"}}
-    save_model_file(tmp_path / "c.safetensors", network(), alone, targets(), norms_only=True)
+    save_model_file(tmp_path / "c.safetensors", network(colors=True), alone, targets(), norms_only=True)
     save_model_file(tmp_path / "d.safetensors", network(), about("d"), targets())
     save_model_file(tmp_path / "other.safetensors", network(seed=1), about("other"), targets())
     monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / "bundled")
@@ -70,7 +70,8 @@ def of_old_version(path: Path) -> None:
 
 def test_norms_alone_are_small_and_work_beside_their_convolutions(desk: Path) -> None:
     full, alone = desk / "d.safetensors", desk / "c.safetensors"
-    assert all(".norm." in key or key.startswith("style_targets.") for key in load_file(alone))
+    own = (".norm.", "network.colors.", "style_targets.")
+    assert all(any(word in key for word in own) for key in load_file(alone))
     assert alone.stat().st_size < full.stat().st_size
     loaded, zoo = load_model_file(alone, "style"), load_model_file(desk / "zoo.safetensors")
     for key, value in zoo.network.state_dict().items():

@@ -35,7 +35,7 @@ NAMES = ("wave", "udnie", "a=b,c")
 
 def several(styles: int = 3) -> TransformNet:
     network = TransformNet(width=4, residual_blocks=1, styles=styles)
-    for value in network.norms().values():
+    for value in network.style_parameters().values():
         torch.nn.init.normal_(value)
     return network.eval()
 
@@ -86,7 +86,7 @@ def test_a_mixture_has_its_weights_and_no_targets(zoo: Path) -> None:
     whole = load_model_file(zoo)
     assert mixed.metadata["mixture"] == {"wave": 0.25, "udnie": 0.75}
     assert mixed.style_targets == {}
-    for name, value in whole.network.norms().items():
+    for name, value in whole.network.style_parameters().items():
         assert torch.allclose(mixed.network.state_dict()[name], 0.25 * value[0] + 0.75 * value[1], atol=1e-6)
 
 

@@ -72,6 +72,14 @@ def convolved(strips: Strips, layer: Conv) -> Strips:
         yield F.conv2d(part, conv.weight, conv.bias, stride)
 
 
+def by_rows(strips: Strips, apply: Callable[[Tensor, int], Tensor]) -> Strips:
+    """What is made of each strip by itself and the row of the picture that it begins with."""
+    top = 0
+    for strip in strips:
+        yield apply(strip, top)
+        top += strip.shape[2]
+
+
 def filtered(strips: Strips, by: Callable[[Tensor], Tensor]) -> Strips:
     """A filter of 3×3 pixels that reflects at borders, over the picture."""
     for part in windows(with_rows_around(strips, 1, "reflect"), 3):
@@ -179,13 +187,14 @@ class Moments:
     def applied(self, norm: InstanceNorm, strips: Strips) -> Strips:
         """The norm of a feature map by these moments; a batch of no pictures has none, and stays as it is."""
         mean, variance = (x.view(1, -1, 1, 1) for x in (self.mean, self.squares / max(self.count, 1)))
-        top = 0
-        for strip in strips:
-            if self.count:
-                precise = strip if strip.dtype == torch.float64 else strip.float()
-                strip = norm.normed(precise, mean, variance, top).to(strip.dtype)
-            top += strip.shape[2]
-            yield strip
+
+        def normed(strip: Tensor, top: int) -> Tensor:
+            if not self.count:
+                return strip
+            precise = strip if strip.dtype == torch.float64 else strip.float()
+            return norm.normed(precise, mean, variance, top).to(strip.dtype)
+
+        return by_rows(strips, normed)
 
 
 # --- storage ------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from fststyle.inference.strips import (
     Stored,
     Strips,
     added,
+    by_rows,
     convolved,
     cropped,
     doubled,
@@ -30,8 +31,9 @@ from fststyle.inference.strips import (
     upsampled,
     without_border,
 )
-from fststyle.networks.blocks import Conv, InstanceNorm, ResidualBlock, TransposedConv
+from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, ResidualBlock, TransposedConv
 from fststyle.networks.image_network import ImageNetwork
+from fststyle.networks.regions import RegionColors
 from fststyle.padding import reflection_pad
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ Read = Callable[[int, int], Tensor]
 Tick = Callable[[int], None]
 
 #: Modules that need no more than the strip, in evaluation mode.
-ELEMENTWISE = (nn.BatchNorm2d, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
+ELEMENTWISE = (nn.BatchNorm2d, ColorTransform, nn.Identity, nn.LeakyReLU, nn.ReLU, nn.Sigmoid, nn.Tanh)
 #: Modules that need rows around the strip, and what evaluates them.
 WITH_ROWS_AROUND: dict[type[nn.Module], Callable[[Strips, Any], Strips]] = {
     Conv: convolved,
@@ -262,6 +264,8 @@ class _Evaluation:
             if getattr(module, "inplace", False):  # stored strips must stay as they are
                 return _Map(lambda: (module(strip.clone()) for strip in x.strips()), x.stored)
             return _Map(lambda: map(module, x.strips()), x.stored)
+        if isinstance(module, RegionColors):
+            return _Map(lambda: by_rows(x.strips(), module.rows), x.stored)
         evaluated = WITH_ROWS_AROUND.get(type(module))
         if evaluated is None:
             raise ValueError(f"tiled inference cannot evaluate a {type(module).__name__}; expected networks.blocks")

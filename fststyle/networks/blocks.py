@@ -31,11 +31,6 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def repeat_for(self, styles: int) -> None:
-        """Keep scale and shift for so many styles, (N, C), all as they are now."""
-        for name, value in list(self.named_parameters()):
-            setattr(self, name, nn.Parameter(value.detach().expand(styles, -1).clone()))
-
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():  # in the form that runtimes know as one operation
             centred = x - x.mean((2, 3), keepdim=True)
@@ -58,6 +53,27 @@ class InstanceNorm(nn.Module):
         """
         scale = self.weight[..., None, None].to(mean.dtype) * torch.rsqrt(variance + self.eps)
         return scale, self.bias[..., None, None].to(mean.dtype) - mean * scale
+
+
+class ColorTransform(nn.Module):
+    """A style's own affine map of three channels: 9 weights, by rows, and 3 shifts; at first it changes nothing.
+
+    Behind the last convolution, which styles share, it lets a style have a palette that the others lack: scales and
+    shifts of the 32 channels before it choose among the colours that the convolution makes of them.
+
+    Weight and bias are (9,) and (3,), or (N, 9) and (N, 3), as those of ``InstanceNorm``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3).flatten())
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # As sums of products, which autocast leaves in float32.
+        columns = self.weight.unflatten(-1, (3, 3)).unbind(-1)
+        terms = [column[..., None, None] * x[:, [k]] for k, column in enumerate(columns)]
+        return sum(terms, self.bias[..., None, None])
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import Conv, InstanceNorm, TransposedConv
+from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, TransposedConv
 from fststyle.networks.transform import TransformNet
 from fststyle.padding import pad_to_multiple
+from fststyle.trunks import is_style_parameter
 
 #: Rows whose scales and shifts are in memory at once.
 _BAND = 32
@@ -86,16 +87,38 @@ class RegionNorm(InstanceNorm):
         return torch.cat(bands, 2)
 
 
+class RegionColors(nn.Module):
+    """The colour transforms of the regions, each as far as its mask says.
+
+    Args:
+        transforms: those of the regions.
+        masks: of the whole picture.
+    """
+
+    def __init__(self, transforms: Sequence[ColorTransform], masks: Masks) -> None:
+        super().__init__()
+        self.transforms, self.masks = nn.ModuleList(copy.deepcopy(each) for each in transforms), masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows(x, 0)
+
+    def rows(self, x: Tensor, top: int) -> Tensor:
+        """What is made of the rows of the last feature map (B, 3, rows, W) from row ``top`` on."""
+        shares = self.masks.shares(top, top + x.shape[2], 1, 0, self.transforms[0].weight.dtype)  # type: ignore[arg-type]
+        parts = [share[:, None] * each(x) for share, each in zip(shares.unbind(1), self.transforms, strict=True)]
+        return torch.stack(parts).sum(0)
+
+
 def share_convolutions(networks: Sequence[TransformNet]) -> bool:
-    """Whether networks for one style each differ in the scales and shifts of their instance norms alone."""
+    """Whether networks for one style each differ in what a style has of its own alone."""
     first, *others = networks
     if not isinstance(first, TransformNet) or first.config["norm"] != "instance" or first.styles != 1:
         return False
-    norms, weights = first.norms(), first.state_dict()
+    weights = first.state_dict()
     return all(
         isinstance(other, TransformNet)
-        and other.config == first.config
-        and all(name in norms or torch.equal(value, weights[name]) for name, value in other.state_dict().items())
+        and {**other.config, "colors": True} == {**first.config, "colors": True}
+        and all(is_style_parameter(k) or torch.equal(value, weights[k]) for k, value in other.state_dict().items())
         for other in others
     )
 
@@ -117,6 +140,8 @@ def with_regions(networks: Sequence[TransformNet], masks: Tensor) -> TransformNe
         raise ValueError(f"found masks of shape {tuple(masks.shape)}; expected (1, {len(networks) - 1}, H, W)")
     if not share_convolutions(networks):
         raise ValueError("found networks of different convolutions; expected styles of one network")
+    if any(network.config.get("colors") for network in networks):
+        networks = [network.with_colors() for network in networks]
     result = copy.deepcopy(networks[0])
     shared = Masks(masks.to(result.mean.device), result.multiple, result.border)
     stride, inset = 1, 0
@@ -130,4 +155,6 @@ def with_regions(networks: Sequence[TransformNet], masks: Tensor) -> TransformNe
         elif isinstance(module, InstanceNorm):
             norms: list[InstanceNorm] = [network.get_submodule(name) for network in networks]  # type: ignore[misc]
             result.set_submodule(name, RegionNorm(norms, shared, stride, inset))
+        elif isinstance(module, ColorTransform):
+            result.set_submodule(name, RegionColors([network.get_submodule(name) for network in networks], shared))  # type: ignore[misc]
     return result.eval()

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, Norm, Padding, ResidualBlock, UpBlock
+from fststyle.networks.blocks import (
+    ColorTransform,
+    Conv,
+    ConvBlock,
+    InstanceNorm,
+    Norm,
+    Padding,
+    ResidualBlock,
+    UpBlock,
+)
 from fststyle.networks.image_network import ImageNetwork
 
 
@@ -32,6 +41,7 @@ class TransformNet(ImageNetwork):
         output: ``sigmoid``, ``tanh`` or ``linear``; see ``ImageNetwork``.
         styles: with more than one, every style has scales and shifts of its own in the instance norms, and all share
             the convolutions (Dumoulin, Shlens, Kudlur 2017); ``forward`` then takes a mixture of them.
+        colors: behind the last convolution, a ``ColorTransform`` of each style's own.
     """
 
     def __init__(
@@ -44,17 +54,22 @@ class TransformNet(ImageNetwork):
         border: int = 0,
         output: str = "sigmoid",
         styles: int = 1,
+        colors: bool = False,
     ) -> None:
         super().__init__(output, multiple=4, border=border)  # two strides of 2
-        self.config: dict[str, Any] = {
-            "width": width,
-            "residual_blocks": residual_blocks,
-            "norm": norm,
-            "padding": padding,
-            "upsampling": upsampling,
-            "border": border,
-            "output": output,
-        } | ({"styles": styles} if styles != 1 else {})
+        self.config: dict[str, Any] = (
+            {
+                "width": width,
+                "residual_blocks": residual_blocks,
+                "norm": norm,
+                "padding": padding,
+                "upsampling": upsampling,
+                "border": border,
+                "output": output,
+            }
+            | ({"styles": styles} if styles != 1 else {})
+            | ({"colors": True} if colors else {})
+        )
         if width < 1 or residual_blocks < 0:
             raise ValueError(f"width is {width}, residual_blocks {residual_blocks}; expected ≥ 1 and ≥ 0")
         if border not in (0, 8 * residual_blocks):
@@ -80,11 +95,12 @@ class TransformNet(ImageNetwork):
             UpBlock(2 * width, width, upsampling=upsampling, norm=norm, padding=padding),
             Conv(width, 3, 9, padding=padding),
         )
+        self.colors = ColorTransform() if colors else nn.Identity()
         self.styles = styles
         if styles > 1:
-            for module in self.modules():
-                if isinstance(module, InstanceNorm):
-                    module.repeat_for(styles)
+            for name, value in self.style_parameters().items():
+                owner, _, key = name.rpartition(".")
+                setattr(self.get_submodule(owner), key, nn.Parameter(value.detach().expand(styles, -1).clone()))
 
     def forward(self, image: Tensor, mixture: Tensor | None = None, *, _mixed: bool = False) -> Tensor:
         """As ``ImageNetwork.forward``.
@@ -100,27 +116,40 @@ class TransformNet(ImageNetwork):
             found = None if mixture is None else tuple(mixture.shape)
             expected = "none" if self.styles == 1 else f"(B, {self.styles})"
             raise ValueError(f"found a mixture of shape {found}; expected {expected}")
-        return functional_call(self, self.mixed_norms(mixture), (image,), {"_mixed": True})
+        return functional_call(self, self.mixed_parameters(mixture), (image,), {"_mixed": True})
 
-    def norms(self) -> dict[str, nn.Parameter]:
-        """Scales and shifts of all instance norms by name, (C,), or (styles, C) for more than one style."""
-        found = ((name, module) for name, module in self.named_modules() if isinstance(module, InstanceNorm))
+    def style_parameters(self) -> dict[str, nn.Parameter]:
+        """What each style has of its own, by name: scales and shifts of all instance norms, and the colour transform.
+
+        (C,) each, or (styles, C) for more than one style.
+        """
+        own = (InstanceNorm, ColorTransform)
+        found = ((name, module) for name, module in self.named_modules() if isinstance(module, own))
         return {f"{name}.{key}": value for name, module in found for key, value in module.named_parameters()}
 
-    def mixed_norms(self, mixture: Tensor) -> dict[str, Tensor]:
-        """``norms`` for a mixture (B, styles): (B, C) each."""
+    def mixed_parameters(self, mixture: Tensor) -> dict[str, Tensor]:
+        """``style_parameters`` for a mixture (B, styles): (B, C) each."""
         # As sums of products, which autocast leaves in float32.
-        rows = {name: value.reshape(self.styles, -1) for name, value in self.norms().items()}
+        rows = {name: value.reshape(self.styles, -1) for name, value in self.style_parameters().items()}
         return {name: (mixture.to(value.dtype)[..., None] * value).sum(1) for name, value in rows.items()}
 
     @torch.no_grad()
     def of_mixture(self, mixture: Tensor) -> TransformNet:
         """A network for one style, that of a mixture (styles,); it shares no memory with this one."""
         network = TransformNet(**{**self.config, "styles": 1})
-        norms = {name: value[0] for name, value in self.mixed_norms(mixture[None]).items()}
-        network.load_state_dict({**self.state_dict(), **norms})
+        own = {name: value[0] for name, value in self.mixed_parameters(mixture[None]).items()}
+        network.load_state_dict({**self.state_dict(), **own})
+        return network.train(self.training)
+
+    @torch.no_grad()
+    def with_colors(self) -> TransformNet:
+        """The same network with a colour transform that changes nothing, if it has none."""
+        if self.config.get("colors"):
+            return self
+        network = TransformNet(**self.config, colors=True)
+        network.load_state_dict(self.state_dict(), strict=False)
         return network.train(self.training)
 
     def stages(self) -> tuple[nn.Module, ...]:
-        """From the picture to quarter resolution, residual blocks there, and up again."""
-        return self.encode, self.transform, self.decode
+        """From the picture to quarter resolution, residual blocks there, up again, and a style's colours."""
+        return self.encode, self.transform, self.decode, self.colors

@@ -187,16 +187,17 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     if many:
         loss.style_factors = torch.tensor([float(style.weight) for style in styles.values()])
         _check_takes_styles(config)
-    if config.task.get("train") == "norms" and not start:
+    norms_only = config.task.get("train") == "norms"
+    if norms_only and not start:
         raise ConfigError(
-            "task.train=norms trains scale and shift alone, on the convolutions of another network; give init_from=, a "
-            "bundled style or a model file"
+            "task.train=norms trains scales, shifts and colours alone, on the convolutions of another network; give "
+            "init_from=, a bundled style or a model file"
         )
     if start:
         known: Any = start.network.config
         if any(known.get(key) != value for key, value in config.network.items() if key != "_target_"):
             log.info("the network is that of %s, whatever network= says: %s", config.init_from, known)
-        network = begun_from(start, loss, dict(zip(styles, paintings, strict=True))).train()
+        network = begun_from(start, loss, dict(zip(styles, paintings, strict=True)), norms_only).train()
     else:
         network = instantiate(config.network, **({"styles": len(styles)} if many else {}))
     saved = read_checkpoint(checkpoint) if checkpoint else None

@@ -16,7 +16,9 @@ from fststyle.networks.transform import TransformNet
 log = logging.getLogger(__name__)
 
 
-def begun_from(start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, Tensor]) -> nn.Module:
+def begun_from(
+    start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, Tensor], colors: bool = False
+) -> nn.Module:
     """The network of a file, with norms for the styles that are to be trained.
 
     A style that the file has, by name, goes on from its norms. Another one begins with those of the style in the file
@@ -27,13 +29,16 @@ def begun_from(start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, T
         start: of one style or several.
         loss: whose targets the file's may be compared with.
         paintings: by name, (1, 3, H, W).
+        colors: give each style a colour transform too, which at first changes nothing.
     """
+    network: Any = start.network
+    if colors and isinstance(network, TransformNet):
+        network = network.with_colors()
     known = {entry.name: entry.style_targets for entry in start.styles} or {
         str(start.metadata["name"]): start.style_targets
     }
-    network: Any = start.network
     if len(known) == len(paintings) == 1 or list(known) == list(paintings) or not paintings:
-        return start.network
+        return network  # type: ignore[no-any-return]
     rows = []
     for name, painting in paintings.items():
         near = name if name in known else nearest(loss.style_targets(painting), known, loss.style_layers)
@@ -42,7 +47,7 @@ def begun_from(start: ModelFile, loss: PerceptualLoss, paintings: Mapping[str, T
     if len(rows) == 1:
         return network.of_mixture(torch.tensor(rows[0]))
     made = TransformNet(**{**network.config, "styles": len(rows)})
-    made.load_state_dict({**network.state_dict(), **network.mixed_norms(torch.tensor(rows))})
+    made.load_state_dict({**network.state_dict(), **network.mixed_parameters(torch.tensor(rows))})
     return made
 
 

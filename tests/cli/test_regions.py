@@ -39,7 +39,7 @@ def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypat
     torch.manual_seed(1)  # other convolutions than those of the other file
     two = TransformNet(width=4, residual_blocks=1, styles=2)
     with torch.no_grad():
-        for name, value in two.norms().items():
+        for name, value in two.style_parameters().items():
             value.copy_(0.4 * torch.randn_like(value) + (1 if name.endswith("weight") else 0))
     entries = [StyleEntry("wave"), StyleEntry("udnie")]
     save_model_file("zoo.safetensors", two, {"kind": "style", "name": "zoo"}, styles=entries)

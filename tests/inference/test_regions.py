@@ -28,7 +28,7 @@ def styles(shared: bool) -> tuple[Stylizer, Stylizer]:
     torch.manual_seed(0)
     network = TransformNet(width=4, residual_blocks=1, styles=2)
     with torch.no_grad():
-        for name, value in network.norms().items():
+        for name, value in network.style_parameters().items():
             value.copy_(0.4 * torch.randn_like(value) + (1 if name.endswith("weight") else 0))
     networks = [network.of_mixture(row) for row in torch.eye(2)]
     if not shared:

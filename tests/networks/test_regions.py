@@ -16,7 +16,7 @@ from fststyle.networks.transform import TransformNet
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"padding": "zeros", "border": 16, "upsampling": "transposed", "output": "tanh"},
-    {"upsampling": "nearest", "residual_blocks": 0},
+    {"upsampling": "nearest", "residual_blocks": 0, "colors": True},
 ]
 
 
@@ -24,7 +24,7 @@ def styles(count: int = 2, **options: Any) -> list[TransformNet]:
     """Networks for one style each that share their convolutions."""
     torch.manual_seed(0)
     network = TransformNet(**{"width": 4, "residual_blocks": 2, **options}, styles=count)
-    for name, value in network.norms().items():
+    for name, value in network.style_parameters().items():
         with torch.no_grad():
             value.copy_(torch.randn_like(value) * 0.5 + (1 if name.endswith("weight") else 0))
     return [network.of_mixture(row).eval() for row in torch.eye(count)]
@@ -44,6 +44,19 @@ def test_a_style_that_has_all_gives_its_own_result_exactly(options: dict[str, An
     masks[:, number] = 1
     assert torch.equal(with_regions(networks, masks[:, 1:])(image), networks[number](image))
     assert not torch.equal(networks[0](image), networks[1](image))
+
+
+@torch.no_grad()
+def test_a_style_without_colors_shares_with_one_that_has_them() -> None:
+    networks, image, mask = styles(colors=True), torch.rand(1, 3, 40, 56), halves(40, 56)
+    for name, value in TransformNet(colors=True).colors.named_parameters():
+        networks[0].colors.get_parameter(name).copy_(value)
+    plain = TransformNet(**{**networks[0].config, "colors": False}).eval()
+    plain.load_state_dict({k: v for k, v in networks[0].state_dict().items() if not k.startswith("colors.")})
+    assert share_convolutions([plain, networks[1]])
+    expected = with_regions(networks, mask)(image)
+    assert torch.equal(with_regions([plain, networks[1]], mask)(image), expected)
+    assert torch.allclose(with_regions([networks[1], plain], 1 - mask)(image), expected, atol=1e-5)
 
 
 @torch.no_grad()

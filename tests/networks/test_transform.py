@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from fststyle.networks.blocks import InstanceNorm
+from fststyle.networks.blocks import ColorTransform, InstanceNorm
 from fststyle.networks.image_network import IMAGENET_MEAN
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
@@ -261,8 +261,8 @@ def test_its_config_rebuilds_it() -> None:
 
 def several(styles: int = 3) -> TransformNet:
     """A network for several styles whose norms differ."""
-    network = TransformNet(width=4, residual_blocks=1, styles=styles)
-    for value in network.norms().values():
+    network = TransformNet(width=4, residual_blocks=1, styles=styles, colors=True)
+    for value in network.style_parameters().values():
         torch.nn.init.normal_(value)
     return network.eval()
 
@@ -276,13 +276,33 @@ def test_each_picture_of_a_batch_gets_its_own_style() -> None:
 
 def test_a_mixture_of_one_style_has_that_styles_norms_to_the_bit() -> None:
     network = several()
-    for name, value in network.norms().items():
+    for name, value in network.style_parameters().items():
         assert torch.equal(network.of_mixture(torch.tensor([0.0, 1.0, 0.0])).state_dict()[name], value[1])
+
+
+def test_a_color_transform_is_a_matrix_and_a_shift_of_each_pixel() -> None:
+    transform, x = ColorTransform(), torch.rand(2, 3, 4, 5)
+    assert torch.equal(transform(x), x)
+    with torch.no_grad():
+        transform.weight.copy_(torch.arange(9.0))
+        transform.bias.copy_(torch.tensor([0.5, 0.0, -1.0]))
+    red, green, blue = x[1, :, 2, 3]
+    found = transform(x)[1, :, 2, 3]
+    expected = [green + 2 * blue + 0.5, 3 * red + 4 * green + 5 * blue, 6 * red + 7 * green + 8 * blue - 1]
+    assert torch.allclose(found, torch.stack(expected))
+
+
+def test_colors_are_added_without_a_change() -> None:
+    network, image, row = TransformNet(width=4, residual_blocks=1, styles=2), torch.rand(1, 3, 24, 33), torch.eye(2)[:1]
+    colored = network.eval().with_colors()
+    assert torch.equal(colored(image, row), network(image, row))
+    assert colored.config == {**network.config, "colors": True}
+    assert colored.with_colors() is colored
 
 
 def test_a_mixture_is_between_its_styles() -> None:
     network = several(2)
-    for name, value in network.norms().items():
+    for name, value in network.style_parameters().items():
         mixed = network.of_mixture(torch.tensor([0.25, 0.75])).state_dict()[name]
         assert torch.allclose(mixed, 0.25 * value[0] + 0.75 * value[1])
 

@@ -36,6 +36,7 @@ from fststyle.training.run import Run, build
 from fststyle.training.sources import Generated, folder
 from fststyle.training.styles import resolve_styles
 from fststyle.training.tasks import StyleTask
+from fststyle.trunks import is_style_parameter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
 
@@ -482,15 +483,18 @@ def test_norms_alone_are_trained_and_written(optimizer: str, trained: Path, desk
     exported = made.fit()
     assert exported is not None
     for name, weight in made.task.network.named_parameters():
-        assert weight.requires_grad == (".norm." in name)
-        assert (weight.grad is None) == (".norm." not in name)
-        if ".norm." not in name:
+        assert weight.requires_grad == is_style_parameter(name)
+        assert (weight.grad is None) == (not weight.requires_grad)
+        if not weight.requires_grad:
             assert torch.equal(weight, before[name])
     assert any(not torch.equal(made.task.network.state_dict()[name], value) for name, value in before.items())
     groups = made.trainer.optimizers[0].param_groups
-    norms = made.task.network.norms()
+    norms = made.task.network.style_parameters()
     assert sum(len(group["params"]) for group in groups) == len(norms)
-    assert all(key.startswith("style_targets.") or ".norm." in key for key in load_file(exported))
+    assert {name for name in norms if name.startswith("colors.")} == {"colors.weight", "colors.bias"}
+    assert {key for key in load_file(exported) if not key.startswith("style_targets.")} == {
+        f"network.{k}" for k in norms
+    }
     shutil.copy(exported, trained)
     try:
         mine, theirs = convolutions(trained / exported.name), convolutions(trained / "art.safetensors")
@@ -516,8 +520,8 @@ def test_a_style_of_the_same_name_goes_on_and_others_join(trained: Path, desk: P
     shutil.copy(painting, desk / "art")
     (desk / "art" / "fern.png").unlink()
     made = run(desk, f"init_from={trained / 'art.safetensors'}")
-    known = load_model_file(trained / "art.safetensors").network.norms()
-    for name, value in made.task.network.norms().items():
+    known = load_model_file(trained / "art.safetensors").network.style_parameters()
+    for name, value in made.task.network.style_parameters().items():
         assert torch.equal(value, known[name][[1, 1, 2]]), name  # lily, peony, rose
 
 
@@ -530,13 +534,15 @@ def test_the_same_styles_go_on_with_all_weights(trained: Path, desk: Path) -> No
 def test_what_cannot_be_compared_begins_with_the_mean(trained: Path, desk: Path, painting: Path) -> None:
     words = (f"style.image={painting}", f"init_from={trained / 'art.safetensors'}", "encoder.widths=[5,5,5,5,5]")
     made = run(desk, *words, "loss.style_layers={relu1_1: 1.0}", "loss.color_weight=0")
-    known = load_model_file(trained / "art.safetensors").network.norms()
-    for name, value in made.task.network.norms().items():
+    known = load_model_file(trained / "art.safetensors").network.style_parameters()
+    for name, value in made.task.network.style_parameters().items():
         assert torch.allclose(value, known[name].mean(0), atol=1e-6)
 
 
 def test_norms_alone_ask_for_convolutions(desk: Path, painting: Path) -> None:
-    with pytest.raises(ConfigError, match=r"task\.train=norms trains scale and shift alone.*give init_from="):
+    with pytest.raises(
+        ConfigError, match=r"task\.train=norms trains scales, shifts and colours alone.*give init_from="
+    ):
         run(desk, f"style.image={painting}", "task.train=norms")
 
 

@@ -29,7 +29,8 @@ class StyleTask(Task):
         loss: compares the output with the photograph and the style.
         style_targets: from ``loss.style_targets(painting)``; of several styles in rows, (N, …).
         names: of several styles; empty for one.
-        train: ``all`` weights, or scales and shifts of the ``norms`` alone, on the convolutions of another network.
+        train: ``all`` weights, or with ``norms`` what a style has of its own alone (scales and shifts of the instance
+            norms, and its colour transform), on the convolutions of another network.
         style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
@@ -75,11 +76,11 @@ class StyleTask(Task):
             raise ValueError(f"train is {train!r}; expected all or norms")
         self.norms_only = train == "norms"
         if self.norms_only:
-            norms = network.norms() if isinstance(network, TransformNet) else {}
-            if not norms:
+            own = network.style_parameters() if isinstance(network, TransformNet) else {}
+            if not own:
                 raise ValueError("the network has no instance norms that could be trained alone; use task.train=all")
             network.requires_grad_(False)
-            for value in norms.values():
+            for value in own.values():
                 value.requires_grad_(True)
         if style_samples is not None and style_samples < 1:
             raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
