@@ -111,7 +111,7 @@ class Objective(nn.Module):
         self.loss.style_factors = torch.tensor([float(style.weight) for style in settings], device=device)
         self.styles = {name: torch.cat([target[name] for target in self.targets]) for name in self.targets[0]}
         self.checkerboard_weight, self.stability_weight = chosen.checkerboard, chosen.stability
-        self.bfloat16 = chosen.bfloat16
+        self.bfloat16, self.margin = chosen.bfloat16, chosen.margin
 
     def forward(
         self, network: nn.Module, weights: Tensors, photographs: Tensor, styles: Tensor, norms: Tensor, shift: Tensor
@@ -124,7 +124,7 @@ class Objective(nn.Module):
         with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
             wanted = loss.content_targets(photographs, targets)
             output = functional_call(network, weights, (photographs,)).float()
-            terms = loss(output, wanted, targets, samples=8192, which=styles)
+            terms = loss(output, wanted, targets, samples=8192, which=styles, margin=self.margin)
         total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if self.stability_weight:
             alone = {k: v[:1] if is_style_parameter(k) else v for k, v in weights.items()}
@@ -228,6 +228,7 @@ def main() -> None:
     options.add_argument("--width", type=int, default=32)
     options.add_argument("--loss", **several, metavar="KEY=VALUE", help="instead of what loss=balanced has")
     options.add_argument("--checkerboard", type=float, default=1000.0)
+    options.add_argument("--margin", type=int, default=16, help="pixels at each border that style terms leave out")
     options.add_argument("--stability", type=float, default=0.0, help="weight of losses.stability_loss")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")

@@ -225,6 +225,7 @@ class PerceptualLoss(nn.Module):
         pixels: Tensor | None = None,
         samples: int | None = None,
         which: Tensor | None = None,
+        margin: int = 0,
     ) -> LossTerms:
         """Judge ``output``.
 
@@ -235,6 +236,7 @@ class PerceptualLoss(nn.Module):
             pixels: (B, 3, H, W), for the pixel loss.
             samples: positions per layer that a sliced style term takes, as in ``sliced_wasserstein``.
             which: (B,), the number of each image's style, where ``normalizers`` or ``style_factors`` have several.
+            margin: pixels at each border that style terms leave out, as far as a layer's steps allow.
 
         Raises:
             ValueError: a balanced loss that was not calibrated.
@@ -249,7 +251,8 @@ class PerceptualLoss(nn.Module):
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
-            value = self.style_distance(layer, features[layer], target, samples)
+            inner = self.without_margin(layer, features[layer], margin)
+            value = self.style_distance(layer, inner, target, samples)
             if which is None:
                 terms.style[layer] = weighted = self._normalized(f"style/{layer}", value.mean())
             else:
@@ -287,6 +290,13 @@ class PerceptualLoss(nn.Module):
         else:
             value = style_loss(gram_matrix(features, self.gram_divisor), target, self.style_form)
         return value / features[0].numel() if self.style_divisor == "chw" else value
+
+    def without_margin(self, layer: str, features: Tensor, margin: int) -> Tensor:
+        """A layer's features (B, C, H, W) without those of so many pixels at each border; at least one stays."""
+        name, factor = split_layer(layer)
+        count = margin // (factor * self.encoder.stride(name)) if margin and self.encoder else 0
+        rows, columns = (min(count, (side - 1) // 2) for side in features.shape[2:])
+        return features[:, :, rows : features.shape[2] - rows, columns : features.shape[3] - columns]
 
     def is_sliced(self, layer: str) -> bool:
         """Whether a style layer is compared as a distribution, not as a Gram matrix."""

@@ -48,7 +48,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     targets = compute_loss.style_targets(pictures(1, 2.0))
     compute_loss.normalizers = measure_normalizers(compute_loss, [pictures(3, 1.0)], targets)
     paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0, "optimizer": "adam"}
-    return StyleTask(network, compute_loss, targets, **{"compile": False, **paper, **options})
+    return StyleTask(network, compute_loss, targets, **{"compile": False, "margin": 0, **paper, **options})
 
 
 def train(task: Task, photographs: Any, steps: int, precision: torch.dtype | None = None) -> list[float]:

@@ -35,6 +35,8 @@ class StyleTask(Task):
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
         stability_weight: of ``losses.stability_loss`` in what is minimised, by another shift and noise in each step.
+        margin: pixels at each border that style terms leave out in training: borders, which a network knows by their
+            reflection, are otherwise where it puts colours that the painting has and the photograph has no place for.
         optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
     """
 
@@ -51,6 +53,7 @@ class StyleTask(Task):
         style_samples: int | None = 8192,
         checkerboard_weight: float = 1000.0,
         stability_weight: float = 0.0,
+        margin: int = 16,
         optimizer: str = "muon",
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
@@ -87,6 +90,9 @@ class StyleTask(Task):
         self.style_samples = style_samples
         self.checkerboard_weight = check_weight(checkerboard_weight)
         self.stability_weight = check_weight(stability_weight, "stability_weight")
+        if margin < 0:
+            raise ValueError(f"margin is {margin}; expected a number of pixels ≥ 0")
+        self.margin = margin
         self.register_buffer("shift", torch.zeros(2, dtype=torch.long), persistent=False)
         self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
@@ -112,8 +118,8 @@ class StyleTask(Task):
 
         content = self.loss.content_targets(photographs, targets)
         output = paint(photographs)
-        samples = self.style_samples if regularized else None
-        terms: LossTerms = self.loss(output, content=content, style=targets, samples=samples, which=which)
+        samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
+        terms: LossTerms = self.loss(output, content, targets, samples=samples, which=which, margin=margin)
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if regularized and self.stability_weight:
