@@ -228,7 +228,7 @@ def main() -> None:
     options.add_argument("--width", type=int, default=32)
     options.add_argument("--loss", **several, metavar="KEY=VALUE", help="instead of what loss=balanced has")
     options.add_argument("--checkerboard", type=float, default=1000.0)
-    options.add_argument("--margin", type=int, default=16, help="pixels at each border that style terms leave out")
+    options.add_argument("--margin", type=int, default=16, help="as task.margin")
     options.add_argument("--stability", type=float, default=0.0, help="weight of losses.stability_loss")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")

@@ -236,7 +236,8 @@ class PerceptualLoss(nn.Module):
             pixels: (B, 3, H, W), for the pixel loss.
             samples: positions per layer that a sliced style term takes, as in ``sliced_wasserstein``.
             which: (B,), the number of each image's style, where ``normalizers`` or ``style_factors`` have several.
-            margin: pixels at each border that style terms leave out, as far as a layer's steps allow.
+            margin: pixels at each border, as far as a layer's steps allow, without which the rest has to have the style
+                too: a style term is then the mean of that of the whole picture and that of the rest.
 
         Raises:
             ValueError: a balanced loss that was not calibrated.
@@ -251,8 +252,10 @@ class PerceptualLoss(nn.Module):
             terms.content[layer] = self._normalized(f"content/{layer}", value)
             terms.total = terms.total + self.weights["content"] * self.content_layers[layer] * terms.content[layer]
         for layer, target in style.items():
-            inner = self.without_margin(layer, features[layer], margin)
-            value = self.style_distance(layer, inner, target, samples)
+            value = self.style_distance(layer, features[layer], target, samples)
+            if margin:
+                inner = self.without_margin(layer, features[layer], margin)
+                value = (value + self.style_distance(layer, inner, target, samples)) / 2
             if which is None:
                 terms.style[layer] = weighted = self._normalized(f"style/{layer}", value.mean())
             else:
@@ -294,7 +297,7 @@ class PerceptualLoss(nn.Module):
     def without_margin(self, layer: str, features: Tensor, margin: int) -> Tensor:
         """A layer's features (B, C, H, W) without those of so many pixels at each border; at least one stays."""
         name, factor = split_layer(layer)
-        count = margin // (factor * self.encoder.stride(name)) if margin and self.encoder else 0
+        count = margin // (factor * self.encoder.stride(name)) if self.encoder else 0
         rows, columns = (min(count, (side - 1) // 2) for side in features.shape[2:])
         return features[:, :, rows : features.shape[2] - rows, columns : features.shape[3] - columns]
 

@@ -35,8 +35,8 @@ class StyleTask(Task):
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
         stability_weight: of ``losses.stability_loss`` in what is minimised, by another shift and noise in each step.
-        margin: pixels at each border that style terms leave out in training: borders, which a network knows by their
-            reflection, are otherwise where it puts colours that the painting has and the photograph has no place for.
+        margin: pixels at each border without which a picture has to have the style too, in training: a network knows
+            borders by their reflection, and puts colours there that the photograph has no place for elsewhere.
         optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
     """
 
