@@ -60,7 +60,7 @@ def check_path(path: object, key: str) -> Path:
         key: what it was given as, for the message.
 
     Raises:
-        ValueError: empty, an address of the internet, too long, or in a folder that is a link to nothing.
+        ValueError: empty, an address of the internet, too long, a link to nothing, or in a folder that is one.
     """
     if path is None or not str(path):
         raise ValueError(f"found an empty {key}; expected a path to write to")
@@ -74,9 +74,11 @@ def check_path(path: object, key: str) -> Path:
     for text, reason in [(str(found), whole), *((part, _too_long(part, most)) for part in found.parts if not whole)]:
         if reason:
             raise ValueError(f"{key}: {text[:40]}… is a name {reason.removeprefix('which is ')}; give a shorter one")
-    for place in found.parents:
-        if place.is_symlink() and not place.exists():
-            raise ValueError(f"{place}: is a link to {os.readlink(place)}, which is not there; remove it or mend it")
+    for place in (found, *found.parents):
+        if place.is_symlink() and not os.path.exists(place):
+            loop = os.path.islink(os.path.realpath(place))
+            where = "itself" if loop else f"{os.readlink(place)}, which is not there"
+            raise ValueError(f"{place}: is a link to {where}; remove it or mend it")
     return found
 
 

@@ -255,7 +255,7 @@ def test_all_styles_come_on_one_sheet(zoo: Path, photo: Path, capsys: pytest.Cap
         (["--mix", "wave=1", "sea=1"], "unknown style 'wave=1,sea=1'"),
         (["--style", "mosaic", "--mix", "wave=1"], "unknown style 'wave'; expected one of mosaic"),
         (["--style", "zoo/wave", "--style", "mosaic", "--mix", "wave=1"], "found --mix with --style zoo/wave mosaic"),
-        (["--style", "zoo/wave", "--sheet", "photo.png"], "photo.png: is the photograph"),
+        (["--style", "zoo/wave", "--sheet", "photo.png"], "photo.png: is read itself"),
         (["--style", "zoo/wave", "--sheet", "s.txt"], "s.txt: no picture format"),
         (["--style", "zoo/wave", "--sheet", "s.png", "-o", "x.png"], "--sheet takes one photograph"),
         (["--style", "zoo/wave", "--sheet", "checkpoints"], "no picture format"),

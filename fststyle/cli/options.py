@@ -19,6 +19,9 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o", "--output", metavar="OUT", help="a file, or a folder; -: standard output; default: beside each input"
     )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace pictures that no run wrote; earlier results always are"
+    )
     command.add_argument("--format", choices=tuple(FORMATS), help="of standard output; default: png")
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
 

@@ -80,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
             )
         if regions is not None:
             raise ImageError("--sheet shows styles all over the photograph, to choose by; give it without --mask")
-        print(style_sheet(options.inputs[0], styles, options.sheet, options.size or SIZE, how, *where))
+        print(
+            style_sheet(options.inputs[0], styles, options.sheet, options.size or SIZE, how, *where, options.overwrite)
+        )
         return 0
     with piped(options):
         return finish(stylize_files(options.inputs, styles, files_of(options), how, *where, regions))

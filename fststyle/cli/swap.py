@@ -52,7 +52,9 @@ def _run(options: argparse.Namespace) -> int:
     if not options.style_image:
         raise ImageError("found an empty name for --style-image; expected a picture")
     painting = user_path(options.style_image)
-    todo = Files(options.output).jobs(options.inputs, [Path(options.style_image).stem], [painting])
+    todo = Files(options.output, overwrite=options.overwrite).jobs(
+        options.inputs, [Path(options.style_image).stem], [painting]
+    )
 
     from fststyle.inference import Swapper
     from fststyle.inference.options import with_luminance_of
@@ -60,16 +62,16 @@ def _run(options: argparse.Namespace) -> int:
 
     check_patch(options.patch, options.stride)
     check_style_sides(painting)
-    style = _style(painting, options.style_size, options.patch).rgb
+    style = _style(painting, options.style_size, options.patch)
     swapper = Swapper.from_checkpoint(options.model, options.device, options.precision)
 
     def read(path: Path) -> Picture:
         picture = _read(path, options.size, options.patch)
-        _warn(path, *(math.prod(rgb.shape[:2]) // (4 * options.stride) ** 2 for rgb in (picture.rgb, style)))
+        _warn(path, *(math.prod(rgb.shape[:2]) // (4 * options.stride) ** 2 for rgb in (picture.rgb, style.rgb)))
         return picture
 
     def swapped(picture: Picture, _: int) -> np.ndarray:
-        output = swapper.pixels(picture.rgb, style, options.patch, options.stride)
+        output = swapper.pixels(picture.rgb, style.rgb, options.patch, options.stride, style.alpha)
         return with_luminance_of(picture.rgb, output) if options.preserve_color else output
 
     return finish(process(todo, swapped, read))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,14 +178,22 @@ def _folder(config: DictConfig) -> Path:
     check_name(config.style.name, "style.name")
     folder = check_path(config.output, "output")
     check_folder(folder)
-    if (folder / "index.html").exists():
+    if _is_preview(folder):
         if not config.overwrite:
             raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")
         return folder
-    names = ["sheet.png", "preview.json"]
+    names = ["index.html", "sheet.png", "preview.json"]
     names += [_cell_name(f, size, own) for f in config.factors for size in config.style_sizes for own in (False, True)]
     check_free([folder / name for name in names], "output=FOLDER")
     return folder
+
+
+def _is_preview(folder: Path) -> bool:
+    try:
+        table = json.loads((folder / "preview.json").read_text(encoding="utf-8"))
+        return isinstance(table, list) and all("command" in row for row in table)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def _cell_name(factor: float, style_size: int, own_colors: bool) -> str:

@@ -276,9 +276,13 @@ def _pillow(file: Any) -> Image.Image:
         usual = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
         try:
-            return Image.open(file)
+            picture = Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = usual
+    if picture.format == "EPS":  # a program, which Ghostscript would run
+        picture.close()
+        raise UnidentifiedImageError
+    return picture
 
 
 def with_heif(suffix: str) -> None:

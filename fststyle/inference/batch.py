@@ -34,7 +34,8 @@ from fststyle.images import (
 from fststyle.inference.files import FileToFile
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files, Job, Todo, label_of, nothing_done, skip
-from fststyle.resources import out_of_memory
+from fststyle.inference.written import remember
+from fststyle.resources import out_of_memory, user_path
 
 if TYPE_CHECKING:
     from fststyle.inference.regions import Regions
@@ -158,6 +159,11 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _write(output: np.ndarray, target: Path, alpha: np.ndarray | None, exif: bytes | None) -> None:
+    save_image(output, target, alpha, exif)
+    remember(target)
+
+
 class _Process:
     """A run over pictures: its failures, and what is being written."""
 
@@ -191,7 +197,7 @@ class _Process:
                 alpha = read.picture.alpha
                 alpha = None if alpha is None else resize_pixels(alpha, *output.shape[:2])
                 exif = None if self.strip else read.picture.exif
-                self.writing.append((job, target, self.writers.submit(save_image, output, target, alpha, exif)))
+                self.writing.append((job, target, self.writers.submit(_write, output, target, alpha, exif)))
             if read is None:  # then not for the other results either
                 self.failures += self.failures[-1:] * (len(job.results) - 1)
                 break
@@ -268,7 +274,7 @@ def stylize_files(
     labels = [label_of(style) for style in styles]
     if len(set(labels)) < len(labels):
         raise ValueError(f"found --style {', '.join(styles)}; expected styles of different names")
-    todo = files.jobs(inputs, labels)
+    todo = files.jobs(inputs, labels, [] if regions is None else [user_path(regions.mask)])
 
     from fststyle.inference.regions import PHOTO, joined
     from fststyle.inference.stylizer import Stylizer

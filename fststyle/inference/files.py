@@ -28,6 +28,7 @@ from fststyle.images import (
 from fststyle.images.writing import WITH_ALPHA
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files
+from fststyle.inference.written import remember
 from fststyle.resources import free_memory, on_disk
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class FileToFile:
                 strip_metadata=files.strip,
                 progress=lambda part: bar.update(part * megapixels) and None,
             )
+        remember(target)
 
 
 def apply_to_file(

@@ -32,6 +32,7 @@ from fststyle.images import (
     read_picture,
     search,
 )
+from fststyle.inference.written import is_result, remembered
 from fststyle.resources import one_line, user_path
 
 #: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
@@ -50,7 +51,7 @@ class Job:
 def label_of(name_or_path: str) -> str:
     """What results are called after a model file: its name, or its file's without folder and ending; or after the
     style or the mixture that is named behind it."""
-    name = name_or_path.rpartition(os.sep)[2]
+    name = name_or_path.rstrip(os.sep).rpartition(os.sep)[2]
     if name.endswith(".safetensors") or user_path(name_or_path).is_file():
         return Path(name).stem
     return name.replace("=", "").replace(",", "_")
@@ -67,7 +68,7 @@ class Found:
 def expand(
     inputs: Sequence[str], labels: Sequence[str] = (), *, recursive: bool = False, output: str | None = None
 ) -> tuple[list[Found], list[Failure]]:
-    """Paths, globs and folders to picture files, and what of them cannot be used, and why.
+    """Paths, globs and folders to picture files, each once, and what of them cannot be used, and why.
 
     In a folder, and among what a pattern matches, what an earlier run made of a picture that lies there too is left
     out, if the ``labels`` of results are given, which stderr says, and so is the folder of results.
@@ -81,18 +82,19 @@ def expand(
     Raises:
         ImageError: not one picture was found.
     """
-    found: list[Found] = []
+    found: dict[str, Found] = {}
     failures: list[Failure] = []
     for text in inputs:
         try:
             pictures, bad = _expanded(text, labels, recursive, output)
         except ImageError as error:
             pictures, bad = [], [(Path(text), str(error))]
-        found += pictures
+        for each in pictures:
+            found.setdefault(os.path.abspath(each.path), each)
         failures += bad
     if failures and not found:
         raise nothing_done(failures, report=True)
-    return found, failures
+    return list(found.values()), failures
 
 
 def _expanded(
@@ -214,15 +216,16 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
     return jobs
 
 
-def check_replaced(targets: Iterable[Path], kept: Iterable[Path]) -> None:
+def check_replaced(targets: Iterable[Path], kept: Iterable[Path], overwrite: bool = False) -> None:
     """Refuse results that would be written over anything but an earlier result.
 
-    A picture may be one, an empty file holds nothing; whatever else is there is not ours to replace, nor what a link
-    leads to: whoever typed the link's name does not see it.
+    An empty file holds nothing; whatever else no run wrote is not ours to replace, nor what a link leads to: whoever
+    typed the link's name does not see it.
 
     Args:
-        targets: files that are to be written.
+        targets: files that are to be written, which ``check_path`` took.
         kept: what the command reads, under whatever other names, hard links among them.
+        overwrite: pictures may be replaced that no run wrote.
 
     Raises:
         ImageError: what is there, and what to do.
@@ -231,26 +234,31 @@ def check_replaced(targets: Iterable[Path], kept: Iterable[Path]) -> None:
     for path in kept:
         with contextlib.suppress(OSError, ValueError):
             read[_identity(path)] = path
+    known: frozenset[bytes] | None = None
     for target in targets:
         if not os.path.lexists(target):
             continue
-        reason = None
+        reason, instead = None, ", or remove it first"
         if target.is_symlink():
-            where = os.path.realpath(target)
-            if os.path.exists(where):
-                reason = f"is a link to {where}, which would be overwritten"
-            elif os.path.islink(where):
-                reason = "is a link to itself"
+            reason = f"is a link to {os.path.realpath(target)}, which would be overwritten"
         elif target.is_dir():
             reason = "is a folder"
         elif not target.is_file():
             reason = "is a pipe, a socket or a device"
         elif _identity(target) in read:
-            reason = f"is {read[_identity(target)]}, which is read, under another name"
-        elif target.stat().st_size and not _is_picture(target):
-            reason = "is there already, and no picture"
+            name = read[_identity(target)]
+            reason = "is read itself" if name == target else f"is {name}, which is read, under another name"
+            instead = ""
+        elif target.stat().st_size:
+            known = remembered() if known is None else known
+            if not is_result(target, known):
+                if not _is_picture(target):
+                    reason = "is there already, and no picture"
+                elif not overwrite:
+                    reason = "is a picture that no run wrote, or that was changed since"
+                    instead = ", or replace it with --overwrite"
         if reason:
-            raise ImageError(f"{target}: {reason}; give another name for the result, or remove it first")
+            raise ImageError(f"{target}: {reason}; give another name for the result{instead}")
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -290,6 +298,7 @@ class Files:
         size: bring the longer side to so many pixels first.
         recursive: look into the sub-folders of folders.
         skip_existing: leave results alone that are there already.
+        overwrite: replace pictures where results go, also those that no run wrote.
         strip: leave EXIF out of results.
         max_pixels: of larger pictures none is read; None: no more than 179 megapixels once they have their size.
         tiles: strip by strip, with the same result: ``auto`` where the whole would not fit, ``exact`` always, ``off``.
@@ -300,6 +309,7 @@ class Files:
     size: int | None = None
     recursive: bool = False
     skip_existing: bool = False
+    overwrite: bool = False
     strip: bool = False
     max_pixels: int | None = None
     tiles: str = "auto"
@@ -319,7 +329,7 @@ class Files:
         jobs = plan(found, self.output, labels, len(failures))
         left, there = without_existing(jobs) if self.skip_existing else (jobs, 0)
         targets = [target for job in left for _, target in job.results]
-        check_replaced(targets, [*(each.path for each in found), *read])
+        check_replaced(targets, [*(each.path for each in found), *read], self.overwrite)
         return Todo(left, tuple(failures), there)
 
     def header(self, source: Path) -> Header:

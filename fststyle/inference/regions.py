@@ -54,8 +54,7 @@ class Regions:
         named among the inputs.
 
         Raises:
-            ImageError, ValueError: a mask that cannot be read, has no content or not the size of every picture; a
-                result that would be written over it.
+            ImageError, ValueError: a mask that cannot be read, has no content or not the size of every picture.
         """
         if self.mask in ("", "-"):
             raise ImageError(f"found {self.mask!r} for the mask; expected a picture file")
@@ -69,8 +68,6 @@ class Regions:
                 skip(f"{self.mask}: is the mask; name it to have it done")
             jobs = others
         for job in jobs:
-            if any(_same(target, path) for _, target in job.results):
-                raise ImageError(f"{self.mask}: is the mask, and {job.source}'s result; give another name with -o")
             try:
                 photo = files.header(job.source)
             except ImageError:  # it is named when its turn comes

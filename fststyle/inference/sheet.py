@@ -17,7 +17,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fststyle.checks import check_path
 from fststyle.images import (
-    ImageError,
     check_ending,
     check_writable,
     contact_sheet,
@@ -26,7 +25,9 @@ from fststyle.images import (
     save_image,
 )
 from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.paths import check_replaced
 from fststyle.inference.stylizer import Stylizer
+from fststyle.inference.written import remember
 from fststyle.resources import printable, working
 
 #: Longer side of each picture, in pixels.
@@ -42,6 +43,7 @@ def style_sheet(
     device: str = "auto",
     backend: str = "auto",
     precision: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Write a photograph and its results in rows of about the shape of a page; returns the file.
 
@@ -52,14 +54,14 @@ def style_sheet(
         size: longer side of each picture, in pixels.
         options, device, backend, precision: as for ``stylize_files``; ``auto`` is PyTorch here, since converting a
             network for another backend takes longer than one small picture.
+        overwrite: replace a picture that no run wrote.
 
     Raises:
         ValueError, OSError: a photograph or a style that cannot be read, or a target that cannot be written.
     """
     path = check_path(target, "--sheet")
     check_ending(path)
-    if path.is_dir() or (path.exists() and path.samefile(photo)):
-        raise ImageError(f"{path}: is {'a folder' if path.is_dir() else 'the photograph'}; choose another --sheet")
+    check_replaced([path], [Path(photo)], overwrite)
     check_writable(existing_part(path.parent))
     backend = "torch" if backend == "auto" else backend
     stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
@@ -72,6 +74,7 @@ def style_sheet(
     columns = max(1, round(math.sqrt(len(cells) * height / width * 1.4)))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(contact_sheet([cells[at : at + columns] for at in range(0, len(cells), columns)]), path)
+    remember(path)
     return path
 
 

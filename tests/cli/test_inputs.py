@@ -143,6 +143,27 @@ def test_one_file_for_several_inputs_is_refused_though_one_is_missing(
     assert not (here / "out.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "results"),
+    [
+        (["a.png", "a.png"], ["a_wave.png"]),
+        (["a.png", "./a.png", "more/../a.png"], ["a_wave.png"]),
+        (["more", "more/b.png"], ["more/b_wave.png"]),
+        (["more/b.png", "more"], ["more/b_wave.png"]),
+        (["*.png", "a.png"], ["a_wave.png"]),
+        (["a.png", "l.png"], ["a_wave.png", "l_wave.png"]),  # links have results of their own
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_picture_that_is_named_twice_is_done_once(
+    inputs: list[str], results: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "l.png" in inputs:
+        (here / "l.png").symlink_to("a.png")
+    assert main([STYLIZE[0], *inputs, *STYLIZE[1:]]) == 0
+    assert capsys.readouterr().out.split() == results
+
+
 def test_existing_results_and_missing_inputs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stylize", "a.png", *STYLIZE[1:]]) == 0
     assert main(["stylize", "a.png", "x.png", "--skip-existing", *STYLIZE[1:]]) == 1
@@ -251,76 +272,7 @@ def test_a_measurement_goes_on_without_what_cannot_be_read(
     assert main(["evaluate", "superres", "set", "--backend", "torch"]) == 2
 
 
-# --- what is there under a result's name ---------------------------------------------------------------
-
-UNDER_A_RESULT = {
-    "notes": (lambda path: path.write_text("mine"), "is there already, and no picture"),
-    "model": (lambda path: path.write_bytes(Path("wave.safetensors").read_bytes()), "is there already, and no picture"),
-    "zeros": (lambda path: path.write_bytes(bytes(9)), "is there already, and no picture"),
-    "folder": (lambda path: path.mkdir(), "is a folder"),
-    "pipe": (os.mkfifo, "is a pipe, a socket or a device"),
-    "socket": (lambda path: bad("socket", path), "is a pipe, a socket or a device"),
-    "device": (lambda path: path.symlink_to("/dev/null"), "is a link to /dev/null"),
-    "loop": (lambda path: path.symlink_to(path.name), "is a link to itself"),
-    "link to notes": (lambda path: (Path("notes").write_text("mine"), path.symlink_to("notes")), "is a link to "),
-    "link to a picture": (lambda path: path.symlink_to("more/b.png"), "is a link to "),
-    "link to the input": (lambda path: path.symlink_to("a.png"), ""),
-    "hard link of the input": (lambda path: os.link("a.png", path), ""),
-}
-
-
-def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every entry below a folder: its inode, and the content of files, where links lead."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
-        found[str(path)] = (path.lstat().st_ino, content)
-    return found
-
-
-@pytest.mark.parametrize("kind", UNDER_A_RESULT)
-@pytest.mark.parametrize("named", [(), ("-o", "a_wave.png")], ids=["derived", "named"])
-def test_what_is_no_earlier_result_is_not_written_over(
-    kind: str, named: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make, reason = UNDER_A_RESULT[kind]
-    make(here / "a_wave.png")
-    if kind == "folder":  # named, it is the folder of results
-        named = ()
-    before = everything(here)
-    assert main([*STYLIZE, "a.png", *named]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fststyle: error: a_wave.png: ")
-    assert reason in line
-    assert everything(here) == before
-
-
-@pytest.mark.parametrize(("command", "label"), COMMANDS, ids=lambda value: value[0])
-@pytest.mark.parametrize("named", [False, True])
-def test_an_earlier_result_and_an_empty_file_are(command: list[str], label: str, named: bool, here: Path) -> None:
-    target = here / f"a{label}.png"
-    target.touch()
-    for _ in range(2):
-        assert main([*command, "a.png", *(("-o", target.name) if named else ())]) == 0
-        assert target.stat().st_size > 100
-
-
-def test_a_result_is_not_written_over_the_style_picture(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_image(np.full((24, 24, 3), 99, np.uint8), "painting.png")
-    os.link("painting.png", "other.png")
-    before = everything(here)
-    for name in ("painting.png", "./more/../painting.png", "other.png"):
-        assert main(["swap", "a.png", "--style-image", "painting.png", "-o", name]) == 2
-        assert "is painting.png, which is read, under another name" in capsys.readouterr().err
-    assert everything(here) == before
-
-
-def test_what_is_left_alone_may_be_anything(here: Path) -> None:
-    """``--skip-existing`` writes over nothing, so nothing is in its way."""
-    (here / "a_wave.png").write_text("mine")
-    assert main([*STYLIZE, "a.png", "more/b.png", "--skip-existing"]) == 0
-    assert (here / "a_wave.png").read_text() == "mine"
-    assert (here / "more" / "b_wave.png").is_file()
+# --- words ----------------------------------------------------------------------------------------------
 
 
 def test_a_pipe_of_the_shell_is_told_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:

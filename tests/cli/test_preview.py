@@ -106,19 +106,19 @@ def test_a_preview_is_not_overwritten_unasked(
     photo: Path, painting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sheet"
-    folder.mkdir()
-    (folder / "index.html").write_text("mine")
     words = ["preview", str(photo), f"style.image={painting}", f"output={folder}", "size=48", "iterations=1"]
     words += ["factors=[1]", "style_sizes=[48]"]
-    assert main(words) == 2
+    assert main(words) == 0
+    first = (folder / "preview.json").read_text()
+    assert main([*words, "seed=1"]) == 2
     assert "holds a preview already; replace it with overwrite=true" in capsys.readouterr().err
-    assert (folder / "index.html").read_text() == "mine"
-    assert main([*words, "overwrite=true"]) == 0
-    assert (folder / "index.html").read_text() != "mine"
+    assert (folder / "preview.json").read_text() == first
+    assert main([*words, "seed=1", "overwrite=true"]) == 0
+    assert (folder / "preview.json").read_text() != first
 
 
 @pytest.mark.parametrize(
-    "name", ["sheet.png", "preview.json", "weight_1_size_48.png", "weight_1_size_48_own_colors.png"]
+    "name", ["index.html", "sheet.png", "preview.json", "weight_1_size_48.png", "weight_1_size_48_own_colors.png"]
 )
 @pytest.mark.parametrize("more", [[], ["overwrite=true"]], ids=["", "overwrite"])
 def test_files_of_others_are_left_alone(

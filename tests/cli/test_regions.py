@@ -198,7 +198,8 @@ def test_in_a_folder_the_mask_is_left_out(capsys: pytest.CaptureFixture[str]) ->
     assert stylize(".", "-o", "out") == 0
     assert sorted(os.listdir("out")) == ["other_wave.png", "photo_wave.png"]
     assert "mask.png: is the mask; name it to have it done" in capsys.readouterr().err
-    assert stylize(".", "mask.png", "-o", "named") == 2  # twice, then
+    assert stylize(".", "mask.png", "-o", "named") == 0
+    assert sorted(os.listdir("named")) == ["mask_wave.png", "other_wave.png", "photo_wave.png"]
     assert stylize("mask.png", "-o", "mask_styled.png") == 0
 
 
@@ -268,7 +269,7 @@ def test_other_styles_are_run_by_openvino() -> None:
         (("photo.png",), "zoo.safetensors", "zoo.safetensors: "),
         (("photo.png",), "", "found '' for the mask; expected a picture file"),
         (("photo.png",), "-", "found '-' for the mask"),
-        (("photo.png", "-o", "mask.png"), "mask.png", "mask.png: is the mask, and photo.png's result"),
+        (("photo.png", "-o", "mask.png"), "mask.png", "mask.png: is read itself; give another name"),
         (("photo.png", "--feather", "-1"), "mask.png", "feather is -1"),
         (("photo.png", "--feather", "nan"), "mask.png", "feather is nan"),
         (("photo.png", "--feather", "81"), "mask.png", "feather is 81; expected a number of pixels from 0 to 80"),

@@ -214,9 +214,9 @@ def test_a_photograph_on_its_side_comes_out_upright(here: Path) -> None:
 
 
 def test_an_existing_result_is_replaced(here: Path) -> None:
-    shutil.copy("a.png", "a_wave.png")
     assert stylize("a.png") == 0
-    assert read_picture("a_wave.png").rgb.shape == (24, 33, 3)
+    assert stylize("a.png", "--size", "30") == 0
+    assert read_picture("a_wave.png").rgb.shape[1] == 30
 
 
 @pytest.mark.usefixtures("bundled")
@@ -521,7 +521,8 @@ def test_two_results_of_one_name_are_refused(here: Path, refused: Any) -> None:
     assert "one file for 2 pictures" in refused(
         "stylize", "a.png", "b.jpg", "--style", "wave.safetensors", "-o", "out.png"
     )
-    assert "2 inputs" in refused("stylize", "a.png", "a.png", "--style", "wave.safetensors")
+    shutil.copy("a.png", "more/a.png")
+    assert "2 inputs" in refused("stylize", "a.png", "more/a.png", "--style", "wave.safetensors", "-o", "out")
     shutil.copy("more/d.bmp", "more/e.bmp")
     shutil.copy("more/d.bmp", "e.bmp")
     assert "e_bmp_wave.png" in refused("stylize", "e.bmp", "more/e.bmp", "--style", "wave.safetensors", "-o", "out")
@@ -612,15 +613,11 @@ def test_a_repeated_run_tells_the_same(here: Path) -> None:
     assert stylize("more", "-o", "out", "--skip-existing") == 1
 
 
-def test_a_long_name_and_a_link_are_written_to(here: Path) -> None:
+def test_a_long_name_is_written_to(here: Path) -> None:
     long = "ö" * 118
     shutil.copy("a.png", f"{long}.png")
     assert stylize(f"{long}.png") == 0
     assert (here / f"{long}_wave.png").is_file()
-    (here / "link.png").symlink_to(here / "more" / "behind.png")
-    assert stylize("a.png", "-o", "link.png") == 0
-    assert (here / "link.png").is_symlink()
-    assert read_picture("more/behind.png").rgb.shape == (24, 33, 3)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
