@@ -15,7 +15,14 @@ from fststyle.images.pillow import (
     open_picture,
     read_header,
 )
-from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, read_picture
+from fststyle.images.reading import (
+    LARGE,
+    check_sides,
+    check_style_sides,
+    load_image,
+    load_visible,
+    read_picture,
+)
 from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
 from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
@@ -41,6 +48,7 @@ __all__ = [
     "feathered",
     "find_pictures",
     "load_image",
+    "load_visible",
     "no_pictures",
     "open_picture",
     "open_visible",

@@ -148,18 +148,39 @@ def load_image(
     Raises:
         ImageError: what was found and what was expected.
     """
+    pixels = _cropped(path, size, region, trim)
+    if pixels.shape[2] == 4:  # what is hidden in the region shows nothing from beyond it
+        pixels = filled(pixels, f"{path}: the region {list(region)}")[..., :3]
+    return to_image(pixels)
+
+
+def load_visible(
+    path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1), *, trim: bool = False
+) -> Tensor | None:
+    """Which pixels of ``load_image`` can be seen (alpha above 0): bool (H, W); None: all of them.
+
+    Args:
+        path, size, region, trim: as for ``load_image``.
+
+    Raises:
+        ImageError: likewise.
+    """
+    import torch
+
+    pixels = _cropped(path, size, region, trim)
+    return None if pixels.shape[2] == 3 else torch.from_numpy(pixels[..., 3] > 0)
+
+
+def _cropped(path: str | os.PathLike[str], size: int | None, region: Sequence[float], trim: bool) -> np.ndarray:
+    """A region of a picture file, uint8 (H, W, 3 or 4)."""
     numbers = [side for side in region if isinstance(side, (int, float)) and 0 <= side <= 1]
     if len(region) != 4 or len(numbers) != 4 or not (region[0] < region[2] and region[1] < region[3]):
         raise ImageError(
             f"{path}: the region is {list(region)}; expected [left, top, right, bottom] as fractions from 0 to 1"
         )
     picture = read_picture(path, size, trim=trim)
-    rgb = picture.rgb
-    height, width = rgb.shape[:2]
+    pixels = picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
+    height, width = pixels.shape[:2]
     left, top, right, bottom = (round(side * length) for side, length in zip(region, (width, height) * 2, strict=True))
     check_sides(path, bottom - top, right - left, at_size=True)
-    rgb = rgb[top:bottom, left:right]
-    if picture.alpha is not None:  # what is hidden in the region shows nothing from beyond it
-        whole = np.dstack([rgb, picture.alpha[top:bottom, left:right]])
-        rgb = filled(whole, f"{path}: the region {list(region)}")[..., :3]
-    return to_image(rgb)
+    return pixels[top:bottom, left:right]

@@ -78,7 +78,9 @@ class Swapper:
         """Where it runs."""
         return self.backend.device
 
-    def __call__(self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Tensor:
+    def __call__(
+        self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, visible: Tensor | None = None
+    ) -> Tensor:
         """Paint the content with patches of the style.
 
         Args:
@@ -86,6 +88,7 @@ class Swapper:
             style: float (B or 1, 3, H', W'), likewise.
             patch: side of a patch in feature positions, each of 4 pixels.
             stride: positions from one patch to the next, at most ``patch``.
+            visible: bool (H', W'), the pixels of the style that can be seen; None: all.
 
         Returns:
             float32 (B, 3, H, W) in [0, 1], on the content's device.
@@ -97,18 +100,28 @@ class Swapper:
             if not image.is_floating_point():
                 raise ValueError(f"found a {name} of {image.dtype}; expected floating point in [0, 1]")
         network = self.backend.network
-        output = self.backend.apply(lambda *images: network(*images, patch, stride), content, style)
+        output = self.backend.apply(lambda *images: network(*images, patch, stride, visible), content, style)
         return output.to(content.device)
 
-    def pixels(self, rgb: np.ndarray, style: np.ndarray, patch: int = 3, stride: int = 1) -> np.ndarray:
-        """The same with decoded pictures, uint8 (H, W, 3).
+    def pixels(
+        self,
+        rgb: np.ndarray,
+        style: np.ndarray,
+        patch: int = 3,
+        stride: int = 1,
+        alpha: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The same with decoded pictures, uint8 (H, W, 3), and the alpha (H', W') of the style.
 
         Raises:
             ValueError: pictures that are too small.
         """
+        import torch
+
         from fststyle.images import to_image, to_pixels
 
-        return to_pixels(self(to_image(rgb), to_image(style), patch, stride))
+        visible = None if alpha is None else torch.from_numpy(alpha > 0)
+        return to_pixels(self(to_image(rgb), to_image(style), patch, stride, visible))
 
 
 def _with_float64(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fststyle.images import check_size
 from fststyle.model_file import ModelFile, ModelFileError
@@ -42,7 +43,14 @@ def check_patch(patch: int, stride: int) -> None:
 
 
 @torch.no_grad()
-def swap(content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, block: int = BLOCK) -> Tensor:
+def swap(
+    content: Tensor,
+    style: Tensor,
+    patch: int = 3,
+    stride: int = 1,
+    block: int = BLOCK,
+    visible: Tensor | None = None,
+) -> Tensor:
     """Replace every patch of the content by the style's patch of the highest normalised cross-correlation.
 
     The paper's two convolutions: with the style's patches, divided by their norm, as filters, the content
@@ -64,6 +72,8 @@ def swap(content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, block:
         stride: positions from one patch to the next, in content and style alike, at most ``patch``; the last
             patch lies at the border whatever the stride.
         block: content patches that are compared at a time. It bounds memory and changes no result.
+        visible: bool (h, w), what can be seen of the style, at any resolution: patches at whose middle less than half
+            can are left out, unless those are all.
 
     Returns:
         (B, C, H, W) of the content's dtype, without graph. Half precision is computed in float32.
@@ -89,10 +99,13 @@ def swap(content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, block:
                 f"the {name}'s features are {width}×{height}; expected at least {patch}×{patch} for patch={patch}: "
                 "use a larger picture or a smaller patch"
             )
+    if visible is not None:
+        shares = functional.adaptive_avg_pool2d(visible[None].float(), style.shape[-2:])
+        visible = shares[0].to(style.device) >= 0.5
     if style.shape[0] == 1:
-        patterns = [_Patches(style[0], patch, stride)] * content.shape[0]
+        patterns = [_Patches(style[0], patch, stride, visible)] * content.shape[0]
     else:
-        patterns = [_Patches(one, patch, stride) for one in style]
+        patterns = [_Patches(one, patch, stride, visible) for one in style]
     with torch.autocast(content.device.type, enabled=False):
         swapped = [_swap(_Patches(x, patch, stride), y, block) for x, y in zip(content, patterns, strict=True)]
         return torch.stack(swapped).to(content.dtype)
@@ -105,7 +118,7 @@ class _Patches:
     there to each position of a patch, ``norms`` (N,) float64.
     """
 
-    def __init__(self, features: Tensor, patch: int, stride: int) -> None:
+    def __init__(self, features: Tensor, patch: int, stride: int, visible: Tensor | None = None) -> None:
         self.channels, self.height, self.width = features.shape
         precise = features if features.dtype == torch.float64 else features.float()
         self.values = precise.permute(1, 2, 0).reshape(-1, self.channels).contiguous()
@@ -113,6 +126,9 @@ class _Patches:
         inside = torch.arange(patch)
         self.corners = (rows[:, None] * self.width + columns).flatten().to(features.device)
         self.offsets = (inside[:, None] * self.width + inside).flatten().to(features.device)
+        if visible is not None:
+            seen = visible.flatten()[self.corners + patch // 2 * (self.width + 1)]
+            self.corners = self.corners[seen] if seen.any() else self.corners
         energies = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64).square()
         norms = torch.zeros(len(self.corners), dtype=torch.float64, device=features.device)
         for offset in self.offsets:
@@ -276,13 +292,16 @@ class StyleSwap(nn.Module):
         """An image (B, 3, H, W) to its features (B, C, ⌈H / 4⌉, ⌈W / 4⌉), padded by reflection."""
         return self.encoder(pad_to_multiple(image, 4), [self.layer])[self.layer]
 
-    def forward(self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Tensor:
+    def forward(
+        self, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, visible: Tensor | None = None
+    ) -> Tensor:
         """Paint the content with patches of the style.
 
         Args:
             content: (B, 3, H, W), RGB in [0, 1], H and W ≥ 16.
             style: (B or 1, 3, H', W'), likewise, of any size of its own.
             patch, stride: as ``swap`` takes them.
+            visible: bool (H', W'), the pixels of the style that can be seen; None: all.
 
         Returns:
             (B, 3, H, W), in the range of the inverse network's ``output``.
@@ -293,7 +312,7 @@ class StyleSwap(nn.Module):
         check_patch(patch, stride)
         check_size(content)
         check_size(style)
-        swapped = swap(self.encode(content), self.encode(style), patch, stride)
+        swapped = swap(self.encode(content), self.encode(style), patch, stride, visible=visible)
         return crop(self.inverse(swapped), *content.shape[-2:])
 
 

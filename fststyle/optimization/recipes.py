@@ -42,14 +42,21 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
     return lambda image: loss(image, content=features)
 
 
-def swap(loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1) -> Objective:
+def swap(
+    loss: PerceptualLoss,
+    content: Tensor,
+    style: Tensor,
+    patch: int = 3,
+    stride: int = 1,
+    visible: Tensor | None = None,
+) -> Objective:
     """The content with every patch of its features replaced by the style's most similar (Chen & Schmidt 2016).
 
     Args:
         loss: its content layers are where patches are swapped; total variation counts if it has a weight.
         content: (1, 3, H, W).
         style: (1, 3, H', W'), of any size.
-        patch, stride: of the features' patches, as ``networks.styleswap.swap`` takes them.
+        patch, stride, visible: as ``networks.styleswap.swap`` takes them.
 
     Raises:
         ValueError: a loss without content layers; pictures too small for the patch.
@@ -57,7 +64,10 @@ def swap(loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, s
     features, patterns = loss.content_targets(content), loss.content_targets(style)
     if not features:
         raise ValueError("the loss has no content layer with a weight; style swap needs one, such as relu3_1")
-    swapped = {layer: styleswap.swap(value, patterns[layer], patch, stride) for layer, value in features.items()}
+    swapped = {
+        layer: styleswap.swap(value, patterns[layer], patch, stride, visible=visible)
+        for layer, value in features.items()
+    }
     return lambda image: loss(image, content=swapped)
 
 

@@ -36,7 +36,7 @@ from fststyle.config import (
     set_threads,
 )
 from fststyle.devices import choose_device
-from fststyle.images import MIN_SIDE, load_image, save_image
+from fststyle.images import MIN_SIDE, load_image, load_visible, save_image
 from fststyle.networks.styleswap import check_patch
 from fststyle.optimization import NonFiniteError, Optimization, Progress, optimize, recipes
 from fststyle.optimization.optimize import Objective
@@ -60,11 +60,13 @@ STARTS = ("recolored", "content", "noise", "gray", "style")
 
 @dataclass
 class Sources:
-    """The pictures of a run, (1, 3, H, W) each, and the sizes (height, width) of the result, from coarse to fine."""
+    """The pictures of a run, (1, 3, H, W) each, the sizes (height, width) of the result, from coarse to fine, and which
+    pixels of the style can be seen (H, W), where patches of it are taken."""
 
     content: Tensor | None
     style: Tensor | None
     sizes: list[tuple[int, int]]
+    visible: Tensor | None = None
 
 
 def run(config: DictConfig) -> Path:
@@ -158,16 +160,18 @@ def _read(config: DictConfig) -> Sources:
     if any(not isinstance(size, int) or size < MIN_SIDE for size in longest):
         raise ConfigError(f"the size is {longest}; expected whole numbers of at least {MIN_SIDE} pixels")
     content = load_image(user_path(config.content), longest[-1]) if wants_content else None
-    style = None
+    style = visible = None
     if wants_style:
         size = config.style.size if config.style.size is not None else round(longest[-1] * config.style.scale)
         style = load_style(config.style, size)
+        if config.mode == "swap":
+            visible = load_visible(user_path(config.style.image), size, config.style.region, trim=True)
     if config.preserve_color == "match" and content is not None and style is not None:
         style = match_color(style, content)
     if config.shape is not None:
         if config.sizes is not None or len(config.shape) != 2 or min(config.shape) < MIN_SIDE:
             raise ConfigError(f"shape is {list(config.shape)}; expected [height, width] ≥ {MIN_SIDE}, without sizes")
-        return Sources(content, style, [(config.shape[0], config.shape[1])])
+        return Sources(content, style, [(config.shape[0], config.shape[1])], visible)
     reference = content if content is not None else style
     assert reference is not None
     height, width = reference.shape[-2:]
@@ -177,7 +181,7 @@ def _read(config: DictConfig) -> Sources:
         raise ConfigError(
             f"the result would be {sizes[0][1]}×{sizes[0][0]} pixels; expected at least {MIN_SIDE}×{MIN_SIDE}"
         )
-    return Sources(content, style, sizes)
+    return Sources(content, style, sizes, visible)
 
 
 def _start(config: DictConfig, sources: Sources) -> Tensor:
@@ -219,7 +223,7 @@ def _run(
         watch.begin(number, resume)
         return optimize(
             start.to(device),
-            recipes.faster(_objective(config, loss, content, style), config.precision, config.compile),
+            recipes.faster(_objective(config, loss, content, style, sources.visible), config.precision, config.compile),
             iterations=counts[number],
             optimizer=config.optimizer,
             learning_rate=config.learning_rate,
@@ -245,12 +249,14 @@ def _run(
         raise
 
 
-def _objective(config: DictConfig, loss: Any, content: Tensor | None, style: Tensor | None) -> Objective:
+def _objective(
+    config: DictConfig, loss: Any, content: Tensor | None, style: Tensor | None, visible: Tensor | None
+) -> Objective:
     if config.mode in ("transfer", "swap"):
         assert content is not None
         assert style is not None
         if config.mode == "swap":
-            return recipes.swap(loss, content, style, config.patch, config.stride)
+            return recipes.swap(loss, content, style, config.patch, config.stride, visible)
         return recipes.transfer(loss, content, style)
     if config.mode == "content":
         assert content is not None

@@ -14,6 +14,7 @@ import torch
 
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image
+from fststyle.networks.styleswap import swap as real_swap
 from fststyle.optimization import optimize as real_optimize
 
 SMALL = ["encoder=random", "encoder.widths=[4,4,4,4,4]", "size=48", "style.size=40", "iterations=3"]
@@ -346,3 +347,44 @@ def test_a_multirun_leaves_the_users_files_alone() -> None:
     assert not Path("0").exists()
     assert optimize("-m", *TRANSFER, "output=c.png,d.png", "hydra.sweep.dir=.") == 2
     assert Path("multirun.yaml").read_text() == "mine"
+
+
+HOLE = "style.image=clear.png"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("mode=swap", "content=photo.png", HOLE),
+        ("mode=swap", "content=photo.png", HOLE, "style.region=[0.1,0,0.9,0.9]", "layers=[relu2_1,relu3_1]"),
+        ("content=photo.png", HOLE, "style.blur=1"),
+        ("mode=texture", HOLE, "start=style"),
+        ("content=clear.png", "style.image=painting.png", "preserve_color=match"),
+        ("content=photo.png", "style.image=painting.png", "start=clear.png"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_what_is_hidden_has_no_influence(words: tuple[str, ...], astronaut: np.ndarray) -> None:
+    rgb, alpha, results = astronaut[200:320:2, :120:2].copy(), np.full((60, 60), 255, np.uint8), []
+    alpha[:4], alpha[16:40, 20:44] = 0, 0
+    for colour in (0, 255):
+        save_image(np.where(alpha[..., None] > 0, rgb, colour).astype(np.uint8), "clear.png", alpha)
+        assert optimize(*words, "output=out.png", "overwrite=true") == 0
+        results.append(read_picture("out.png").rgb)
+    assert np.array_equal(*results)
+
+
+def test_a_swap_takes_no_patch_from_a_hole(monkeypatch: pytest.MonkeyPatch, astronaut: np.ndarray) -> None:
+    alpha = np.full((40, 40), 255, np.uint8)
+    alpha[12:28, 12:28] = 0
+    save_image(astronaut[:40, :40].copy(), "clear.png", alpha)
+    found = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        found.append(options["visible"])
+        return real_swap(*arguments, **options)
+
+    monkeypatch.setattr("fststyle.networks.styleswap.swap", noted)
+    assert optimize("mode=swap", "content=photo.png", HOLE, "iterations=1") == 0
+    assert np.array_equal(found[0].numpy(), alpha > 0)

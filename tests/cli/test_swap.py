@@ -15,6 +15,7 @@ from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Swapper
 from fststyle.model_file import read_metadata, save_model_file
+from fststyle.networks import styleswap
 from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
 
@@ -184,6 +185,30 @@ def test_what_is_hidden_is_neither_style_nor_content(words: tuple[str, ...], ast
     for styled, content in results[1:]:
         assert np.array_equal(styled, results[0][0])
         assert np.array_equal(content, results[0][1])
+
+
+def test_a_hole_in_the_style_is_no_style(astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its filling is made of visible pixels, but its patches are none of the picture's."""
+    rgb, alpha = astronaut[200:260, 100:170].copy(), np.full((60, 70), 255, np.uint8)
+    alpha[12:52, 12:60] = 0
+    save_image(rgb, "clear.png", alpha)
+    counts = []
+    patches = styleswap._Patches
+
+    class Counted(patches):  # type: ignore[misc,valid-type]
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)
+            counts.append(len(self))
+
+    monkeypatch.setattr(styleswap, "_Patches", Counted)
+    assert swap("a.png", "-o", "hole.png", style="clear.png") == 0
+    save_image(rgb, "whole.png")
+    assert swap("a.png", "-o", "plain.png", style="whole.png") == 0
+    assert counts[::2] == [counts[2] - 10 * 12, counts[2]]
+    shown = Swapper.from_checkpoint("slim", "cpu").pixels(
+        read_picture("a.png").rgb, read_picture("clear.png").rgb, alpha=alpha
+    )
+    assert np.array_equal(read_picture("hole.png").rgb, shown)
 
 
 def test_margins_of_the_style_are_no_style(astronaut: np.ndarray) -> None:

@@ -42,6 +42,48 @@ def searched(content: Tensor, style: Tensor, patch: int, stride: int) -> Tensor:
     return sums / counts
 
 
+# --- what is hidden -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patch", [1, 2, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_patches_of_which_the_middle_is_hidden_are_no_style(patch: int, stride: int) -> None:
+    if stride > patch:
+        return
+    content, style = features(0, 9, 10), features(1, 11, 12)
+    visible = torch.zeros(11, 12, dtype=torch.bool)
+    visible[2:8, 3:9] = True
+    middle = patch // 2
+    content[..., 2 : 2 + patch, 2 : 2 + patch] = style[..., :patch, :patch]  # the best, were it to be seen
+    found = swap(content, style, patch, stride, visible=visible)
+    reach = style[..., max(0, 2 - middle) : 8 - middle + patch - 1, max(0, 3 - middle) : 9 - middle + patch - 1]
+    levels = set(reach.flatten().tolist())
+    if stride == patch or patch == 1:  # no two patches overlap but at the border
+        assert set(found[..., :patch, :patch].flatten().tolist()) <= levels
+    assert not torch.equal(found, swap(content, style, patch, stride))
+    assert torch.equal(
+        swap(content, style, patch, stride, visible=torch.ones(11, 12, dtype=torch.bool)),
+        swap(content, style, patch, stride),
+    )
+
+
+def test_where_no_middle_is_seen_all_patches_stay() -> None:
+    content, style = features(0, 9, 10), features(1, 5, 5)
+    visible = torch.zeros(5, 5, dtype=torch.bool)
+    visible[0, 0] = True  # no patch's middle
+    assert torch.equal(swap(content, style, visible=visible), swap(content, style))
+
+
+def test_pixels_that_are_seen_are_counted_at_each_position() -> None:
+    """A position is seen where half of its pixels are."""
+    content, style = features(0, 9, 10), features(1, 8, 8)
+    positions = torch.zeros(8, 8, dtype=torch.bool)
+    positions[1:5, 2:7] = True
+    pixels = positions.repeat_interleave(4, 0).repeat_interleave(4, 1)
+    pixels[::4], pixels[1::4] = True, pixels[1::4] | (torch.arange(32) % 4 == 0)  # 4 + 1 of 16 pixels more
+    assert torch.equal(swap(content, style, visible=pixels), swap(content, style, visible=positions))
+
+
 # --- the choice -----------------------------------------------------------------------------------
 
 
