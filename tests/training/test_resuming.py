@@ -94,6 +94,22 @@ CHANGES = [
     ("encoder.pooling=average", "encoder.pooling: found average, the checkpoint has max"),
     ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 1000.0"),
     ("task.stability_weight=1", "task.stability_weight: found 1, the checkpoint has 0"),
+    ("task.style_samples=100", "task.style_samples: found 100, the checkpoint has 8192"),
+    ("task.style_samples=null", "task.style_samples: found none, the checkpoint has 8192"),
+    ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.25"),
+    ("loss.pixel_weight=1", "loss.pixel_weight: found 1, the checkpoint has 0.0"),
+    ("loss.balanced=false", "loss.balanced: found false, the checkpoint has true"),
+    ("loss.style_layers.relu1_2=2", "loss.style_layers.relu1_2: found 2, the checkpoint has 1.0"),
+    ("network.output=tanh", "network.output: found tanh, the checkpoint has sigmoid"),
+    ("network.upsampling=nearest", "network.upsampling: found nearest, the checkpoint has bilinear"),
+    ("network.norm=batch", "network.norm: found batch, the checkpoint has instance"),
+    ("network.residual_blocks=2", "network.residual_blocks: found 2, the checkpoint has 1"),
+    ("encoder.preprocess=caffe", "encoder.preprocess: found caffe, the checkpoint has none"),
+    ("encoder.padding=reflect", "encoder.padding: found reflect, the checkpoint has zeros"),
+    ("data.scale=null", "data.scale: found none, the checkpoint has [0.3, 1.0]"),
+    ("data.seed=5", "seed: found 5, the checkpoint has 0"),
+    ("data.batch_size=4", "global batch: found 4, the checkpoint has 2"),
+    ("style.region=[0,0,1,0.9999]", "style.region: found [0, 0, 1, 0.9999], the checkpoint has [0, 0, 1, 1]"),
 ]
 
 
@@ -228,6 +244,43 @@ def test_another_learning_rate_takes_effect(desk: Path) -> None:
     made.fit()
     after = torch.load(training_checkpoints(desk / "out")[0], weights_only=True)
     assert {group["lr"] for state in after["optimizer_states"] for group in state["param_groups"]} == {1e-5}
+
+
+#: Keys that change neither the objective nor the order of samples, by their beginnings.
+FREE = (
+    "steps",
+    "name",
+    "output",
+    "overwrite",
+    "resume",
+    "ckpt_path",
+    "init_from",
+    "threads",
+    "calibration_photographs",
+)
+FREE += ("trainer.", "callbacks.", "logger.", "hydra.", "task.optimizer", "task.learning_rate", "task.schedule")
+FREE += ("task.warmup", "task.steps", "task.compile", "data.workers", "data.max_unreadable", "style.name", "styles")
+
+
+def test_every_key_is_compared_or_known_to_be_free(desk: Path) -> None:
+    """A new setting is one or the other."""
+    (state,) = training_checkpoints(desk / "out")
+    compared = {
+        *torch.load(state, weights_only=True)["settings"],
+        "data.batch_size",
+        *("encoder.seed", "data.seed", "data.source.path"),
+    }
+
+    def keys(node: Any, prefix: str = "") -> list[str]:
+        found = []
+        for key, value in node.items():
+            name = f"{prefix}{key}"
+            found += keys(value, f"{name}.") if isinstance(value, dict) and value else [name]
+        return found
+
+    settings = OmegaConf.to_container(composed(), resolve=False)
+    told = {name for name in keys(settings) if not name.endswith("_target_") and not name.startswith(FREE)}
+    assert sorted(told - compared) == []
 
 
 def test_settings_of_either_side_alone_are_told() -> None:
