@@ -230,7 +230,9 @@ def _texts(path: Path) -> dict[str, str]:
         with safe_open(path, framework="numpy") as file:
             return file.metadata() or {}
     except SafetensorError as error:
-        if any(words in str(error) for words in ("invalid header length", "incomplete metadata")):
+        with open(path, "rb") as file:
+            begins_so = file.read(9)[8:] in (b"", b"{")  # others do not, such as PyTorch's, which are zip archives
+        if begins_so and any(words in str(error) for words in ("invalid header length", "incomplete metadata")):
             size = path.stat().st_size
             raise ModelFileError(f"{path}: is cut off at {size} bytes; copy or download it again") from None
         raise ModelFileError(

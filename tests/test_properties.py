@@ -282,11 +282,11 @@ def test_a_file_is_read_or_refused(models: Path, found: tuple[str, bytes, bool],
 
 
 @examples(RESULTS)
-@given(containers(), st.booleans(), st.sampled_from(["photo_style.png", "photo_style.jpg"]))
-def test_what_is_there_stays_unless_it_is_a_picture(
-    models: Path, found: tuple[str, bytes, bool], named: bool, name: str
+@given(containers(), st.booleans(), st.sampled_from(["photo_style.png", "photo_style.jpg"]), st.booleans())
+def test_what_is_there_stays(
+    models: Path, found: tuple[str, bytes, bool], named: bool, name: str, overwrite: bool
 ) -> None:
-    """A file, whatever is in it, where a result goes."""
+    """A file, whatever is in it, where a result goes; a picture may be replaced where that is said."""
     _, data, _ = found
     with desk() as folder:
         path = Path(os.fsdecode(folder)) / name
@@ -294,8 +294,9 @@ def test_what_is_there_stays_unless_it_is_a_picture(
         shutil.copy(models / "photo.png", path.with_name("photo.png"))
         with contextlib.suppress(ImageError):
             read_header(path, max_pixels=2**62)
-            return  # an earlier result is replaced: tests/cli/test_inputs.py
-        words = ["-o", name] if named else []
+            if overwrite:
+                return  # tests/cli/test_overwriting.py
+        words = [*(["-o", name] if named else []), *(["--overwrite"] if overwrite else [])]
         taken = not data or (not named and name.endswith("jpg"))
         if data:
             done = said(folder, "stylize", "photo.png", "--style", str(models / "style.safetensors"), *ON_CPU, *words)

@@ -14,6 +14,7 @@ from fststyle import resources
 from fststyle.resources import free_memory, memory_limit, on_disk, one_line, printable, user_path
 
 PLENTY = 2**60
+V1 = "sys/fs/cgroup/memory"
 
 
 def laid_out(root: Path, files: dict[str, str]) -> Path:
@@ -47,8 +48,44 @@ def laid_out(root: Path, files: dict[str, str]) -> Path:
             },
             1024,
         ),
+        (  # the group's path is the host's, its limit lies at the mount
+            {
+                "proc/self/cgroup": "4:memory:/docker/0123\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "1024\n",
+            },
+            1024,
+        ),
+        ({"proc/self/cgroup": "4:hugetlb,memory:/a\n", f"{V1}/a/memory.limit_in_bytes": "1024\n"}, 1024),
+        ({"proc/self/cgroup": "4:memory:/a\n", f"{V1}/a/memory.limit_in_bytes": "9223372036854771712\n"}, PLENTY),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n0::/b\n",
+                f"{V1}/a/memory.limit_in_bytes": "4096\n",
+                "sys/fs/cgroup/b/memory.max": "2048\n",
+            },
+            2048,
+        ),
+        ({"proc/self/cgroup": "0::/../other\n", "sys/fs/cgroup/memory.max": "2048\n"}, 2048),
+        ({"proc/self/cgroup": "0::/a:b/c\n", "sys/fs/cgroup/a:b/memory.max": "2048\n"}, 2048),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "2 GiB\n"}, PLENTY),
+        ({"proc/self/cgroup": "", "sys/fs/cgroup/memory.max": "2048\n"}, PLENTY),
+        ({"proc/self/cgroup": "0::/a\n"}, PLENTY),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{2 * PLENTY}\n"}, PLENTY),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "0\n"}, 0),
     ],
-    ids=["no groups", "version 2", "no limit", "of the group above", "slowed down above", "version 1"],
+    ids=[
+        *("no groups", "version 2", "no limit", "of the group above", "slowed down above", "version 1"),
+        *("version 1 in Docker", "version 1 with other controllers", "version 1 without a limit", "both, the less"),
+        *(
+            "outside the name space",
+            "a colon in the name",
+            "no number",
+            "nothing",
+            "no file system",
+            "more than there is",
+        ),
+        "nothing left",
+    ],
 )
 def test_a_container_has_the_memory_of_its_control_group(
     files: dict[str, str], limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -67,9 +67,14 @@ def piped(options: argparse.Namespace) -> Iterator[None]:
                 text = text.replace(name, meant)
             raise ImageError(text) from None
         if out is not None and Path(options.output).exists():
-            with open(options.output, "rb") as result:
-                copyfileobj(result, out)
-            out.flush()
+            try:
+                with open(options.output, "rb") as result:
+                    copyfileobj(result, out)
+                out.flush()
+            except BrokenPipeError:  # whoever read it has left
+                raise
+            except OSError as error:
+                raise RuntimeError(f"standard output: cannot be written ({error.strerror})") from error
 
 
 def _binary(stream: IO[str] | None, name: str) -> IO[bytes]:

@@ -100,7 +100,7 @@ def swap(
                 "use a larger picture or a smaller patch"
             )
     if visible is not None:
-        shares = functional.adaptive_avg_pool2d(visible[None].float(), style.shape[-2:])
+        shares = functional.adaptive_avg_pool2d(visible[None].float(), (style.shape[-2], style.shape[-1]))
         visible = shares[0].to(style.device) >= 0.5
     if style.shape[0] == 1:
         patterns = [_Patches(style[0], patch, stride, visible)] * content.shape[0]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from commands import SMALL as RUN
 from fststyle.cli import main
-from fststyle.images import save_image
+from fststyle.images import TooManyPixelsError, large, pillow, read_picture, reading, save_image
 
 #: Of an encoder and a calibration that take no time.
 SMALL = ("encoder=random", "encoder.widths=[4,4,4,4,4]", "calibration_photographs=4", "data.size=32")
@@ -79,3 +79,100 @@ def test_stylize_takes_it_at_a_size_and_else_names_the_option(scan: Path, capsys
     assert main([*words, "--size", "64"]) == 0
     assert main(words) == 2
     assert "at most 179 million are read (--max-pixels)" in capsys.readouterr().err
+
+
+# --- of every kind, where a smaller picture counts as large -----------------------------------------------
+
+HEIGHT, WIDTH = 200, 400
+
+
+def exif(orientation: int) -> Image.Exif:
+    block = Image.Exif()
+    block[0x0112] = orientation
+    return block
+
+
+#: A file's name, the mode of its picture, and how it is written.
+SCANS: dict[str, tuple[str, dict[str, object]]] = {
+    "baseline.jpg": ("RGB", {}),
+    "progressive.jpg": ("RGB", {"progressive": True}),
+    "cmyk.jpg": ("CMYK", {}),
+    "grey.jpg": ("L", {}),
+    "turned.jpg": ("RGB", {"exif": exif(6)}),
+    "several.mpo": ("RGB", {"save_all": True, "append_images": [Image.new("RGB", (50, 50))]}),
+    "plain.png": ("RGB", {}),
+    "grey.png": ("L", {}),
+    "palette.png": ("P", {}),
+    "bits.png": ("1", {}),
+    "turned.png": ("RGB", {"exif": exif(6)}),
+    "plain.tif": ("RGB", {}),
+    "lzw.tif": ("RGB", {"compression": "tiff_lzw"}),
+    "jpeg.tif": ("RGB", {"compression": "jpeg"}),
+    "fax.tif": ("1", {"compression": "group4"}),
+    "cmyk.tif": ("CMYK", {}),
+    "big.tif": ("RGB", {"big_tiff": True}),
+    "pages.tif": ("RGB", {"save_all": True, "append_images": [Image.new("RGB", (50, 50))]}),
+    "a.webp": ("RGB", {"quality": 95}),
+}
+UNREDUCED = ["a.gif", "a.bmp", "a.ppm", "a.tga", "a.jp2"]
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than 50,000 pixels none is decoded whole, of more than 20,000 none where less is wanted."""
+    for module in (pillow, reading):
+        monkeypatch.setattr(module, "MAX_PIXELS", 50_000)
+    monkeypatch.setattr(reading, "LARGE", 20_000)
+
+
+def scanned(name: str, astronaut: np.ndarray) -> Image.Image:
+    mode, options = SCANS.get(name, ("RGB", {}))
+    picture = Image.fromarray(astronaut[:HEIGHT, :WIDTH]).convert(mode)
+    picture.save(name, **options)  # type: ignore[arg-type]
+    shown = picture.convert("RGB")
+    return shown.transpose(Image.Transpose.ROTATE_270) if "exif" in options else shown
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.skipif(not large.available(), reason="libvips is not there: pip install 'fststyle[large]'")
+@pytest.mark.parametrize("name", SCANS)
+def test_a_scan_of_any_kind_is_read_at_the_size_that_is_needed(name: str, astronaut: np.ndarray) -> None:
+    shown = scanned(name, astronaut)
+    found = read_picture(name, 100).rgb
+    wanted = np.asarray(shown.resize(found.shape[1::-1], Image.Resampling.LANCZOS)).astype(int)
+    assert max(found.shape) == 100
+    assert np.abs(found - wanted).mean() < 4
+    with pytest.raises(TooManyPixelsError, match=r"at most 0\.05 million are read"):
+        read_picture(name)
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("name", UNREDUCED)
+def test_what_can_only_be_decoded_whole_is_refused_in_one_line(
+    name: str, astronaut: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scanned(name, astronaut)
+    assert main(["swap", "photo.png", "--style-image", name, "--style-size", "64", "-o", "out.png"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fststyle: error: {name}: has 400×200 pixels; at most 0.05 million are read")
+    assert "--" not in line
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.skipif(not large.available(), reason="libvips is not there: pip install 'fststyle[large]'")
+def test_a_large_scan_with_a_hole_hides_its_colours(astronaut: np.ndarray) -> None:
+    alpha, found = np.full((HEIGHT, WIDTH), 255, np.uint8), []
+    alpha[50:150, 100:300], alpha[:, 380:] = 0, 0
+    for colour in (0, 255):
+        rgb = np.where(alpha[..., None] > 0, astronaut[:HEIGHT, :WIDTH], colour).astype(np.uint8)
+        save_image(rgb, "hole.png", alpha)
+        found.append(read_picture("hole.png", 100, trim=True).rgb)
+    assert np.array_equal(*found)
+
+
+@pytest.mark.usefixtures("small_limit")
+@pytest.mark.parametrize("shape", [(60, 2000), (2000, 60)])
+def test_a_strip_that_would_be_too_thin_is_refused(shape: tuple[int, int], capsys: pytest.CaptureFixture[str]) -> None:
+    Image.radial_gradient("L").resize(shape).save("strip.png")
+    assert main(["swap", "photo.png", "--style-image", "strip.png", "--style-size", "64", "-o", "out.png"]) == 2
+    assert "pixels at this size; expected at least 16×16" in capsys.readouterr().err

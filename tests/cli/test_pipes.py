@@ -202,3 +202,15 @@ def test_a_reader_that_leaves_ends_the_command_quietly(here: Path, tmp_path: Pat
     os.close(theirs)
     assert (run.returncode, run.stderr) == (141, b"")
     assert not [path for path in (tmp_path / "tmp").iterdir() if path.name.startswith("fststyle-")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_standard_output_is_a_failure(here: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "fststyle", *STYLIZE, "a.png", "-o", "-"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert (
+        run.stderr
+        == "fststyle: failed: standard output: cannot be written (No space left on device) (--debug shows more)\n"
+    )
