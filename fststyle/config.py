@@ -234,11 +234,6 @@ def preset_style(name: str, image: str) -> DictConfig:
 
 def _loss(settings: DictConfig, encoder: Any, changes: dict[str, Any]) -> Any:
     kept = {key: value for key, value in settings.items() if key not in changes}
-    if encoder is not None and "relu5_1" in (kept.get("style_layers") or ()) and "relu5_1" not in encoder.layers:
-        raise ConfigError(
-            f"the encoder {encoder.name} ends at {encoder.layers[-1]} and lacks relu5_1, which this loss needs; use "
-            "loss=balanced_relu4_3 with it, or encoder=slim, which has that layer"
-        )
     return instantiate(kept, encoder=encoder, **changes)
 
 

@@ -57,7 +57,7 @@ def step(
 
 
 def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -> Callable[[], object]:
-    """A training step of ``task.optimizer=adam``, but for Lightning around it, with the terms that the reference has."""
+    """A training step of ``task.optimizer=adam`` with the terms that the reference has, but for Lightning around it."""
     layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
     loss = preset_loss(load_encoder("vgg16", encoder), style_layers=layers, color_weight=0, tv_form="l1").to(
         images.device

@@ -18,10 +18,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from commands import SMALL, in_folder, train
 from fststyle.cli import main
+from fststyle.encoders.pretrained import random_weights
 from fststyle.images import save_image
 from fststyle.model_file import load_model_file, read_metadata
 from fststyle.training.checkpoints import newest_checkpoint
@@ -412,13 +413,16 @@ def test_words_that_cannot_be_used_are_refused_in_one_line(
     assert message in refused(desk, (*words, word), capsys)
 
 
-def test_an_encoder_that_ends_too_early_is_told_what_suits_it(
+def test_an_encoder_that_ends_too_early_is_told_its_layers(
     desk: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    weights = {
+        key: value.float() for key, value in random_weights("vgg16", widths=(2,) * 5).items() if key[4] not in "45"
+    }
+    save_file(weights, desk / "shallow.safetensors")
     others = tuple(word for word in words if not word.startswith("encoder"))
-    error = refused(desk, (*others, "encoder=slim_vgg16"), capsys)
-    assert "vgg16-slim ends at pool4 and lacks relu5_1" in error
-    assert "loss=balanced_relu4_3" in error
+    error = refused(desk, (*others, f"encoder.weights={desk}/shallow.safetensors"), capsys)
+    assert "shallow has no layer 'relu4_3'; expected one of conv1_1, relu1_1, " in error
 
 
 @pytest.mark.parametrize("key", ["style.image", "data.source.path"])
