@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fststyle.resources import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
+
+
+_Values = TypeVar("_Values")
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -22,7 +26,14 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return load_file(name) if printable(name) == name else load(Path(name).read_bytes())  # it takes UTF-8 alone
 
 
-def under(tensors: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
+def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file as arrays, without torch."""
+    from safetensors.numpy import load
+
+    return load(Path(path).read_bytes())
+
+
+def under(tensors: Mapping[str, _Values], beginning: str) -> dict[str, _Values]:
     """The tensors of a file whose names begin so, without that beginning."""
     return {key.removeprefix(beginning): value for key, value in tensors.items() if key.startswith(beginning)}
 

@@ -285,9 +285,7 @@ def test_the_styles_of_a_file_are_listed(zoo: Path, capsys: pytest.CaptureFixtur
     assert "udnie.jpg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "kind", ["pt2", *(pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino"))]
-)
+@pytest.mark.parametrize("kind", ["pt2", "onnx", "openvino"])
 def test_the_weights_are_an_input_of_the_exported_graph(
     zoo: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,6 @@ def run(options: argparse.Namespace) -> int:
             "expected kind 'style' or 'superres'"
         )
     from fststyle.inference.export import FORMATS, export
-    from fststyle.model_file import load_model_file
 
     endings = FORMATS[options.format]
     target = Path() if options.output is None else check_path(options.output, "output")
@@ -48,9 +47,8 @@ def run(options: argparse.Namespace) -> int:
         raise ImageError(f"{', '.join(existing)}: is a folder; choose another -o")
     if existing and not options.overwrite:
         raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
-    network = load_model_file(path).network
     with working(f"the export of {name}"):
-        for file in export(network, target, options.format):
+        for file in export(path, target, options.format):
             print(file)
     if "styles" in metadata:
         print(f"second input: weights (batch, {len(style_names(metadata))}) of {', '.join(style_names(metadata))}")

@@ -1,6 +1,6 @@
 """Apply a model file in one pass. What is here carries nothing that trains one."""
 
-from fststyle.inference.backends import DeviceError
+from fststyle.devices import DeviceError
 from fststyle.inference.options import StylizeOptions
 from fststyle.inference.regions import in_regions
 from fststyle.inference.stylizer import Stylizer, Upscaler

@@ -1,34 +1,40 @@
 """A style for other programs: ONNX, OpenVINO or PyTorch's own format, pictures in and pictures out.
 
 The exported graph takes and gives decoded pictures, uint8 (B, H, W, 3), any batch, any height and width
-from 16 on: what a program has in its hands. Every file is compared with PyTorch before it gets its name.
+from 16 on: what a program has in its hands. ONNX and OpenVINO files are made without PyTorch; where it is installed,
+every file is compared with it before it gets its name.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from fststyle.images import MIN_SIDE, check_writable, write_atomically
-from fststyle.inference.graphs import Pixels, quiet, styles_of, torch_export
-from fststyle.inference.openvino import openvino_core, smallest_side
+from fststyle.inference.graphs import graph_of
+from fststyle.inference.openvino import openvino_core
+from fststyle.model_file import load_model_file, read_metadata, style_names
+from fststyle.tensor_files import json_text
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
 #: Format to the endings of the files it consists of, the first of which is loaded.
 FORMATS = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "pt2": (".pt2",)}
-#: What must be installed for a format, beyond fststyle.
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino",), "pt2": ()}
-#: What a file is tried at before it is called done, none of it what it was traced at: batch, and how many
-#: pixels higher and wider than the smallest picture.
+#: What must be installed for a format.
+NEEDS = {"onnx": (), "openvino": ("openvino",), "pt2": ("torch",)}
+#: What a file is tried at before it is called done: batch, and how many pixels higher and wider than the smallest.
 TRIED = ((1, 0, 0), (2, 31, 50), (1, 114, 77))
 #: How far a result may lie from PyTorch's, in levels of 255.
 TOLERANCE = 1
@@ -38,11 +44,12 @@ class ExportError(RuntimeError):
     """A file that was written, tried, and found to differ; it was removed."""
 
 
-def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
-    """Write a network as ``kind`` and compare the file with PyTorch.
+def export(model: Path, path: Path, kind: str) -> list[Path]:
+    """Write a model file's network as ``kind``.
 
     Args:
-        network: image in, image out; for several styles the graph has a second input, their weights (B, styles).
+        model: of kind ``style`` or ``superres``; or one of several styles with a style or a mixture behind it. Without
+            one, the graph has a second input, their weights (B, styles).
         path: the file to write, with the format's first ending.
         kind: ``onnx``, ``openvino`` (an ``.xml`` and a ``.bin``) or ``pt2`` (``torch.export.load`` reads it).
 
@@ -51,26 +58,22 @@ def export(network: nn.Module, path: Path, kind: str) -> list[Path]:
 
     Raises:
         ValueError: unknown format, or what it needs is not installed; ImageError: the folder cannot be written.
-        ExportError: the file's results differ by more than ``TOLERANCE`` levels.
+        ModelFileError: tensors that do not fit the network.
+        ExportError: the file's results differ from PyTorch's by more than ``TOLERANCE`` levels.
     """
     if kind not in FORMATS:
         raise ValueError(f"format is {kind!r}; expected one of {', '.join(FORMATS)}")
-    missing = [name for name in NEEDS[kind] if find_spec(name) is None]
-    if missing:
-        raise ValueError(f"{kind} needs {', '.join(missing)}; pip install 'fststyle[{kind}]'")
+    if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
+        raise ValueError(f"{kind} needs {', '.join(missing)}; pip install {' '.join(missing)}")
     check_writable(path.parent)
-    network = network.eval().cpu()
-    least = smallest_side(getattr(network, "border", 0))
+    least = _smallest_side(model) if kind == "pt2" else MIN_SIDE
     if least > MIN_SIDE:
         log.warning("%s takes pictures of %d×%d pixels and more", path.name, least, least)
-    pixels = torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="fststyle-") as folder:  # under a name that every library can write
         part = Path(folder) / f"network{FORMATS[kind][0]}"
-        with quiet():
-            _WRITERS[kind](torch_export(Pixels(network), pixels, (1, 2)), part)
-        run = _READERS[kind](part)
-        for batch, higher, wider in TRIED:
-            _compare(network, run, (batch, least + higher, least + wider), path)
+        _WRITERS[kind](model, part)
+        if find_spec("torch") and all(map(find_spec, _TRIED_BY[kind])):
+            _compare(model, _READERS[kind](part), least, path)
         return [_placed(part.with_suffix(ending), path.with_suffix(ending)) for ending in FORMATS[kind]]
 
 
@@ -81,45 +84,96 @@ def _placed(part: Path, path: Path) -> Path:
     return path
 
 
-def _compare(network: nn.Module, run: Callable[..., np.ndarray], shape: tuple[int, int, int], path: Path) -> None:
-    chance, styles = np.random.default_rng(sum(shape)), styles_of(network)
-    inputs = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8)]
-    if styles > 1:
-        inputs.append(chance.dirichlet(np.ones(styles), shape[0]).astype(np.float32))
-    with torch.inference_mode():
-        wanted = Pixels(network)(*map(torch.from_numpy, inputs)).numpy()
-    found = run(*inputs)
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        raise ExportError(
-            f"{path}: gives {found.dtype} {found.shape}, PyTorch {wanted.dtype} {wanted.shape}; not written"
-        )
-    difference = int(np.abs(found.astype(int) - wanted.astype(int)).max())
-    if difference > TOLERANCE:
-        raise ExportError(
-            f"{path}: differs from PyTorch by {difference} of 255 at {shape[2]}×{shape[1]} pixels; expected at most "
-            f"{TOLERANCE}; not written"
-        )
+def _compare(model: Path, run: Callable[..., np.ndarray], least: int, path: Path) -> None:
+    import torch
+
+    network = load_model_file(model).network
+    between_pixels, styles = _between_pixels(network), int(getattr(network, "styles", 1))
+    for batch, higher, wider in TRIED:
+        shape = (batch, least + higher, least + wider)
+        chance = np.random.default_rng(sum(shape))
+        inputs = [chance.integers(0, 256, (*shape, 3), dtype=np.uint8)]
+        if styles > 1:
+            inputs.append(chance.dirichlet(np.ones(styles), batch).astype(np.float32))
+        with torch.inference_mode():
+            wanted = between_pixels(*map(torch.from_numpy, inputs)).numpy()
+        found = run(*inputs)
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            said = f"{found.dtype} {found.shape}, PyTorch {wanted.dtype} {wanted.shape}"
+            raise ExportError(f"{path}: gives {said}; not written")
+        difference = int(np.abs(found.astype(int) - wanted.astype(int)).max())
+        if difference > TOLERANCE:
+            raise ExportError(
+                f"{path}: differs from PyTorch by {difference} of 255 at {shape[2]}×{shape[1]} pixels; expected at "
+                f"most {TOLERANCE}; not written"
+            )
 
 
 # --- formats --------------------------------------------------------------------------------------
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    torch.onnx.export(program, f=str(path), dynamo=True, external_data=False, opset_version=18, verbose=False)
+def _write_onnx(model: Path, path: Path) -> None:
+    metadata = read_metadata(model)
+    about = {"fststyle": json_text({key: metadata[key] for key in ("name", "kind", "license") if key in metadata})}
+    if "styles" in metadata:
+        about["styles"] = json_text(style_names(metadata))
+    path.write_bytes(graph_of(model, metadata=about))
 
 
-def _write_openvino(program: torch.export.ExportedProgram, path: Path) -> None:
+def _write_openvino(model: Path, path: Path) -> None:
     import openvino as ov
 
-    ov.save_model(ov.convert_model(program), path, compress_to_fp16=False)
+    ov.save_model(openvino_core().read_model(graph_of(model), b""), path, compress_to_fp16=False)
 
 
-def _read_onnx(path: Path) -> Callable[..., np.ndarray]:
-    import onnxruntime
+def _write_pt2(model: Path, path: Path) -> None:
+    """By tracing, of any batch, height and width."""
+    import torch
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]  # type: ignore[no-any-return]
+    network, least, dynamic = load_model_file(model).network, _smallest_side(model), torch.export.Dim.DYNAMIC
+    inputs: list[Tensor] = [torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)]
+    shapes, styles = [dict.fromkeys((0, 1, 2), dynamic)], int(getattr(network, "styles", 1))
+    if styles > 1:
+        inputs.append(torch.full((2, styles), 1 / styles))
+        shapes.append({0: dynamic})
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(_between_pixels(network), tuple(inputs), dynamic_shapes=tuple(shapes))
+        torch.export.save(program, path)
+
+
+def _between_pixels(network: nn.Module) -> nn.Module:
+    """A network between decoded pictures: uint8 (B, H, W, 3) in and out."""
+    import torch
+
+    class Pixels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: Tensor, mixture: Tensor | None = None) -> Tensor:
+            image = pixels.permute(0, 3, 1, 2).float() / 255
+            output = network(image) if mixture is None else network(image, mixture)
+            return (output.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    return Pixels()
+
+
+def _smallest_side(model: Path) -> int:
+    """The shorter side of the smallest picture that a traced graph takes: its reflection pad folds only once."""
+    return max(MIN_SIDE, int(read_metadata(model)["network"]["arguments"].get("border", 0)) + 4)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling the user of its own progress."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _read_openvino(path: Path) -> Callable[..., np.ndarray]:
@@ -128,13 +182,17 @@ def _read_openvino(path: Path) -> Callable[..., np.ndarray]:
 
 
 def _read_pt2(path: Path) -> Callable[..., np.ndarray]:
+    import torch
+
     module = torch.export.load(path).module()
     return lambda *inputs: module(*map(torch.from_numpy, inputs)).detach().numpy()
 
 
-_WRITERS: dict[str, Callable[[Any, Path], Any]] = {
+_WRITERS: dict[str, Callable[[Path, Path], Any]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
-    "pt2": torch.export.save,
+    "pt2": _write_pt2,
 }
-_READERS = {"onnx": _read_onnx, "openvino": _read_openvino, "pt2": _read_pt2}
+#: What tries a file.
+_TRIED_BY = {"onnx": ("openvino",), "openvino": ("openvino",), "pt2": ("torch",)}
+_READERS = {"onnx": _read_openvino, "openvino": _read_openvino, "pt2": _read_pt2}

@@ -137,6 +137,14 @@ def blend(photo: np.ndarray, output: np.ndarray, strength: float | np.ndarray) -
     return to_levels(faded, photo.dtype)
 
 
+def median_of(picture: np.ndarray) -> np.ndarray:
+    """3×3 median of each channel of a decoded picture, borders reflected, as ``stylizer.median_filter``."""
+    height, width = picture.shape[:2]
+    around = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    shifted = [around[y : y + height, x : x + width] for y in range(3) for x in range(3)]
+    return np.partition(shifted, 4, axis=0)[4]
+
+
 def _parts(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A picture's coarse and fine part, float32, in levels."""
     levels = picture.astype(np.float32)

@@ -19,7 +19,8 @@ import numpy as np
 
 from fststyle.images import ImageError, feathered, resize_pixels, to_image, to_pixels
 from fststyle.images.sizes import Rows
-from fststyle.inference.backends import OpenVINOBackend, TorchBackend
+from fststyle.inference.backends import TorchBackend
+from fststyle.inference.openvino import OpenVINOBackend
 from fststyle.inference.options import PLAIN, StylizeOptions, masked
 from fststyle.inference.paths import Files, Job, skip
 from fststyle.inference.stylizer import Stylizer

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
-from fststyle.images import check_size, resize_pixels, to_image, to_pixels
+from fststyle.images import check_size, resize_pixels
 from fststyle.images.sizes import Rows
-from fststyle.inference.backends import Backend, OpenVINOBackend, TorchBackend
-from fststyle.inference.openvino import openvino_installed
-from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.backends import Backend, TorchBackend
+from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
+from fststyle.inference.options import PLAIN, StylizeOptions, median_of
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
 
 if TYPE_CHECKING:
@@ -162,9 +162,8 @@ class Stylizer:
             )
             output = np.concatenate(list(rows))
         else:
-            output = (
-                to_pixels(self.apply(to_image(seen), True), seen.dtype) if options.median else self.backend.pixels(seen)
-            )
+            output = self.backend.pixels(seen)
+            output = median_of(output) if options.median else output
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output

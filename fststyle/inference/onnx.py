@@ -1,0 +1,114 @@
+"""ONNX files, written without further packages: as many of the protocol buffers of the format as a network takes.
+
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto has the messages; the numbers here are those of their fields.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+#: Version of the operators, and the oldest version of the format that has it.
+OPSET, IR_VERSION = 18, 8
+#: Element types by numpy's names.
+TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10}
+#: What an attribute is, by Python's type; of a list, by that of its elements.
+_KINDS = {float: 1, int: 2, str: 3}
+
+Dims = Sequence[int | str]
+
+
+class Graph:
+    """A graph that grows by one operation after the other; values are known by their names."""
+
+    def __init__(self) -> None:
+        self._nodes: list[bytes] = []
+        self._constants: list[bytes] = []
+        self._inputs: list[bytes] = []
+        self._count = 0
+
+    def input(self, name: str, dtype: str, dims: Dims) -> str:
+        """An input; a dimension that is a word is any number."""
+        self._inputs.append(_value(name, dtype, dims))
+        return name
+
+    def constant(self, value: object, dtype: str = "float32") -> str:
+        """A constant, of anything that numpy takes."""
+        array, name = np.array(value, dtype), self._name("constant")
+        parts = [_number(1, side) for side in array.shape] + [_number(2, TYPES[dtype]), _bytes(8, name.encode())]
+        self._constants.append(b"".join([*parts, _bytes(9, np.ascontiguousarray(array).tobytes())]))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: object) -> str:
+        """An operation; returns the name of its result. Inputs that are left out have an empty name."""
+        output = output or self._name(operator.lower())
+        parts = [_bytes(1, name.encode()) for name in inputs] + [_bytes(2, output.encode())]
+        parts += [_bytes(4, operator.encode())] + [_bytes(5, _attribute(*each)) for each in attributes.items()]
+        self._nodes.append(b"".join(parts))
+        return output
+
+    def serialized(self, output: str, dtype: str, dims: Dims, metadata: Mapping[str, str] | None = None) -> bytes:
+        """The file's content.
+
+        Args:
+            output: the value that the graph gives.
+            metadata: texts by name.
+        """
+        parts = [_bytes(1, node) for node in self._nodes] + [_bytes(2, b"fststyle")]
+        parts += [_bytes(5, each) for each in self._constants] + [_bytes(11, each) for each in self._inputs]
+        parts.append(_bytes(12, _value(output, dtype, dims)))
+        model = [_number(1, IR_VERSION), _bytes(2, b"fststyle"), _bytes(7, b"".join(parts))]
+        model.append(_bytes(8, _bytes(1, b"") + _number(2, OPSET)))
+        for key, text in (metadata or {}).items():
+            model.append(_bytes(14, _bytes(1, key.encode()) + _bytes(2, text.encode())))
+        return b"".join(model)
+
+    def _name(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}_{self._count}"
+
+
+def _value(name: str, dtype: str, dims: Dims) -> bytes:
+    """A ValueInfoProto."""
+    sides = (_bytes(2, each.encode()) if isinstance(each, str) else _number(1, each) for each in dims)
+    shape = b"".join(_bytes(1, side) for side in sides)
+    return _bytes(1, name.encode()) + _bytes(2, _bytes(1, _number(1, TYPES[dtype]) + _bytes(2, shape)))
+
+
+def _attribute(name: str, value: object) -> bytes:
+    """An AttributeProto."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        numbers = list(value)
+        assert all(type(number) is int for number in numbers), "of lists, those of whole numbers are written"
+        return _bytes(1, name.encode()) + b"".join(_number(8, number) for number in numbers) + _number(20, 7)
+    if isinstance(value, float):
+        content = _tag(2, 5) + struct.pack("<f", value)
+    elif isinstance(value, int):
+        content = _number(3, value)
+    else:
+        content = _bytes(4, str(value).encode())
+    return _bytes(1, name.encode()) + content + _number(20, _KINDS[type(value)])
+
+
+def _number(field: int, value: int) -> bytes:
+    return _tag(field, 0) + _varint(value)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _tag(field, 2) + _varint(len(value)) + value
+
+
+def _tag(field: int, kind: int) -> bytes:
+    return _varint(field << 3 | kind)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; of a negative number, those of its 64 bits."""
+    value &= 2**64 - 1
+    parts = bytearray()
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
