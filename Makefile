@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # What test-fast leaves out: commands, examples, conversions, several ranks, bundled models.
 LONGER := cli inference training/test_ranks.py test_checkpoints.py test_examples.py test_readme.py test_scripts.py test_diagnostics.py
 
-.PHONY: help demo docs test test-fast test-slow test-cluster lint format clean
+.PHONY: help demo web docs test test-fast test-slow test-cluster lint format clean
 help:
 	@echo "make demo    install, apply a bundled style, train a small one for two minutes: out/demo/index.html"
 	@echo "make test    install with development tools; lint, types, import contracts, all tests but the slow ones"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-slow  the slow tests: several ranks, kills, compilation, exports, training by the README's commands"
 	@echo "make test-cluster  start a Slurm of two nodes on this machine and train on it; needs root"
 	@echo "make docs    build the documentation site, warnings as errors: out/docs/index.html"
+	@echo "make web     build the page that applies styles in the browser: out/web; npm fetches its runtime"
 	@echo "make format  bring the code into its format"
 	@echo "make clean   remove .venv and everything made"
 
@@ -36,6 +37,9 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
 
 demo: $(VENV)/.demo
 	$(BIN)/python scripts/demo.py
+
+web: $(VENV)/.demo
+	$(BIN)/fststyle web -o out/web
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -q -E --fail-on-warning --keep-going -c docs . out/docs

@@ -47,6 +47,7 @@ docs/cluster
 docs/several_styles
 docs/styles
 docs/encoder
+docs/web
 docs/performance
 ```
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "styles": "list the styles that came with the installation",
     "merge": "join model files whose styles share their convolutions into one",
     "info": "show what a model file is and how it came to be",
+    "web": "make a page that applies styles in the browser, on the visitor's device",
     "fetch": "download encoder weights ahead of a run without internet",
 }
 #: Those that take Hydra's overrides.
@@ -111,7 +112,9 @@ def _check_imports(words: Sequence[str], space: int) -> None:
     """
     if space < LEAST_SPACE:
         raise ImportError(f"at least {LEAST_SPACE // 2**20} MiB are needed")
-    light = {"stylize", "upscale", "styles", "info", "fetch"} & set(words) and importlib.util.find_spec("openvino")
+    light = {"stylize", "upscale", "styles", "info", "web", "fetch"} & set(words) and importlib.util.find_spec(
+        "openvino"
+    )
     if (light and not {"torch", "--mask"} & set(words)) or "torch" in sys.modules or not hasattr(os, "fork"):
         return
     child = os.fork()

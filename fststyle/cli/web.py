@@ -1,0 +1,52 @@
+"""``fststyle web``: a page that applies styles in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
+
+from fststyle.checks import check_path
+from fststyle.resources import user_path
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "models", nargs="*", metavar="NAME_OR_FILE", help="model files of one style or several; default: zoo"
+    )
+    command.add_argument("-o", "--output", metavar="FOLDER", help="where the page goes: new, empty, or a page already")
+    command.add_argument("--open", action="store_true", help="serve it on this machine and open the browser")
+    command.add_argument("--port", type=int, default=0, metavar="N", help="of --open; default: any that is free")
+    command.add_argument(
+        "--runtime", metavar="FOLDER", help="the dist of onnxruntime-web; default: fetched by npm, once"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build the page, say where it is, serve it."""
+    if options.output is None and not options.open:
+        raise ValueError("found neither -o nor --open; expected a folder for the page, or --open to look at it")
+    if not 0 <= options.port < 2**16:
+        raise ValueError(f"--port is {options.port}; expected a number from 0 to 65535")
+    from fststyle.web import build_site, serve
+
+    runtime = None if options.runtime is None else user_path(options.runtime)
+    with contextlib.ExitStack() as stack:
+        if options.output is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fststyle-"))) / "page"
+        else:
+            folder = check_path(options.output, "output")
+        build_site(folder, options.models or ["zoo"], runtime)
+        if options.output is not None:
+            print(folder)
+        if options.open:
+            server = stack.enter_context(serve(folder, options.port))
+            address = f"http://127.0.0.1:{server.server_port}/"
+            print(f"{address} (Ctrl-C ends)", file=sys.stderr, flush=True)
+            webbrowser.open(address)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.serve_forever()
+    return 0
