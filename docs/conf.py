@@ -47,6 +47,7 @@ docs/cluster
 docs/several_styles
 docs/styles
 docs/encoder
+docs/lite
 docs/web
 docs/performance
 ```

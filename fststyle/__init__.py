@@ -60,7 +60,14 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fststyle' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    try:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    except ModuleNotFoundError as error:
+        from fststyle.resources import NOT_LITE, without_torch
+
+        if without_torch():
+            raise ModuleNotFoundError(f"{name} takes {error.name}; {NOT_LITE}", name=error.name) from None
+        raise
     globals()[name] = value
     return value
 

@@ -290,6 +290,8 @@ def load_model_file(
             styles.append(StyleEntry(str(entry["name"]), about, own, picture))
     except MissingTrunkError as error:
         raise ModelFileError(str(error)) from None
+    except ModuleNotFoundError:  # no torch
+        raise
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
         raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ _RESERVE = 256 * 2**20
 _ALWAYS = 64 * 2**20
 #: File systems that keep files in memory.
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+#: What is to be done where fststyle-lite is not enough.
+NOT_LITE = "fststyle-lite leaves it out; pip install fststyle"
 #: What libraries say, in whatever exception, where they get no memory or no thread.
 _NO_MEMORY = ("annot allocate memory", "can't allocate memory", "failed to map", "start new thread", "bad_alloc")
 
@@ -34,6 +37,11 @@ def resource(name: str) -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"the folder {name}/ is missing from the installation at {_PACKAGE}; reinstall fststyle")
+
+
+def without_torch() -> bool:
+    """Whether PyTorch is not installed, as with fststyle-lite."""
+    return importlib.util.find_spec("torch") is None
 
 
 def cache_folder(name: str) -> Path:

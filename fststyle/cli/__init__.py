@@ -20,7 +20,15 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from fststyle.resources import address_space, lacks_address_space, one_line, own_memory, while_importing
+from fststyle.resources import (
+    NOT_LITE,
+    address_space,
+    lacks_address_space,
+    one_line,
+    own_memory,
+    while_importing,
+    without_torch,
+)
 from fststyle.version import __version__
 
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
@@ -87,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             late = words[0] in HYDRAS and not while_importing(error)  # a training may have come far
             return 1 if late else 2
         if isinstance(error, ImportError):
-            raise
+            if not without_torch():
+                raise
+            print(f"fststyle: error: {words[0]} takes {error.name}; {NOT_LITE}", file=sys.stderr)
+            return 2
         if isinstance(error, (ValueError, OSError)):
             print(f"fststyle: error: {one_line(str(error).strip())}", file=sys.stderr)
             return 2

@@ -64,7 +64,7 @@ def export(model: Path, path: Path, kind: str) -> list[Path]:
     if kind not in FORMATS:
         raise ValueError(f"format is {kind!r}; expected one of {', '.join(FORMATS)}")
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
-        raise ValueError(f"{kind} needs {', '.join(missing)}; pip install {' '.join(missing)}")
+        raise ValueError(f"{kind} takes {missing[0]}; pip install {'fststyle' if kind == 'pt2' else missing[0]}")
     check_writable(path.parent)
     least = _smallest_side(model) if kind == "pt2" else MIN_SIDE
     if least > MIN_SIDE:

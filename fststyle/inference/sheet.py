@@ -52,8 +52,7 @@ def style_sheet(
         styles: bundled names, or model files.
         target: the picture to write.
         size: longer side of each picture, in pixels.
-        options, device, backend, precision: as for ``stylize_files``; ``auto`` is PyTorch here, since converting a
-            network for another backend takes longer than one small picture.
+        options, device, backend, precision: as for ``stylize_files``.
         overwrite: replace a picture that no run wrote.
 
     Raises:
@@ -63,7 +62,6 @@ def style_sheet(
     check_ending(path)
     check_replaced([path], [Path(photo)], overwrite)
     check_writable(existing_part(path.parent))
-    backend = "torch" if backend == "auto" else backend
     stylizers = [Stylizer.from_checkpoint(style, device, backend, precision) for style in styles]
     rgb = read_picture(Path(photo), size).rgb
     cells = [_captioned(rgb, "")]

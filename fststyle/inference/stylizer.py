@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
-from fststyle.images import check_size, resize_pixels
+from fststyle.images import ImageError, check_size, resize_pixels
 from fststyle.images.sizes import Rows
 from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
+from fststyle.resources import NOT_LITE, without_torch
 
 if TYPE_CHECKING:
     import torch
@@ -196,6 +197,9 @@ class Stylizer:
         """Whether a pass over the whole picture would take more than so many bytes."""
         if height * width * 1024 * self.scale**2 <= memory:
             return False  # without importing torch
+        if without_torch():
+            found = f"a picture of {width}×{height} pixels takes strips, and those PyTorch; {NOT_LITE}"
+            raise ImageError(f"{found}, or give a smaller --size, or --tiles off")
         from fststyle.inference.tiled import whole_picture_bytes
 
         return whole_picture_bytes(self.backend.torch_backend, height, width) > memory
@@ -224,8 +228,8 @@ class Upscaler(Stylizer):
 
 
 def _openvino_is_better(device: str, precision: str) -> bool:
-    """Whether ``auto`` means OpenVINO: it is installed, and no GPU is there or wanted. Without importing torch."""
-    wanted = device == "cpu" or (device == "auto" and not has_gpu())
+    """Whether ``auto`` means OpenVINO: it is installed, and PyTorch has no GPU, or none is wanted. Imports no torch."""
+    wanted = device == "cpu" or (device == "auto" and (not has_gpu() or without_torch()))
     return wanted and openvino_installed() and precision != "float16"
 
 

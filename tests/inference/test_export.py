@@ -94,7 +94,7 @@ def test_bad_targets_are_refused(
 
 def test_a_format_that_needs_more_says_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exports, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="openvino needs openvino; pip install openvino"):
+    with pytest.raises(ValueError, match="openvino takes openvino; pip install openvino"):
         export(small(tmp_path), tmp_path / "a.xml", "openvino")
 
 
