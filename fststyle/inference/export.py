@@ -114,7 +114,7 @@ def _compare(model: Path, run: Callable[..., np.ndarray], least: int, path: Path
 
 def _write_onnx(model: Path, path: Path) -> None:
     metadata = read_metadata(model)
-    about = {"fststyle": json_text({key: metadata[key] for key in ("name", "kind", "license") if key in metadata})}
+    about = {"fststyle": json_text({key: metadata[key] for key in ("name", "kind", "licence") if key in metadata})}
     if "styles" in metadata:
         about["styles"] = json_text(style_names(metadata))
     path.write_bytes(graph_of(model, metadata=about))

@@ -106,8 +106,8 @@ def test_a_picture_is_stylised_beside_itself(here: Path, capsys: pytest.CaptureF
     assert stylize("a.png") == 0
     assert new_files(here, before) == {"a_wave.png"}
     assert capsys.readouterr() == ("a_wave.png\n", "")
-    expected = Stylizer.from_checkpoint("wave.safetensors", "cpu")(to_image(read_picture("a.png").rgb))
-    assert np.array_equal(read_picture("a_wave.png").rgb, to_pixels(expected))
+    expected = Stylizer.from_checkpoint("wave.safetensors", "cpu").pixels(read_picture("a.png").rgb)
+    assert np.array_equal(read_picture("a_wave.png").rgb, expected)
 
 
 def test_results_keep_their_ending_where_it_is_a_common_one(here: Path) -> None:
@@ -171,8 +171,8 @@ def test_size_is_the_longer_side(here: Path) -> None:
 
 def test_median_filters_the_result(here: Path) -> None:
     assert stylize("a.png", "-o", "out.png", "--median") == 0
-    plain = Stylizer.from_checkpoint("wave.safetensors", "cpu")(to_image(read_picture("a.png").rgb))
-    assert np.array_equal(read_picture("out.png").rgb, to_pixels(median_filter(plain)))
+    plain = Stylizer.from_checkpoint("wave.safetensors", "cpu").pixels(read_picture("a.png").rgb)
+    assert np.array_equal(read_picture("out.png").rgb, to_pixels(median_filter(to_image(plain))))
 
 
 def test_colours_can_be_kept(here: Path) -> None:
