@@ -16,7 +16,7 @@ from fststyle.inference.onnx import Graph
 from fststyle.mixtures import split_path
 from fststyle.model_file import ModelFileError, bundled_files, mixture_weights, read_metadata
 from fststyle.tensor_files import load_arrays, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_norm
+from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter
 
 #: As ``networks.image_network.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
@@ -33,6 +33,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "border": 0,
         "output": "sigmoid",
         "styles": 1,
+        "colors": False,
     },
     "SuperResNet": {
         "scale": 4,
@@ -83,10 +84,12 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     weights = under(tensors, "network.")
     if metadata["network"].get("norms_only"):
         shared = load_arrays(find_trunk(file, metadata, bundled_files("style").values()))
-        weights |= {name: value for name, value in under(shared, "network.").items() if not is_norm(name)}
+        weights |= {name: value for name, value in under(shared, "network.").items() if not is_style_parameter(name)}
     row = mixture_weights(file, mixture) if mixture else None
     if row is not None:
-        mixed = {name: (row @ value.astype(np.float32))[0] for name, value in weights.items() if is_norm(name)}
+        mixed = {
+            name: (row @ value.astype(np.float32))[0] for name, value in weights.items() if is_style_parameter(name)
+        }
         weights |= mixed
     return weights
 
@@ -140,6 +143,7 @@ class _Builder:
         self.norm_kind, self.padding = arguments["norm"], arguments["padding"]
         self.upsampling, self.output = arguments["upsampling"], arguments["output"]
         self.border, self.styles = int(arguments.get("border", 0)), int(arguments.get("styles", 1))
+        self.colors = bool(arguments.get("colors", False))
         self.scale, self.skip = int(arguments.get("scale", 1)), bool(arguments.get("skip", False))
         self.stages: Callable[[str], str] = self.transform if name == "TransformNet" else self.enlarge
         self.multiple = 4 if name == "TransformNet" else 1
@@ -257,13 +261,27 @@ class _Builder:
         """
         side, reach, add, constant = 9, 4, self.graph.add, self.graph.constant
         kernel, bias = self.of(f"{name}.conv.weight", (3, self.width, side, side)), self.of(f"{name}.conv.bias", (3,))
+        if self.colors and not self.mixture:
+            matrix, shift = self.of("colors.weight", (9,)).reshape(3, 3), self.of("colors.bias", (3,))
+            kernel, bias = np.einsum("ij,jkyx->ikyx", matrix, kernel), matrix @ bias + shift
         spread = np.zeros((3, 2, 2, self.width, side + 1, side + 1), np.float32)
         for row, column in np.ndindex(2, 2):
             spread[:, row, column, :, row : row + side, column : column + side] = kernel
         values = self.kernel(spread.reshape(12, *spread.shape[3:])), constant(np.repeat(bias, 4))
         x = self.padded(x, reach) if self.padding == "reflect" else x
         x = add("Conv", x, *values, strides=[2, 2], pads=[reach if self.padding == "zeros" else 0] * 4)
-        return add("DepthToSpace", x, blocksize=2, mode="CRD")
+        x = add("DepthToSpace", x, blocksize=2, mode="CRD")
+        return self.coloured(x) if self.colors and self.mixture else x
+
+    def coloured(self, x: str) -> str:
+        """The colour transform of a mixture; that of one style goes into the last convolution."""
+        add, constant = self.graph.add, self.graph.constant
+        weight, shift = self.of("colors.weight", (self.styles, 9)), self.of("colors.bias", (self.styles, 3))
+        sides = add("Shape", x)
+        matrix = add("Reshape", add("MatMul", self.mixture, constant(weight)), constant([-1, 3, 3], "int64"))
+        shifts = add("Reshape", add("MatMul", self.mixture, constant(shift)), constant([-1, 3, 1], "int64"))
+        values = add("MatMul", matrix, add("Reshape", x, constant([0, 3, -1], "int64")))
+        return add("Reshape", add("Add", values, shifts), sides)
 
     def resized(self, x: str, mode: str, scale: int) -> str:
         """As ``torch.nn.functional.interpolate``, of which ``linear`` and ``cubic`` do not align corners."""
