@@ -34,6 +34,7 @@ from fststyle.version import __version__
 #: Commands with options of their own; the file ``cli/NAME.py`` has ``add_arguments`` and ``run``.
 COMMANDS = {
     "stylize": "apply a style to pictures, in one pass",
+    "video": "apply a style to videos, with their sound",
     "upscale": "enlarge pictures, in one pass",
     "evaluate": "measure super-resolution, or how much of results looks painted",
     "swap": "paint pictures with patches of any other picture, in one pass",

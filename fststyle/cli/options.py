@@ -10,6 +10,7 @@ import sys
 from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
 from fststyle.inference.batch import Files, Summary
+from fststyle.model_file import ModelFileError, all_styles
 from fststyle.resources import one_line
 
 
@@ -24,6 +25,58 @@ def add_pictures(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--format", choices=tuple(FORMATS), help="of standard output; default: png")
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
+
+
+def add_style(command: argparse.ArgumentParser) -> None:
+    """Which style, and how it is applied."""
+    command.add_argument(
+        "--style",
+        action="append",
+        default=[],
+        metavar="NAME_OR_FILE",
+        help="a bundled style, a model file, or FILE/STYLE of one that holds several; all: every bundled style",
+    )
+    command.add_argument(
+        "--mix",
+        nargs="+",
+        metavar="STYLE=WEIGHT",
+        help="a mixture of a file's styles, which --style names; after the pictures",
+    )
+    command.add_argument(
+        "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
+    )
+    command.add_argument(
+        "--style-scale",
+        type=style_scale,
+        metavar="X",
+        help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
+    )
+    command.add_argument(
+        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
+    )
+    command.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+
+
+def styles_of(options: argparse.Namespace) -> list[str]:
+    """What ``--style`` and ``--mix`` name."""
+    if options.mix is None:
+        if not options.style:
+            raise ModelFileError("no style is given; expected --style NAME_OR_FILE, or --mix STYLE=WEIGHT ...")
+        return [name for style in options.style for name in (all_styles() if style == "all" else [style])]
+    if len(options.style) > 1 or options.style == ["all"]:
+        raise ModelFileError(f"found --mix with --style {' '.join(options.style)}; expected one file, as --style zoo")
+    for part in options.mix:
+        if "=" not in part:
+            raise ModelFileError(f"found {part} after --mix; expected STYLE=WEIGHT, and pictures before --mix")
+    return ["/".join([*options.style, ",".join(options.mix)])]
+
+
+def one_style_of(options: argparse.Namespace) -> str:
+    """The one that they name."""
+    styles = styles_of(options)
+    if len(styles) > 1:
+        raise ModelFileError(f"found {len(styles)} styles; expected one")
+    return styles[0]
 
 
 def add_files(command: argparse.ArgumentParser) -> None:

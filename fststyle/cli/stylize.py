@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fststyle.cli.options import add_backend, add_files, add_pictures, files_of, finish, style_scale
+from fststyle.cli.options import add_backend, add_files, add_pictures, add_style, files_of, finish, styles_of
 from fststyle.cli.pipes import PIPE, piped
 from fststyle.images import ImageError
 from fststyle.inference.batch import stylize_files
-from fststyle.model_file import ModelFileError, all_styles
 
 if TYPE_CHECKING:
     from fststyle.inference.regions import Regions
@@ -17,35 +16,10 @@ if TYPE_CHECKING:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_pictures(command)
-    command.add_argument(
-        "--style",
-        action="append",
-        default=[],
-        metavar="NAME_OR_FILE",
-        help="a bundled style, a model file, or FILE/STYLE of one that holds several; all: every bundled style",
-    )
-    command.add_argument(
-        "--mix",
-        nargs="+",
-        metavar="STYLE=WEIGHT",
-        help="a mixture of a file's styles, which --style names; after the pictures",
-    )
+    add_style(command)
     command.add_argument(
         "--sheet", metavar="FILE", help="write one picture with the results of all styles, side by side, instead"
     )
-    command.add_argument(
-        "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
-    )
-    command.add_argument(
-        "--style-scale",
-        type=style_scale,
-        metavar="X",
-        help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
-    )
-    command.add_argument(
-        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
-    )
-    command.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
     command.add_argument(
         "--mask", metavar="MASK", help="a picture of the photograph's size: white where the style is, grey between"
     )
@@ -67,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from fststyle.inference.options import StylizeOptions
 
-    styles = _styles(options)
+    styles = styles_of(options)
     how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
     where = (options.device, options.backend, options.precision)
     regions = _regions(options)
@@ -86,20 +60,6 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with piped(options):
         return finish(stylize_files(options.inputs, styles, files_of(options), how, *where, regions))
-
-
-def _styles(options: argparse.Namespace) -> list[str]:
-    """What ``--style`` and ``--mix`` name."""
-    if options.mix is None:
-        if not options.style:
-            raise ModelFileError("no style is given; expected --style NAME_OR_FILE, or --mix STYLE=WEIGHT ...")
-        return [name for style in options.style for name in (all_styles() if style == "all" else [style])]
-    if len(options.style) > 1 or options.style == ["all"]:
-        raise ModelFileError(f"found --mix with --style {' '.join(options.style)}; expected one file, as --style zoo")
-    for part in options.mix:
-        if "=" not in part:
-            raise ModelFileError(f"found {part} after --mix; expected STYLE=WEIGHT, and pictures before --mix")
-    return ["/".join([*options.style, ",".join(options.mix)])]
 
 
 def _regions(options: argparse.Namespace) -> Regions | None:

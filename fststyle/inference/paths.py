@@ -7,7 +7,7 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,7 +216,13 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
     return jobs
 
 
-def check_replaced(targets: Iterable[Path], kept: Iterable[Path], overwrite: bool = False) -> None:
+def check_replaced(
+    targets: Iterable[Path],
+    kept: Iterable[Path],
+    overwrite: bool = False,
+    is_kind: Callable[[Path], bool] | None = None,
+    kind: str = "picture",
+) -> None:
     """Refuse results that would be written over anything but an earlier result.
 
     An empty file holds nothing; whatever else no run wrote is not ours to replace, nor what a link leads to: whoever
@@ -226,6 +232,8 @@ def check_replaced(targets: Iterable[Path], kept: Iterable[Path], overwrite: boo
         targets: files that are to be written, which ``check_path`` took.
         kept: what the command reads, under whatever other names, hard links among them.
         overwrite: pictures may be replaced that no run wrote.
+        is_kind: whether a file is of the kind of results; None: whether it is a picture.
+        kind: what such a file is called.
 
     Raises:
         ImageError: what is there, and what to do.
@@ -252,10 +260,10 @@ def check_replaced(targets: Iterable[Path], kept: Iterable[Path], overwrite: boo
         elif target.stat().st_size:
             known = remembered() if known is None else known
             if not is_result(target, known):
-                if not _is_picture(target):
-                    reason = "is there already, and no picture"
+                if not (is_kind or _is_picture)(target):
+                    reason = f"is there already, and no {kind}"
                 elif not overwrite:
-                    reason = "is a picture that no run wrote, or that was changed since"
+                    reason = f"is a {kind} that no run wrote, or that was changed since"
                     instead = ", or replace it with --overwrite"
         if reason:
             raise ImageError(f"{target}: {reason}; give another name for the result{instead}")
