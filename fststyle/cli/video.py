@@ -74,7 +74,7 @@ def seconds(text: str) -> float:
         found = [float(part) for part in parts]
     except ValueError:
         found = []
-    if not 1 <= len(found) <= 3 or min(found) < 0 or max(found) == float("inf"):
+    if not 1 <= len(found) <= 3 or not all(0 <= part < float("inf") for part in found):
         raise argparse.ArgumentTypeError(f"found {text!r}; expected seconds, or H:MM:SS")
     return sum(part * 60**power for power, part in enumerate(reversed(found)))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fststyle.checks import check_path
+from fststyle.checks import absent, check_path
 from fststyle.images import Failure, ImageError, check_writable, existing_part
 from fststyle.inference.batch import Summary
 from fststyle.inference.options import PLAIN, StylizeOptions
@@ -73,7 +73,7 @@ def stylize_videos(
         for note in report.notes:
             tqdm.write(f"fststyle: {one_line(f'{source}: {note}')}", file=sys.stderr)
         for damage in report.damage:
-            tqdm.write(f"fststyle: damaged: {one_line(f'{source}: {damage}')}; what could be read is done", file=sys.stderr)
+            tqdm.write(f"fststyle: {one_line(f'{source}: damaged: {damage}')}; the rest is done", file=sys.stderr)
             failures.append((source, damage))
     if not done:
         raise VideoError(f"none of the {len(failures)} videos could be done")
@@ -92,7 +92,7 @@ def _expanded(inputs: Sequence[str]) -> tuple[list[Path], list[Failure]]:
         elif matches:
             found += matches
         else:
-            failures.append((path, f"{path}: no such file; expected a video"))
+            failures.append((path, absent(text, "a video")))
     if not found:
         raise VideoError(failures[0][1])
     return list(dict.fromkeys(found)), failures

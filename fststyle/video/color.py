@@ -27,7 +27,9 @@ _MATRICES = {
     BT2020: Colorspace.BT2020,
 }
 _RGB_MATRIX = 0
-_FLAGS = Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+_FLAGS = (
+    Interpolation.LANCZOS | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 #: nits of a display's white in SDR, and of the brightest highlights that are told apart (ITU-R BT.2408).
 _WHITE, _PEAK = 203.0, 1000.0
 #: Linear light above which highlights are compressed.
@@ -69,7 +71,7 @@ def color_of(frame: av.VideoFrame) -> Color:
     matrix, kind = int(frame.colorspace), frame.format
     if kind.is_rgb or kind.name.startswith(("pal8", "gray", "mono")):
         return Color(_RGB_MATRIX, True, int(frame.color_primaries), int(frame.color_trc))
-    if matrix == UNSPECIFIED or matrix == _RGB_MATRIX:
+    if matrix in (UNSPECIFIED, _RGB_MATRIX):
         matrix = BT709 if frame.width >= 1280 or frame.height > 576 else SMPTE170M
     if matrix not in _MATRICES:
         raise VideoError(f"its colours have matrix {matrix} of ITU-T H.273, which is not converted; convert it first")
@@ -78,7 +80,7 @@ def color_of(frame: av.VideoFrame) -> Color:
 
 
 def to_rgb(frame: av.VideoFrame, color: Color, height: int, width: int) -> np.ndarray:
-    """A frame as a decoded picture (H, W, 3) of that size: uint8, or uint16 where it has more than 8 bits; HDR as SDR."""
+    """A frame as a decoded picture (H, W, 3) of that size: uint8, or uint16 if it has more than 8 bits; HDR as SDR."""
     deep = max(part.bits for part in frame.format.components) > 8
     if frame.format.name.startswith("yuvj"):  # the range is said already
         frame.color_range = ColorRange.JPEG

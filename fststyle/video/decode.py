@@ -49,12 +49,12 @@ class Damage:
     def __str__(self) -> str:
         found = [self.missing] if self.missing else []
         if self.packets:
-            found.append(f"{self.packets} packets could not be decoded")
+            found.append(f"{self.packets} packets cannot be decoded")
         if self.corrupt:
-            found.append(f"{self.corrupt} frames are damaged")
+            found.append(f"{self.corrupt} frames are not as they were")
         if self.ended:
             found.append(f"reading ended early ({self.ended})")
-        return ", ".join(found or ([f"damaged: {self.said}"] if self.said else []))
+        return ", ".join(found or ([f"a part of it ({self.said})"] if self.said else []))
 
 
 def opened(path: Path) -> av.container.InputContainer:
@@ -100,6 +100,7 @@ class VideoSource:
             self.time_base = Fraction(stream.time_base or 1 / self.rate)
             #: How many frames there should be; 0: not known.
             self.count = stream.frames
+            self._slack = 2 if container.format.name == "avi" else 0  # which counts delays of the encoder, too
             whole = None if container.duration is None else container.duration / av.time_base
             self.seconds = float(stream.duration * self.time_base) if stream.duration else whole
             self._sure = bool(stream.duration)
@@ -123,7 +124,8 @@ class VideoSource:
         step, last, count = max(1, round(1 / self.rate / self.time_base)), None, 0
         with opened(self.path) as container:
             stream = _video_stream(container, self.path)
-            stream.thread_type = "AUTO"
+            # Not by frames: threads that outlive a call report errors, and wait for Python, which waits for them.
+            stream.thread_type = "SLICE"
             if start > 0:
                 with contextlib.suppress(av.FFmpegError):
                     container.seek(int(start / self.time_base), stream=stream)
@@ -132,12 +134,12 @@ class VideoSource:
                 if last is not None and (time is None or time <= last):
                     time = last + (step if time is None else 1)
                 last = time if time is not None else 0
-                duration = frame.duration if 0 < (frame.duration or 0) else step
+                duration = frame.duration if (frame.duration or 0) > 0 else step
                 count += 1
                 yield Timed(frame, last, duration)
         if start <= 0 and not self.damage.missing:
             end = 0.0 if last is None else float((last + step) * self.time_base)
-            if self.count and count < self.count:
+            if self.count and count < self.count - self._slack:
                 self.damage.missing = f"{self.count - count} of {self.count} frames are missing"
             elif not self.count and self._sure and self.seconds and end < self.seconds - _TOLERANCE:
                 self.damage.missing = f"the last {self.seconds - end:.1f} of {self.seconds:.1f} seconds are missing"
@@ -185,32 +187,36 @@ class VideoSource:
 
 
 def selected(
-    frames: Iterator[Timed], time_base: Fraction, start: float = 0.0, end: float | None = None, fps: Fraction | None = None
+    frames: Iterator[Timed],
+    time_base: Fraction,
+    start: float = 0.0,
+    end: float | None = None,
+    fps: Fraction | None = None,
 ) -> Iterator[Timed]:
     """The frames that are shown from ``start`` to before ``end`` (seconds), with times from ``start`` on.
 
     With ``fps`` there is one for each of that many parts of a second, in units of 1 / fps: the frame that is shown then;
     where it is the one before, ``shown`` is None.
     """
-    first = round(start / time_base)
-    base, tick = Fraction(start), 0
+    base, tick = _exactly(start), 0
+    stop = None if end is None else _exactly(end)
+    first = round(base / time_base)
     chosen: Timed | None = None
     fresh = False
 
     def ticks(until: Fraction) -> Iterator[Timed]:
         nonlocal tick, fresh
-        assert fps is not None and chosen is not None
+        assert fps is not None
+        assert chosen is not None
         while base + tick / fps < until:
             yield Timed(chosen.shown if fresh else None, tick, 1)
             tick, fresh = tick + 1, False
 
-    for frame in frames:
-        if start and frame.time + frame.duration <= first:
-            continue
-        if end is not None and frame.time * time_base >= end:
+    for frame in _from(frames, first) if start else frames:
+        if stop is not None and frame.time * time_base >= stop:
             break
         if fps is None:
-            yield frame._replace(time=max(0, frame.time - first) if start else frame.time)
+            yield frame._replace(time=frame.time - first) if start else frame
             continue
         if chosen is None:
             tick = 0 if start else round(frame.time * time_base * fps)
@@ -219,7 +225,27 @@ def selected(
         chosen, fresh = frame, True
     if fps is not None and chosen is not None:
         until = (chosen.time + chosen.duration) * time_base
-        yield from ticks(until if end is None else min(until, Fraction(end)))
+        yield from ticks(until if stop is None else min(until, stop))
+
+
+def _exactly(seconds: float) -> Fraction:
+    """As it was typed."""
+    return Fraction(seconds).limit_denominator(10**6)
+
+
+def _from(frames: Iterator[Timed], first: int) -> Iterator[Timed]:
+    """The frame that is shown at a time, from that time on, and those after it."""
+    shown: Timed | None = None
+    for frame in frames:
+        if frame.time <= first:
+            shown = frame
+            continue
+        if shown is not None:
+            yield Timed(shown.shown, first, frame.time - first)
+            shown = None
+        yield frame
+    if shown is not None and shown.time + shown.duration > first:
+        yield Timed(shown.shown, first, shown.time + shown.duration - first)
 
 
 def _video_stream(container: Any, path: Path) -> Any:

@@ -1,7 +1,7 @@
 """Frames out: encoded into parts that each are complete, so that a run can end anywhere and go on from there.
 
-The parts of a video lie in a folder of their own until it is whole. In a part, frames are numbered in milliseconds; what
-time each is shown at, and how long, is in the file of numbers beside it, which is written last: without it, there is no part.
+The parts of a video lie in a folder of their own until it is whole. In a part, frames are numbered in milliseconds; when
+each is shown, and how long, is in the file of numbers beside it, which is written last: without it, there is no part.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BEFORE = 64
 
 @dataclass(frozen=True)
 class Part:
-    """Frames that are done: times and durations in units of the video's time base, in the order in which they are shown."""
+    """Frames that are done, in the order in which they are shown; times and durations are in units of the time base."""
 
     file: Path
     times: list[int]
@@ -204,7 +204,7 @@ def packets_of(parts: list[Part]) -> Iterator[tuple[Any, int, int]]:
     """The packets of all parts in the order of decoding, each with its frame's time and duration."""
     for part in parts:
         with av.open(os.fspath(part.file)) as container:
-            packets = [packet for packet in container.demux(video=0) if packet.size]
+            packets: list[Any] = [packet for packet in container.demux(video=0) if packet.size]
             base = min(packet.pts for packet in packets)
             if len(packets) != len(part.times):
                 raise VideoError(f"{part.file}: has {len(packets)} frames of {len(part.times)}; remove it and resume")

@@ -45,7 +45,9 @@ class Told:
     damage: list[str] = field(default_factory=list)
 
 
-def assemble(parts: list[Part], time_base: Fraction, source: Path, target: Path, container: Container, cut: Cut) -> Told:
+def assemble(
+    parts: list[Part], time_base: Fraction, source: Path, target: Path, container: Container, cut: Cut
+) -> Told:
     """Write a video file.
 
     Args:
@@ -125,7 +127,7 @@ class _Copies:
         known = out.supported_codecs
         for kind in ("audio", "subtitles"):
             for stream in _streams(read, kind):
-                name = stream.codec_context.name if stream.codec_context else "of an unknown codec"
+                name = stream.codec_context.codec.canonical_name if stream.codec_context else "of an unknown codec"
                 kept = name in known and (container.audio is None or kind == "subtitles" or name in container.audio)
                 self._add(stream, kind, name, kept)
         rest = [stream for stream in read.streams if stream.type not in ("video", "audio", "subtitle")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 from tqdm import tqdm
 
@@ -78,7 +78,7 @@ class Report:
     damage: list[str]
 
 
-class InterruptedVideo(KeyboardInterrupt):  # noqa: N818
+class InterruptedVideo(KeyboardInterrupt):
     """Ctrl-C, or SIGTERM, once some of a video was done; the message says where that is."""
 
 
@@ -141,15 +141,12 @@ def stylize_video(
         writer.write(rgb, timed.time, timed.duration)
         progress.update()
 
-    start = Fraction(video.start).limit_denominator(10**6)
-    frames = selected(read.frames(video.start), read.time_base, float(start), video.end, video.fps)
+    frames = selected(read.frames(video.start), read.time_base, video.start, video.end, video.fps)
     progress = (bar or _silent)(total=_expected(read, video), initial=writer.count, unit="frame")
-    first = True
     with terminable(), progress:
         try:
             overlap(_decoded(frames, read, height, width, writer.count), stylised, written)
             writer.close()
-            first = False
         except KeyboardInterrupt:
             writer.close()
             if not keep_partial and not output.pictures:
@@ -157,7 +154,7 @@ def stylize_video(
                 raise
             raise _interrupted(parts, writer.count, time_base, source, target, output, video) from None
         finally:
-            if first and not writer.count:
+            if not writer.count:
                 parts.remove()
     if not writer.count:
         raise VideoError(f"{source}: has no frame from {video.start:g} to {video.end or read.seconds} seconds")
@@ -201,7 +198,7 @@ def _decoded(
     frames: Iterator[Timed], read: VideoSource, height: int, width: int, skip: int
 ) -> Iterator[tuple[Timed, np.ndarray | None]]:
     """Frames as pictures, without the first so many; None for one that is as the one before."""
-    shown: av.VideoFrame | None = None
+    shown: Any = None
     for number, timed in enumerate(frames):
         shown = timed.shown or shown
         if number < skip:
@@ -215,9 +212,13 @@ def _sides(read: VideoSource, size: int | None, output: Output) -> tuple[int, in
     sides = (read.height, read.width)
     if size is not None:
         multiple = 2 if output.codec.even else 1
-        sides = tuple(max(1, round(side * size / max(sides) / multiple)) * multiple for side in sides)  # type: ignore[assignment]
+        most = max(sides)
+        height, width = (max(1, math.ceil(side * size / most / multiple - 0.5)) * multiple for side in sides)
+        sides = height, width
     if min(sides) < MIN_SIDE:
-        raise VideoError(f"{read.path}: frames are {sides[1]}×{sides[0]} pixels; expected at least {MIN_SIDE}×{MIN_SIDE}")
+        raise VideoError(
+            f"{read.path}: frames are {sides[1]}×{sides[0]} pixels; expected at least {MIN_SIDE}×{MIN_SIDE}"
+        )
     return sides
 
 
@@ -248,7 +249,7 @@ def _settings(source: Path, stylizer: Stylizer, options: StylizeOptions, video: 
         "source": [source.name, *((status.st_size, status.st_mtime_ns) if status else ())],
         "style": hashlib.sha256(json.dumps(stylizer.metadata, sort_keys=True).encode()).hexdigest(),
         "backend": [stylizer.backend.name, stylizer.backend.precision],
-        **{name: value for name, value in dataclasses.asdict(options).items()},
+        **dataclasses.asdict(options),
         **{name: str(value) for name, value in dataclasses.asdict(video).items()},
     }
 
