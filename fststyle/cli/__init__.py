@@ -36,7 +36,7 @@ COMMANDS = {
     "stylize": "apply a style to pictures, in one pass",
     "video": "apply a style to videos, with their sound",
     "upscale": "enlarge pictures, in one pass",
-    "evaluate": "measure super-resolution, or how much of results looks painted",
+    "evaluate": "measure super-resolution, how much of results looks painted, how steady styles are over time",
     "swap": "paint pictures with patches of any other picture, in one pass",
     "compare": "hold one pass against the slow optimisation that it replaces",
     "export": "write a style as ONNX, OpenVINO or PyTorch file for other programs",

@@ -1,5 +1,5 @@
-"""``fststyle evaluate``: what enlarging gives back of pictures that were reduced (``superres``), and how much of
-stylised pictures looks painted (``style``).
+"""``fststyle evaluate``: what enlarging gives back of pictures that were reduced (``superres``), how much of stylised
+pictures looks painted (``style``), how steady styles are over time (``stability``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from fststyle.checks import check_free, check_path, has_keys
+from fststyle.cli import evaluate_stability
 from fststyle.cli.options import add_backend
 from fststyle.images import (
     LARGE,
@@ -63,6 +64,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     style.add_argument("--json", metavar="FILE", help="write the figures there, too")
     add_backend(style)
     style.set_defaults(measure=measure_style)
+    evaluate_stability.add_arguments(tasks.add_parser("stability", help="flicker on clips whose motion is known"))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -195,8 +195,8 @@ def selected(
 ) -> Iterator[Timed]:
     """The frames that are shown from ``start`` to before ``end`` (seconds), with times from ``start`` on.
 
-    With ``fps`` there is one for each of that many parts of a second, in units of 1 / fps: the frame that is shown then;
-    where it is the one before, ``shown`` is None.
+    With ``fps`` there is one for each of that many parts of a second, in units of 1 / fps: the frame that is shown
+    then; where it is the one before, ``shown`` is None.
     """
     base, tick = _exactly(start), 0
     stop = None if end is None else _exactly(end)

@@ -1,7 +1,8 @@
 """Frames out: encoded into parts that each are complete, so that a run can end anywhere and go on from there.
 
-The parts of a video lie in a folder of their own until it is whole. In a part, frames are numbered in milliseconds; when
-each is shown, and how long, is in the file of numbers beside it, which is written last: without it, there is no part.
+The parts of a video lie in a folder of their own until it is whole. In a part, frames are numbered in milliseconds;
+when each is shown, and how long, is in the file of numbers beside it, which is written last: without it, there is no
+part.
 """
 
 from __future__ import annotations

@@ -119,3 +119,47 @@ def test_a_report_does_not_replace_files_of_others(name: str, capsys: pytest.Cap
     assert main(["evaluate", "superres", "photographs", "-o", "mine"]) == 2
     assert f"{name}: would be overwritten" in capsys.readouterr().err
     assert [path.read_text() for path in Path("mine").iterdir()] == ["mine"]
+
+
+# --- stability ------------------------------------------------------------------------------------
+
+
+def test_stability_writes_clips_and_measures_styles_and_what_was_made_elsewhere(
+    tmp_path: Path, astronaut: np.ndarray, network: TransformNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_image(astronaut, tmp_path / "photo.png")
+    save_model_file(tmp_path / "wave.safetensors", network, {"kind": "style", "name": "wave"})
+    words = ["evaluate", "stability", str(tmp_path / "photo.png"), "--width", "96", "--frames", "3", "--clip", "pan"]
+    assert main([*words, "--write", str(tmp_path / "clips")]) == 0
+    assert len(list((tmp_path / "clips" / "photo" / "pan").iterdir())) == 3
+    style, json_file = str(tmp_path / "wave.safetensors"), tmp_path / "figures.json"
+    capsys.readouterr()
+    more = ["--style", style, "--results", str(tmp_path / "clips"), "--json", str(json_file), "--backend", "torch"]
+    assert main([*words, *more]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in table[1::2]] == [["input", "1"], ["wave", "1"], ["clips", "1"]]
+    figures = json.loads(json_file.read_text())["stability"]
+    assert [row["short"] > 0 for row in figures] == [False, True, False]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["lost.png"], "lost.png: no such file"),
+    (["photo.png", "--results", "lost"], "lost: no such folder"),
+    (["photo.png", "--clip", "walk"], "unknown clip 'walk'; expected one of pan"),
+    (["photo.png", "--frames", "1"], "found 1 frames of 320×240 pixels; expected at least 2"),
+    (["photo.png", "--write", "."], "is there already, and not empty"),
+    (["photo.png", "--json", "photo.png"], "would be overwritten"),
+    (["photo.png", "photo.png"], "two of the photographs have one name"),
+])  # fmt: skip
+def test_stability_refusals(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    astronaut: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_image(astronaut[:64, :64].copy(), tmp_path / "photo.png")
+    assert main(["evaluate", "stability", *words]) == 2
+    assert message in capsys.readouterr().err

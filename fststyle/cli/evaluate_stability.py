@@ -1,0 +1,101 @@
+"""``fststyle evaluate stability``: how steady styles are on clips that are made from photographs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fststyle.checks import check_free, check_path, has_keys
+from fststyle.cli.options import add_backend, size
+from fststyle.images import ImageError, check_writable, existing_part, read_picture
+from fststyle.inference.paths import label_of, nothing_done, skip
+from fststyle.model_file import check_kind, find_model_file, one_style
+from fststyle.resources import user_path
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("photos", nargs="+", metavar="PHOTO", help="photographs that clips are made from")
+    command.add_argument("--style", action="append", default=[], metavar="NAME_OR_FILE", help="repeat for more")
+    command.add_argument(
+        "--results",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="clips that were stylised elsewhere, laid out as --write does; repeat for more",
+    )
+    command.add_argument("--write", metavar="FOLDER", help="write the clips' frames there, as PHOTO/CLIP/0001.png")
+    command.add_argument("--clip", action="append", metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
+    command.add_argument("--width", type=size, default=320, metavar="N", help="of frames, three quarters high; 320")
+    command.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip; default: 24")
+    command.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    add_backend(command)
+    command.set_defaults(measure=measure)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Check styles, folders and photographs, then measure clip by clip."""
+    for name in options.style:
+        check_kind(one_style(find_model_file(name, "style")), "style")
+    names = [*map(label_of, options.style), *(Path(folder).name for folder in options.results)]
+    twice = sorted({name for name in [*names, "input"] if [*names, "input"].count(name) > 1})
+    if twice:
+        raise ValueError(f"two of the results are called {twice[0]}; give one of them another name")
+    for folder in map(user_path, options.results):
+        if not folder.is_dir():
+            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/")
+    target = None if options.json is None else check_path(options.json, "--json")
+    if target is not None:
+        if not has_keys(target, "clips", "stability"):
+            check_free([target], "--json FILE")
+        check_writable(existing_part(target.parent))
+    written = None if options.write is None else check_path(options.write, "--write")
+    if written is not None:
+        if written.exists() and (not written.is_dir() or any(written.iterdir())):
+            raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
+        check_writable(existing_part(written))
+    photos, failures = {}, []
+    for path in map(user_path, options.photos):
+        try:
+            photos[path.stem] = read_picture(path, 4 * options.width).rgb
+        except ImageError as error:
+            failures.append((path, str(error)))
+    if len(photos) + len(failures) < len(options.photos):
+        raise ValueError("two of the photographs have one name; give one of them another")
+    if not photos:
+        raise nothing_done(failures, report=True)
+    for _, reason in failures:
+        skip(reason)
+
+    from fststyle.evaluation import stability
+    from fststyle.evaluation.clips import make_clips
+
+    clips = make_clips((options.width * 3 // 4, options.width), options.frames)
+    for name in options.clip or []:
+        if name not in clips:
+            raise ValueError(f"unknown clip {name!r}; expected one of {', '.join(clips)}")
+    clips = {name: clip for name, clip in clips.items() if name in (options.clip or clips)}
+    if written is not None:
+        for folder in stability.write_clips(photos, clips, written):
+            print(folder)
+    from fststyle.inference import Stylizer
+
+    stylizers = {
+        label_of(name): Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
+        for name in options.style
+    }
+    methods = {name: lambda stylizer=stylizer: stylizer.pixels for name, stylizer in stylizers.items()}
+    results = {folder.name: folder for folder in map(user_path, options.results)}
+    work = len(clips) * len(photos) * (len(methods) + len(results))
+    with tqdm(total=work, unit="clip", disable=not sys.stderr.isatty()) as bar:
+        rows = list(stability.evaluate(photos, clips, methods, results, bar.update))
+    print("\n".join(stability.lines(rows)))
+    if target is not None:
+        from fststyle.evaluation.compare import write_json
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        about = {"photos": list(photos), "clips": list(clips), "frames": options.frames, "width": options.width}
+        write_json(target, {**about, "stability": [vars(row) for row in rows]})
+    return 1 if failures else 0
