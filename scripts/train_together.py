@@ -39,7 +39,14 @@ from fststyle.config import load_style, preset_loss, preset_style, without_folde
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import contact_sheet, open_visible, save_image, to_image, to_pixels, write_atomically
-from fststyle.losses import PerceptualLoss, checkerboard_loss, measure_normalizers, normalizers_of, stability_loss
+from fststyle.losses import (
+    PerceptualLoss,
+    checkerboard_loss,
+    measure_normalizers,
+    normalizers_of,
+    random_warp,
+    stability_loss,
+)
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
@@ -114,10 +121,17 @@ class Objective(nn.Module):
         self.bfloat16, self.margin = chosen.bfloat16, chosen.margin
 
     def forward(
-        self, network: nn.Module, weights: Tensors, photographs: Tensor, styles: Tensor, norms: Tensor, shift: Tensor
+        self,
+        network: nn.Module,
+        weights: Tensors,
+        photographs: Tensor,
+        styles: Tensor,
+        norms: Tensor,
+        warp: Tensor,
+        gain: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
-        and the norms to use (B,), and the shift (2,) of ``losses.stability_loss``."""
+        and the norms to use (B,), and warp and gain of ``losses.stability_loss``."""
         loss = self.loss
         weights = {k: v.index_select(0, norms) if is_style_parameter(k) else v for k, v in weights.items()}
         targets = {layer: target[styles] for layer, target in self.styles.items()}
@@ -130,7 +144,7 @@ class Objective(nn.Module):
             alone = {k: v[:1] if is_style_parameter(k) else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
                 moved = stability_loss(
-                    lambda x: functional_call(network, alone, (x,)), photographs, output, shift, STABILITY_NOISE
+                    lambda x: functional_call(network, alone, (x,)), photographs, output, warp, gain, STABILITY_NOISE
                 )
             total = total + self.stability_weight * moved
         content = sum(weight * terms.content[layer] for layer, weight in loss.content_layers.items())
@@ -313,11 +327,12 @@ def main() -> None:
     sums = torch.zeros(2, device=device)
     batch = torch.zeros(chosen.batch, 3, chosen.size, chosen.size, device=device)
     batch = batch.contiguous(memory_format=torch.channels_last)
-    shift = torch.zeros(2, dtype=torch.long, device=device)
+    warps = np.random.default_rng((chosen.seed, step))
+    warp, gain = (value.to(device) for value in random_warp(warps))
 
     def learn(own: Trained) -> None:
         own.optimizer.zero_grad()
-        total, content, style = forward(network, own.weights, batch, styles, norms, shift)
+        total, content, style = forward(network, own.weights, batch, styles, norms, warp, gain)
         total.backward()
         own.advance()
         sums.add_(torch.stack([content, style]))
@@ -337,7 +352,8 @@ def main() -> None:
         fall = 0.5 * (1 + math.cos(math.pi * elapsed / (chosen.minutes * 60)))
         own.schedule(chosen.rate * rise * fall, chosen.average)
         batch.copy_(photos, non_blocking=True)
-        shift.copy_(torch.randint(1, 4, (2,), generator=chance), non_blocking=True)
+        for buffer, value in zip((warp, gain), random_warp(warps), strict=True):
+            buffer.copy_(value, non_blocking=True)
         graph = now[0] if chosen.separate else 0
         if graph in graphs:
             graphs[graph].replay()

@@ -20,11 +20,11 @@ from fststyle.losses.functional import (
     pixel_loss,
     projected,
     sliced_wasserstein,
-    stability_loss,
     style_loss,
     total_variation,
 )
 from fststyle.losses.perceptual import Layers, LossTerms, PerceptualLoss, mean_term, split_layer
+from fststyle.losses.stability import random_warp, stability_loss
 
 __all__ = [
     "CHROMA",
@@ -51,6 +51,7 @@ __all__ = [
     "normalizers_of",
     "pixel_loss",
     "projected",
+    "random_warp",
     "sliced_wasserstein",
     "split_layer",
     "stability_loss",

@@ -55,7 +55,6 @@ The closed-form gradients of the papers hold for the Gatys convention behind a R
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -248,32 +247,6 @@ def checkerboard_loss(image: Tensor) -> Tensor:
     if min(image.shape[-2:]) < WINDOW:
         return torch.zeros((), device=image.device)
     return folded(_precise(image)).square().mean()
-
-
-def stability_loss(
-    network: Callable[[Tensor], Tensor], images: Tensor, outputs: Tensor, shift: Tensor, noise: float = 0.0
-) -> Tensor:
-    """What a network makes differently of pictures moved by a few pixels, and with noise, but for that movement.
-
-    Networks that reduce and enlarge are equivariant to movements of whole steps of their coarsest grid only (Zhang
-    2019, "Making convolutional networks shift-invariant again"): edges end in steps of 4 pixels, and a film flickers.
-
-    Args:
-        network: (1, 3, H - 4, W - 4) to the same size.
-        images, outputs: what it was given and what it made, (B, 3, H, W) each; the first of the batch is used.
-        shift: down and right, in pixels from 0 to 4, (2,); a tensor, so that a compiled graph serves all.
-        noise: standard deviation of the noise added to the moved pictures, of a camera's sensor for example.
-
-    Returns:
-        Scalar: mean squared difference of the pixels that are at least 16, or a quarter of a side, from the border.
-    """
-    border = min(16, min(images.shape[-2:]) // 4)
-    down, right = (torch.arange(side - 4, device=images.device) for side in images.shape[-2:])
-    moved = images[:1].index_select(2, down + shift[0]).index_select(3, right + shift[1])
-    again = network(moved + noise * torch.randn_like(moved) if noise else moved)
-    inside = slice(border, -border)
-    expected = outputs[:1].index_select(2, (down + shift[0])[inside]).index_select(3, (right + shift[1])[inside])
-    return (_precise(again)[:, :, inside, inside] - _precise(expected)).square().mean()
 
 
 def block_colors(image: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from measuring import Figures, Files, measure
 RECIPES: dict[str, tuple[list[str], float]] = {
     "default": ([], 0.75),
     "from random weights": (["init_from=null"], 0.75),
-    "stability": (["task.stability_weight=15"], 0.9),
+    "stability": (["task.stability_weight=0.2"], 0.9),
     "Adam": (["task.optimizer=adam", "task.learning_rate=1e-3"], 0.75),
     "4 crops of 256 pixels": (["data.size=256", "data.batch_size=4"], 1.75),
 }

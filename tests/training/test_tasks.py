@@ -608,13 +608,15 @@ def test_what_does_not_fit_style_swap_is_refused() -> None:
         InverseTask(InverseNet(8), one, stride=4)
 
 
-def test_a_stability_weight_adds_the_stability_loss_of_the_steps_shift() -> None:
+def test_a_stability_weight_adds_the_stability_loss_of_the_steps_warp() -> None:
     task = make(stability_weight=3.0)
     photographs = task.inputs({"image": pictures(2, 0.0)})
-    assert 1 <= int(task.shift.min()) <= int(task.shift.max()) <= 3
+    assert float(task.warp.abs().max()) > 0
     with torch.no_grad():
         torch.manual_seed(0)
         more = task.compute_loss(photographs, regularized=True).total - task.compute_loss(photographs).total
         torch.manual_seed(0)
-        expected = 3 * stability_loss(task.network, photographs, task.network(photographs), task.shift, 2 / 255)
+        expected = 3 * stability_loss(
+            task.network, photographs, task.network(photographs), task.warp, task.gain, 2 / 255
+        )
     assert float(more) == pytest.approx(float(expected), rel=1e-3)

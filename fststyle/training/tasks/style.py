@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, stability_loss
+from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
+from fststyle.losses.stability import POINTS
 from fststyle.networks.transform import TransformNet
 from fststyle.training.tasks.base import Task, check_weight
 
@@ -34,14 +35,16 @@ class StyleTask(Task):
         style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
         checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
             style's loss, by which results are compared with the slow mode, whose pixels need none.
-        stability_weight: of ``losses.stability_loss`` in what is minimised, by another shift and noise in each step.
+        stability_weight: of ``losses.stability_loss`` in what is minimised, by another warp, brightness and noise in
+            each step; a network trained without measures about 1.
         margin: pixels at each border without which a picture has to have the style too, in training: a network knows
             borders by their reflection, and puts colours there that the photograph has no place for elsewhere.
         optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
     """
 
     kind = "style"
-    shift: Tensor
+    warp: Tensor
+    gain: Tensor
     #: Sums of the style terms of each style's photographs since they were logged, and how many these are.
     sums: Tensor
 
@@ -93,15 +96,19 @@ class StyleTask(Task):
         if margin < 0:
             raise ValueError(f"margin is {margin}; expected a number of pixels ≥ 0")
         self.margin = margin
-        self.register_buffer("shift", torch.zeros(2, dtype=torch.long), persistent=False)
+        self.register_buffer("warp", torch.zeros(1, 2, POINTS, POINTS), persistent=False)
+        self.register_buffer("gain", torch.ones(()), persistent=False)
         self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:
         """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides the
-        shift, the same on all ranks and in a run that is resumed."""
+        warp, the same on all ranks and in a run that is resumed."""
         if self.stability_weight:
             step = self.trainer.global_step if self._trainer is not None else 0
-            self.shift.copy_(torch.from_numpy(np.random.default_rng((5, step)).integers(1, 4, 2)))
+            for buffer, value in zip(
+                (self.warp, self.gain), random_warp(np.random.default_rng((5, step))), strict=True
+            ):
+                buffer.copy_(value)
         return (batch["image"], batch["which"]) if self.names else batch["image"]
 
     def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
@@ -123,7 +130,7 @@ class StyleTask(Task):
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if regularized and self.stability_weight:
-            moved = stability_loss(paint, photographs, output, self.shift, STABILITY_NOISE)
+            moved = stability_loss(paint, photographs, output, self.warp, self.gain, STABILITY_NOISE)
             terms.total = terms.total + self.stability_weight * moved
         return terms
 
