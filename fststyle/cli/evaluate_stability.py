@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fststyle.checks import check_free, check_path, has_keys
-from fststyle.cli.options import add_backend, size
+from fststyle.cli.options import add_backend, add_steady, size
 from fststyle.images import ImageError, check_writable, existing_part, read_picture
 from fststyle.inference.paths import label_of, nothing_done, skip
 from fststyle.model_file import check_kind, find_model_file, one_style
@@ -30,6 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--clip", action="append", metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
     command.add_argument("--width", type=size, default=320, metavar="N", help="of frames, three quarters high; 320")
     command.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip; default: 24")
+    add_steady(command)
     command.add_argument("--json", metavar="FILE", help="write the figures there, too")
     add_backend(command)
     command.set_defaults(measure=measure)
@@ -81,12 +83,19 @@ def measure(options: argparse.Namespace) -> int:
         for folder in stability.write_clips(photos, clips, written):
             print(folder)
     from fststyle.inference import Stylizer
+    from fststyle.inference.steady import SteadyInput
+
+    def fresh(stylizer: Stylizer) -> stability.Method:
+        if options.steady is None:
+            return stylizer.pixels
+        calm = SteadyInput(options.steady)
+        return lambda rgb: stylizer.pixels(calm(rgb))
 
     stylizers = {
         label_of(name): Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
         for name in options.style
     }
-    methods = {name: lambda stylizer=stylizer: stylizer.pixels for name, stylizer in stylizers.items()}
+    methods = {name: functools.partial(fresh, stylizer) for name, stylizer in stylizers.items()}
     results = {folder.name: folder for folder in map(user_path, options.results)}
     work = len(clips) * len(photos) * (len(methods) + len(results))
     with tqdm(total=work, unit="clip", disable=not sys.stderr.isatty()) as bar:

@@ -10,6 +10,7 @@ import sys
 from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
 from fststyle.inference.batch import Files, Summary
+from fststyle.inference.steady import MOVING
 from fststyle.model_file import ModelFileError, all_styles
 from fststyle.resources import one_line
 
@@ -77,6 +78,18 @@ def one_style_of(options: argparse.Namespace) -> str:
     if len(styles) > 1:
         raise ModelFileError(f"found {len(styles)} styles; expected one")
     return styles[0]
+
+
+def add_steady(command: argparse.ArgumentParser) -> None:
+    """Films alone."""
+    command.add_argument(
+        "--steady",
+        type=float,
+        nargs="?",
+        const=MOVING,
+        metavar="LEVELS",
+        help="average noise away where frames differ by less than so many levels of 255; without a number: 4",
+    )
 
 
 def add_files(command: argparse.ArgumentParser) -> None:

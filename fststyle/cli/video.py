@@ -7,7 +7,7 @@ import sys
 from fractions import Fraction
 from importlib.util import find_spec
 
-from fststyle.cli.options import add_backend, add_style, finish, one_style_of, size
+from fststyle.cli.options import add_backend, add_steady, add_style, finish, one_style_of, size
 
 #: As ``video.formats.CODECS``, which needs PyAV.
 CODECS = ("h264", "h265", "vp9", "av1", "prores", "ffv1")
@@ -33,6 +33,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--codec", choices=CODECS, help="default: h264 in .mp4 and .mkv, prores in .mov, vp9 in .webm")
     command.add_argument("--crf", type=int, metavar="N", help="lower is better and larger; default: 20 with h264")
+    add_steady(command)
     command.add_argument("--resume", action="store_true", help="go on with what an interrupted run left")
     command.add_argument(
         "--discard-partial", action="store_true", help="when interrupted, leave nothing instead of what is done"
@@ -51,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
 
     av.logging.set_level(av.logging.ERROR)  # so that what decoders complain of can be heard
     how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
-    what = VideoOptions(options.start, options.end, options.fps, options.size, options.codec, options.crf)
+    what = VideoOptions(
+        options.start, options.end, options.fps, options.size, options.codec, options.crf, options.steady
+    )
     summary = stylize_videos(
         options.inputs,
         one_style_of(options),

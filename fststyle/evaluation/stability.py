@@ -17,8 +17,10 @@ from fststyle.images import ImageError, read_picture, save_image, to_image
 
 #: Frames from one to the one that it is compared with: the next, and one later.
 RANGES = (1, 10)
-#: Makes a method anew for a clip; the method gets its frames in their order, uint8 (H, W, 3).
-Fresh = Callable[[], Callable[[np.ndarray], np.ndarray]]
+#: Gets the frames of a clip in their order, uint8 (H, W, 3).
+Method = Callable[[np.ndarray], np.ndarray]
+#: Makes a method anew for each clip.
+Fresh = Callable[[], Method]
 
 
 @dataclass(frozen=True)

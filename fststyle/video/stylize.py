@@ -25,6 +25,7 @@ from tqdm import tqdm
 from fststyle.images import MIN_SIDE
 from fststyle.inference.batch import terminable
 from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.steady import SteadyInput
 from fststyle.video.decode import Timed, VideoSource, selected
 from fststyle.video.encode import Parts, PartWriter, PictureWriter, numbered_pictures
 from fststyle.video.formats import Output, VideoError, output_of
@@ -43,6 +44,8 @@ class VideoOptions:
         start, end: seconds; None for ``end``: all.
         fps: frames a second, by leaving out and repeating; None: every frame with its own time.
         size: bring the longer side to so many pixels first.
+        steady: levels of 255 below which differences between frames are taken for noise; see ``inference.steady``.
+            None: every frame by itself.
         codec: one of ``video.formats.CODECS``; None: that of the file's ending.
         crf: constant rate factor; None: the codec's default.
 
@@ -56,12 +59,15 @@ class VideoOptions:
     size: int | None = None
     codec: str | None = None
     crf: int | None = None
+    steady: float | None = None
 
     def __post_init__(self) -> None:
         if not self.start >= 0 or (self.end is not None and not self.end > self.start):
             raise VideoError(f"found a cut from {self.start:g} to {self.end} seconds; expected 0 ≤ start < end")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise VideoError(f"found {self.fps} frames a second; expected a number above 0, up to 1000")
+        if self.steady is not None:
+            SteadyInput(self.steady)
 
 
 ALL = VideoOptions()
@@ -131,10 +137,11 @@ def stylize_video(
     else:
         writer = PartWriter(parts, output, read.color.written, rate, read.pixel_shape)
     memory = stylizer.memory
+    calm = (lambda rgb: rgb) if video.steady is None else SteadyInput(video.steady)
 
     def stylised(item: tuple[Timed, np.ndarray | None]) -> tuple[Timed, np.ndarray | None]:
         timed, rgb = item
-        return timed, None if rgb is None else stylizer.pixels(rgb, options, memory)
+        return timed, None if rgb is None else stylizer.pixels(calm(rgb), options, memory)
 
     def written(item: tuple[Timed, np.ndarray | None]) -> None:
         timed, rgb = item
