@@ -39,6 +39,7 @@ CONTENTS = """
 :hidden:
 :caption: Guides
 docs/pictures
+docs/video
 docs/swap
 docs/superres
 docs/slow

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from clips import make_clip
 from fststyle import config
 from fststyle.cli import compose, main, parser, preview
 from fststyle.encoders import pretrained, published
@@ -75,6 +76,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     for name in ("photo.jpg", "painting.jpg", "holiday/beach.jpg", "more/boat.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         save_image(small, name)
+    make_clip(tmp_path / "clip.mp4", times=(0, 20), audio="aac")
     mask = np.zeros(small.shape, np.uint8)
     mask[: len(mask) // 2] = 255
     save_image(mask, "mask.png")

@@ -170,6 +170,19 @@ def test_pictures_and_files_are_checked(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+def test_videos_are_measured(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_model_file(
+        tmp_path / "a.safetensors", TransformNet(width=2, residual_blocks=0), {"kind": "style", "name": "a"}
+    )
+    video = script("checks/video")
+    found = dict(video.speed(str(tmp_path / "a.safetensors"), frames=3, rounds=1))
+    assert 0 < found["speed of the network alone, by clock"] < 2
+    found = dict(video.memory(minutes=0.1, width=1, frames=130))
+    assert found["frames"] > 0
+
+
+@pytest.mark.slow
 def test_styles_are_trained_together_and_each_gets_a_file(
     tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

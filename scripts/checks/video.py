@@ -8,6 +8,7 @@ seconds of the clock and of all cores. ``memory`` stylises 720p frames for some 
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from fststyle.images import resize_pixels
 from fststyle.inference import Stylizer
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import own_memory
-from fststyle.video import VideoOptions, VideoSource, stylize_video
+from fststyle.video import VideoSource, stylize_video
 from measuring import Figures, measure
 
 
@@ -75,14 +76,14 @@ def speed(style: str = "wave", frames: int = 40, rounds: int = 3) -> Figures:
             yield f"speed of the network alone, by {unit}", round(alone / whole, 3)
 
 
-def memory(minutes: float = 5.0, width: int = 4) -> Figures:
+def memory(minutes: float = 5.0, width: int = 4, frames: int = 3000) -> Figures:
     """Megabytes of the process while frames of 1280×720 pixels are stylised by a narrow network."""
     stylizer = Stylizer(TransformNet(width=width, residual_blocks=0), device="cpu")
     apply, count, seen = stylizer.pixels, 0, []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder, "clip.mp4")
-        make_clip(clip, 3000, 720, 1280)
+        make_clip(clip, frames, 720, 1280)
 
         def counted(*arguments: object, **named: object) -> np.ndarray:
             nonlocal count
@@ -94,14 +95,12 @@ def memory(minutes: float = 5.0, width: int = 4) -> Figures:
             return apply(*arguments, **named)  # type: ignore[arg-type]
 
         stylizer.pixels = counted  # type: ignore[method-assign]
-        try:
-            stylize_video(clip, Path(folder, "out.mp4"), stylizer, video=VideoOptions())
-        except KeyboardInterrupt:
-            pass
+        with contextlib.suppress(KeyboardInterrupt):
+            stylize_video(clip, Path(folder, "out.mp4"), stylizer)
     yield "frames and megabytes", seen
     yield "frames", count
-    steady = [size for number, size in seen if number >= 100]
-    yield "least and most megabytes from frame 100 on", [min(steady), max(steady)]
+    settled = [size for number, size in seen if number >= 100]
+    yield "least and most megabytes from frame 100 on", [min(settled, default=0), max(settled, default=0)]
 
 
 if __name__ == "__main__":
