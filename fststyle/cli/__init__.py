@@ -124,7 +124,7 @@ def _check_imports(words: Sequence[str], space: int) -> None:
     """
     if space < LEAST_SPACE:
         raise ImportError(f"at least {LEAST_SPACE // 2**20} MiB are needed")
-    light = {"stylize", "upscale", "styles", "info", "web", "fetch"} & set(words) and importlib.util.find_spec(
+    light = {"stylize", "video", "upscale", "styles", "info", "web", "fetch"} & set(words) and importlib.util.find_spec(
         "openvino"
     )
     if (light and not {"torch", "--mask"} & set(words)) or "torch" in sys.modules or not hasattr(os, "fork"):

@@ -62,7 +62,7 @@ def stylize_videos(
     for source, target in jobs:
         try:
             report = stylize_video(source, target, stylizer, options, video, resume, keep_partial, bar)
-        except (VideoError, ImageError) as error:
+        except (VideoError, ImageError, RuntimeError) as error:
             if not several:
                 raise
             failures.append((source, str(error)))

@@ -40,7 +40,7 @@ class Codec:
 
 #: By the names that ``--codec`` takes.
 CODECS = {
-    "h264": Codec("libx264", crf=(20, 51), even=True, options={"preset": "fast"}),
+    "h264": Codec("libx264", crf=(20, 51), even=True, options={"preset": "veryfast"}),
     "h265": Codec("libx265", crf=(24, 51), even=True, options={"preset": "fast", "x265-params": "log-level=error"}),
     "vp9": Codec("libvpx-vp9", crf=(31, 63), options={"b": "0", "cpu-used": "4", "row-mt": "1"}),
     "av1": Codec("libsvtav1", crf=(30, 63), options={"preset": "8"}),

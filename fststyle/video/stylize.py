@@ -26,6 +26,7 @@ from fststyle.images import MIN_SIDE
 from fststyle.inference.batch import terminable
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.steady import SteadyInput
+from fststyle.resources import working
 from fststyle.video.decode import Timed, VideoSource, selected
 from fststyle.video.encode import Parts, PartWriter, PictureWriter, numbered_pictures
 from fststyle.video.formats import Output, VideoError, output_of
@@ -112,6 +113,7 @@ def stylize_video(
 
     Raises:
         VideoError: it cannot be read or written as asked, or an interrupted run is there and ``resume`` is not given.
+        RuntimeError: it failed on the way, of a full disk for example; what is done stays for ``resume``.
         InterruptedVideo: by Ctrl-C or SIGTERM.
     """
     output, read = output_of(target, video.codec, video.crf), VideoSource(source)
@@ -124,6 +126,8 @@ def stylize_video(
         )
     if parts.begun:
         parts.check()
+    elif partial_name(target).exists():
+        raise VideoError(f"{partial_name(target)}: is there already, and what Ctrl-C leaves would be written over it")
     if output.pictures:
         done = numbered_pictures(target)
         if done and not parts.begun:
@@ -150,7 +154,7 @@ def stylize_video(
 
     frames = selected(read.frames(video.start), read.time_base, video.start, video.end, video.fps)
     progress = (bar or _silent)(total=_expected(read, video), initial=writer.count, unit="frame")
-    with terminable(), progress:
+    with working(str(target)), terminable(), progress:
         try:
             overlap(_decoded(frames, read, height, width, writer.count), stylised, written)
             writer.close()
@@ -171,8 +175,9 @@ def stylize_video(
         return Report(writer.count, notes, damage)
     cut = Cut(video.start, video.end)
     whole = parts.folder / f"whole{target.suffix}"
-    told = assemble(parts.done(), time_base, source, whole, output.container, cut)
-    os.replace(whole, target)
+    with working(str(target)):
+        told = assemble(parts.done(), time_base, source, whole, output.container, cut)
+        os.replace(whole, target)
     parts.remove()
     partial_name(target).unlink(missing_ok=True)
     return Report(writer.count, notes + told.notes, damage + told.damage)

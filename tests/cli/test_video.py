@@ -119,6 +119,15 @@ def _started(here: Path, *words: str) -> subprocess.Popen[bytes]:
     )
 
 
+def test_openvino_needs_no_torch(here: Path) -> None:
+    pytest.importorskip("openvino")
+    assert main(["video", "clip.mp4", "--style", "wave.safetensors", "--backend", "openvino"]) == 0  # converted now
+    words = ["video", "clip.mp4", "--style", "wave.safetensors", "--backend", "openvino", "--end", "0.1", "-o", "a.mp4"]
+    code = f"import sys; from fststyle.cli import main; assert main({words}) == 0; assert 'torch' not in sys.modules"
+    root = str(Path(model_file.__file__).resolve().parents[1])
+    subprocess.run([sys.executable, "-c", code], cwd=here, env={**os.environ, "PYTHONPATH": root}, check=True)
+
+
 @pytest.mark.slow
 def test_runs_that_are_killed_at_random_leave_no_half_of_a_file_and_go_on(here: Path) -> None:
     """Ten kills, of SIGKILL, SIGTERM and Ctrl-C, then to the end."""

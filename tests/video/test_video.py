@@ -352,6 +352,34 @@ def test_an_interrupted_run_leaves_what_plays_and_goes_on(
     assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "out.mp4"}
 
 
+def test_a_disk_that_is_full_fails_and_what_is_done_stays(
+    tmp_path: Path, stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "PART", 6)
+    source, target = make_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4"
+    write, left = encode.PartWriter.write, iter(range(9))
+
+    def full(self: encode.PartWriter, *arguments: Any) -> None:
+        if next(left, None) is None:
+            raise OSError(28, "No space left on device")
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encode.PartWriter, "write", full)
+        with pytest.raises(RuntimeError, match=r"out.mp4 failed: .*No space left"):
+            stylize_video(source, target, stylizer, NONE)
+    assert not target.exists()
+    assert stylize_video(source, target, stylizer, NONE, resume=True).frames == len(STEADY)
+    assert times_of(target) == times_of(source)
+
+
+def test_a_file_of_the_users_is_not_replaced_by_a_partial_one(tmp_path: Path, stylizer: Stylizer) -> None:
+    source = make_clip(tmp_path / "clip.mp4", times=(0, 20))
+    (tmp_path / "out.partial.mp4").write_text("mine")
+    with pytest.raises(VideoError, match=r"out.partial.mp4: is there already"):
+        stylize_video(source, tmp_path / "out.mp4", stylizer, NONE)
+
+
 def test_an_interrupted_run_may_leave_nothing(tmp_path: Path, network: TransformNet) -> None:
     source = make_clip(tmp_path / "clip.mp4")
     stopped = _Stopped(network, {}, "cpu")
