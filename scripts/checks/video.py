@@ -22,7 +22,7 @@ from skimage import data as pictures
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.images import resize_pixels
-from fststyle.inference import Stylizer
+from fststyle.inference import StylizeOptions, Stylizer
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import own_memory
 from fststyle.video import VideoSource, stylize_video
@@ -76,9 +76,10 @@ def speed(style: str = "wave", frames: int = 40, rounds: int = 3) -> Figures:
             yield f"speed of the network alone, by {unit}", round(alone / whole, 3)
 
 
-def memory(minutes: float = 5.0, width: int = 4, frames: int = 3000) -> Figures:
-    """Megabytes of the process while frames of 1280×720 pixels are stylised by a narrow network."""
-    stylizer = Stylizer(TransformNet(width=width, residual_blocks=0), device="cpu")
+def memory(minutes: float = 5.0, width: int = 1, frames: int = 15_000) -> Figures:
+    """Megabytes of the process while frames of 1280×720 pixels are stylised by a narrow network; of width 0: by none."""
+    stylizer = Stylizer(TransformNet(width=max(1, width), residual_blocks=0), device="cpu")
+    options = StylizeOptions(strength=float(width > 0))
     apply, count, seen = stylizer.pixels, 0, []
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +88,7 @@ def memory(minutes: float = 5.0, width: int = 4, frames: int = 3000) -> Figures:
 
         def counted(*arguments: object, **named: object) -> np.ndarray:
             nonlocal count
-            if count % 50 == 0:
+            if count % 100 == 0:
                 seen.append((count, round(own_memory()[1] / 2**20)))
             count += 1
             if time.monotonic() - began > 60 * minutes:
@@ -96,7 +97,7 @@ def memory(minutes: float = 5.0, width: int = 4, frames: int = 3000) -> Figures:
 
         stylizer.pixels = counted  # type: ignore[method-assign]
         with contextlib.suppress(KeyboardInterrupt):
-            stylize_video(clip, Path(folder, "out.mp4"), stylizer)
+            stylize_video(clip, Path(folder, "out.mp4"), stylizer, options)
     yield "frames and megabytes", seen
     yield "frames", count
     settled = [size for number, size in seen if number >= 100]
