@@ -77,7 +77,7 @@ def speed(style: str = "wave", frames: int = 40, rounds: int = 3) -> Figures:
 
 
 def memory(minutes: float = 5.0, width: int = 1, frames: int = 15_000) -> Figures:
-    """Megabytes of the process while frames of 1280×720 pixels are stylised by a narrow network; of width 0: by none."""
+    """Megabytes of the process while frames of 1280×720 pixels are stylised by a narrow network; width 0: by none."""
     stylizer = Stylizer(TransformNet(width=max(1, width), residual_blocks=0), device="cpu")
     options = StylizeOptions(strength=float(width > 0))
     apply, count, seen = stylizer.pixels, 0, []
