@@ -24,6 +24,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="a file in .mp4, .mov (ProRes), .mkv, .webm or .gif, numbered pictures as frames/%%06d.png, or a folder; "
         "default: beside each input, in .mp4",
     )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace videos that no run wrote; earlier results always are"
+    )
     add_style(command)
     command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
     command.add_argument("--start", type=seconds, default=0.0, metavar="TIME", help="seconds, or H:MM:SS; default: 0")
@@ -66,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         options.precision,
         options.resume,
         not options.discard_partial,
+        options.overwrite,
         tqdm if sys.stderr.isatty() else None,
     )
     return finish(summary)

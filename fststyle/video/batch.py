@@ -18,6 +18,7 @@ from fststyle.inference.batch import Summary
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import check_replaced, label_of, skip
 from fststyle.inference.stylizer import Stylizer
+from fststyle.inference.written import remember
 from fststyle.resources import one_line, user_path
 from fststyle.video.decode import VideoSource
 from fststyle.video.formats import CONTAINERS, NUMBER, VideoError, output_of
@@ -35,6 +36,7 @@ def stylize_videos(
     precision: str = "auto",
     resume: bool = False,
     keep_partial: bool = True,
+    overwrite: bool = False,
     bar: Callable[..., Any] | None = None,
 ) -> Summary:
     """Stylise videos; each result is ``VIDEO_STYLE.mp4`` beside its input, unless ``output`` says otherwise.
@@ -47,13 +49,15 @@ def stylize_videos(
         output: a file, whose ending chooses the container; numbered pictures, as ``frames/%06d.png``; or a folder.
         options, video, resume, keep_partial, bar: as for ``stylize_video``.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
+        overwrite: videos may be replaced that no run wrote.
 
     Raises:
         ValueError, OSError: refused before work began, or the only video could not be done.
     """
     sources, failures = _expanded(inputs)
     jobs = _planned(sources, output, label_of(style), video, len(sources) + len(failures))
-    check_replaced([target for _, target in jobs if not NUMBER.search(target.name)], sources, _is_video, "video")
+    targets = [target for _, target in jobs if not NUMBER.search(target.name)]
+    check_replaced(targets, sources, overwrite, _is_video, "video")
     stylizer = Stylizer.from_checkpoint(style, device, backend, precision)
     several = len(sources) + len(failures) > 1
     for _, reason in failures:
@@ -69,6 +73,8 @@ def stylize_videos(
             skip(str(error))
             continue
         done += 1
+        if target.is_file():
+            remember(target)
         tqdm.write(str(target))
         for note in report.notes:
             tqdm.write(f"fststyle: {one_line(f'{source}: {note}')}", file=sys.stderr)

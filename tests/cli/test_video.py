@@ -59,6 +59,17 @@ def test_options_and_several_inputs(here: Path, capsys: pytest.CaptureFixture[st
     assert [frame.shape for frame in frames_of(here / "out" / "clip_wave.mp4")] == [(24, 32, 3)] * 3
 
 
+def test_an_earlier_result_is_replaced_and_no_other_video(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stylize("clip.mp4", "--strength", "0") == 0
+    assert stylize("clip.mp4", "--strength", "0") == 0
+    own = make_clip(here / "mine.mp4", times=(0, 20)).read_bytes()
+    assert stylize("clip.mp4", "-o", "mine.mp4") == 2
+    assert "mine.mp4: is a video that no run wrote, or that was changed since" in capsys.readouterr().err
+    assert (here / "mine.mp4").read_bytes() == own
+    assert stylize("clip.mp4", "-o", "mine.mp4", "--strength", "0", "--overwrite") == 0
+    assert len(times_of(here / "mine.mp4")) == 12
+
+
 def test_damage_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_clip(here / "cut.mkv", times=range(0, 800, 20), encoder={"g": "5"})
     content = (here / "cut.mkv").read_bytes()
@@ -72,7 +83,7 @@ def test_damage_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     (["lost.mp4"], "lost.mp4: no such file; expected a video"),
     (["notes.txt"], "notes.txt: is no video that can be read (invalid data found when processing input)"),
     (["."], ".: is a folder; expected videos, such as *.mp4"),
-    (["clip.mp4", "-o", "clip.mp4"], "clip.mp4: is clip.mp4, which is read, under another name"),
+    (["clip.mp4", "-o", "clip.mp4"], "clip.mp4: is read itself; give another name"),
     (["clip.mp4", "-o", "notes.txt"], "notes.txt: no kind of video that is written ends in '.txt'"),
     (["clip.mp4", "clip.mp4", "clip.mp*", "lost.mp4", "-o", "a.mp4"], "a.mp4: is one video for 2; give a folder"),
     (["clip.mp4", "-o", "a.webm", "--codec", "h264"], "a.webm: .webm holds no h264"),
