@@ -18,6 +18,7 @@ html_theme = "furo"
 html_copy_source = False
 extensions = ["myst_parser", "sphinx.ext.napoleon", "autoapi.extension"]
 root_doc = "README"
+myst_heading_anchors = 3
 include_patterns = ["*.md", "docs/*.md", "checkpoints/README.md", "reference/**"]
 exclude_patterns = [".*", "out", "runs"]  # not looked into
 suppress_warnings = [

@@ -245,6 +245,7 @@ class Task(pl.LightningModule):
         self.log("train/learning_rate", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
 
     def configure_optimizers(self) -> Any:
+        """The optimizer of the weights that are trained, and the schedule of its learning rate, by step."""
         fused = self.device.type in ("cuda", "cpu")
         optimizer: torch.optim.Optimizer
         trained = [weight for weight in self.network.parameters() if weight.requires_grad]
