@@ -191,7 +191,7 @@ class OnePass(Stylizer):
 
 
 class Blended(Stylizer):
-    """Two styles of different networks, or one and the photograph: results of ``passes``, blended by ``options.masked``."""
+    """Two styles of different networks, or one and the photograph: their results, blended by ``options.masked``."""
 
     def __init__(self, style: Stylizer, mask: np.ndarray, elsewhere: Stylizer | None) -> None:
         super().__init__(style.backend, style.metadata)
