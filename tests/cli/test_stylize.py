@@ -868,9 +868,17 @@ def test_hidden_black_and_white_give_one_result_of_a_bundled_style(
     assert max(differences("wave", astronaut[:96, 100:228].copy(), "torch").values()) <= 1
 
 
+#: Those with files of their own, and all of those in files of several.
+EVERY_STYLE = sorted(
+    f"{name}/{style}" if style != name else name
+    for name, path in model_file.bundled_files("style").items()
+    for style in model_file.style_names(read_metadata(path))
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-@pytest.mark.parametrize("style", model_file.all_styles())
+@pytest.mark.parametrize("style", EVERY_STYLE)
 def test_hidden_black_and_white_give_one_result_of_every_bundled_style(
     style: str, backend: str, tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
