@@ -21,7 +21,7 @@ from fststyle import Stylizer, Swapper, save_image
 from fststyle.evaluation import page as html
 from fststyle.evaluation.superres import measure
 from fststyle.images import read_picture, to_image, to_pixels
-from fststyle.model_file import bundled_files
+from fststyle.model_file import all_styles, bundled_files
 from fststyle.networks.superres import reduce
 from make_gallery import ROOT, enlargers, paintings, title
 
@@ -41,7 +41,7 @@ def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
         save_image(pixels, out / f"{photo}.png")
         told = f"<small>{photo}, {pixels.shape[1]}×{pixels.shape[0]} pixels</small>"
         rows.append([html.thumbnail(pixels, photo, f"{photo}.png") + told])
-    for name, path in styles.items():
+    for name, path in ((path.stem, path) for path in styles.values()):
         head.append(style_head(name, out))
         stylizer = Stylizer.from_checkpoint(path)
         for row, (photo, pixels) in zip(rows, photographs().items(), strict=True):
@@ -59,7 +59,7 @@ def apply_styles(styles: dict[str, Path], out: Path) -> list[str]:
 
 def style_head(name: str, out: Path) -> str:
     """The head of a style's column: its painting where that comes with the project, else who painted what."""
-    painting = paintings().get(name)
+    painting = paintings().get(name.removesuffix("_large"))
     if painting is None:
         return f"{escape(name)}<small>{escape(title(name))}</small>"
     file = f"painting_{painting.name}"
@@ -149,7 +149,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     for kind, show in {"style": apply_styles, "superres": enlarge, "swap": swap_patches}.items():
-        if models := bundled_files(kind):
+        if models := all_styles() if kind == "style" else bundled_files(kind):
             print(show.__name__.replace("_", " "))
             parts += show(models, out)
     print("training a small style")

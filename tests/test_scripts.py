@@ -18,7 +18,7 @@ import torch
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
-from fststyle.model_file import load_model_file, save_model_file
+from fststyle.model_file import load_model_file, one_style, read_metadata, save_model_file
 from fststyle.networks.styleswap import InverseNet, truncated_encoder
 from fststyle.networks.transform import TransformNet
 
@@ -236,6 +236,22 @@ def test_a_widened_network_gives_the_same_pictures_at_first(network: TransformNe
         script("train_together").widened(network, 3)
     wider(image).sum().backward()
     assert (wider.decode[2].conv.weight.grad.abs().sum((0, 2, 3)) > 0).all()  # new channels can be learned
+
+
+def test_the_demo_applies_every_bundled_style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo, asked = script("demo"), []
+
+    def parts(styles: dict[str, Path], out: Path) -> list[str]:
+        asked.extend(styles.values())
+        return []
+
+    for name in ("apply_styles", "enlarge", "swap_patches", "train_small"):
+        monkeypatch.setattr(demo, name, parts if name == "apply_styles" else lambda *_: [])
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--output", str(tmp_path / "out")])
+    parts.__name__ = "apply_styles"
+    demo.main()
+    assert len(asked) > 9
+    assert all("styles" not in read_metadata(one_style(path)) for path in asked)  # a file of several has no picture
 
 
 def test_the_demo_shows_every_photograph_once_beside_every_style(

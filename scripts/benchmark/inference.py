@@ -118,7 +118,7 @@ def cli(precision: Names = PRECISIONS, repeats: int = 7) -> Figures:
         plain = str(Path(__file__).with_name("reference.py"))
         runs = {"reference": command(plain, photo, out)}
         for backend in dict(variants(precision)):
-            words = ("stylize", photo, "-o", out, "--backend", backend)
+            words = ("stylize", photo, "-o", out, "--overwrite", "--backend", backend)  # the reference wrote one
             runs[f"fststyle, {backend}"] = command("-m", "fststyle", *words)
         first = {name: timed(run) for name, run in runs.items()}
         medians = in_turn(runs, repeats)
