@@ -89,7 +89,7 @@ def test_a_bundled_style_measures_in_its_own_loss_what_the_manifest_promises(sty
             content_terms.append(torch.stack(list(terms.content.values())).mean())
     assert torch.stack(style_terms).median() < 0.15
     # Joints and hatches where the photograph has no lines cost more than another photograph would.
-    assert torch.stack(content_terms).mean() < (1.15 if "hatching" in style or "mosaic" in style else 0.85)
+    assert torch.stack(content_terms).mean() < (1.35 if "hatching" in style or "mosaic" in style else 0.85)
 
 
 # --- super-resolution and style swap ----------------------------------------------------------------

@@ -151,7 +151,7 @@ def test_runs_that_are_killed_at_random_leave_no_half_of_a_file_and_go_on(here: 
             assert run.wait() == 0
             break
         try:
-            run.wait(chance.uniform(3, 9))
+            run.wait(chance.uniform(1, 3))
         except subprocess.TimeoutExpired:
             run.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
             run.wait()

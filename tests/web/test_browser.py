@@ -156,8 +156,9 @@ def test_the_camera_gives_a_picture_and_is_switched_off(page: Any) -> None:
     assert not page.is_visible("#camera-dialog")
     assert page.evaluate("document.getElementById('video').srcObject") is None
     page.click("#camera")
-    page.click("#close-camera")
-    assert not page.is_visible("#camera-dialog")
+    page.click("#close-camera")  # before it shows anything, perhaps
+    until(page, "!document.getElementById('camera-dialog').open")
+    assert page.evaluate("document.getElementById('video').srcObject") is None
 
 
 def test_it_works_without_a_network_once_it_was_loaded(browser: Any, site: Path, photo: Path) -> None:

@@ -13,13 +13,14 @@ export async function taken() {
   }
   try {
     video.srcObject = stream;
-    dialog.showModal();
-    await video.play();
-    return await new Promise((done) => {
-      document.getElementById("take").onclick = async () => done(await createImageBitmap(video));
+    const chosen = new Promise((done) => {
+      document.getElementById("take").onclick = async () => video.videoWidth && done(await createImageBitmap(video));
       document.getElementById("close-camera").onclick = () => done(null);
       dialog.oncancel = () => done(null);
     });
+    dialog.showModal(); // its buttons work before the camera shows anything
+    video.play().catch(() => {}); // closing it ends that too
+    return await chosen;
   } finally {
     for (const track of stream.getTracks()) track.stop();
     video.srcObject = null;
