@@ -9,7 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from fststyle.cli import main
+from fststyle.images import save_image
+from fststyle.model_file import save_model_file
+from fststyle.networks.transform import TransformNet
 
 #: A run of a second or less.
 SMALL = (
@@ -23,6 +28,23 @@ SMALL = (
     "calibration_photographs=8",
     "task.schedule=none",  # runs that are resumed with more steps are compared with longer ones
 )
+
+#: Commands from picture to picture in such a folder as ``pictures_and_style`` makes, and how their results end.
+STYLIZE = ["stylize", "--style", "wave.safetensors", "--backend", "torch"]
+COMMANDS = [
+    (STYLIZE, "_wave"),
+    (["upscale", "--backend", "torch"], "_x4"),
+    (["swap", "--style-image", "a.png", "--size", "24", "--style-size", "24"], "_a"),
+]
+
+
+def pictures_and_style(folder: Path, photograph: np.ndarray, network: TransformNet) -> Path:
+    """A folder to be in: two pictures, one of them in a folder of its own, and a style."""
+    (folder / "more").mkdir(parents=True)
+    for top, name in enumerate(("a.png", "more/b.png")):
+        save_image(photograph[20 + top : 44 + top, 100:133].copy(), folder / name)
+    save_model_file(folder / "wave.safetensors", network, {"kind": "style", "name": "wave"})
+    return folder
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
 #: Of instance and of batch norms.
 EPS = 1e-5
-#: What networks are told, with their defaults, and the values that words may have.
+#: Arguments of the networks' constructors, with their defaults, and the values that words may have.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
     "TransformNet": {
         "width": 32,

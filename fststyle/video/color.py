@@ -81,13 +81,13 @@ def color_of(frame: av.VideoFrame) -> Color:
 
 def to_rgb(frame: av.VideoFrame, color: Color, height: int, width: int) -> np.ndarray:
     """A frame as a decoded picture (H, W, 3) of that size: uint8, or uint16 if it has more than 8 bits; HDR as SDR."""
-    deep = max(part.bits for part in frame.format.components) > 8
+    more_bits = max(part.bits for part in frame.format.components) > 8
     if frame.format.name.startswith("yuvj"):  # the range is said already
         frame.color_range = ColorRange.JPEG
     rgb = frame.reformat(
         width=width,
         height=height,
-        format="rgb48le" if deep or color.hdr else "rgb24",
+        format="rgb48le" if more_bits or color.hdr else "rgb24",
         src_colorspace=_MATRICES.get(color.matrix),
         src_color_range=ColorRange.JPEG if color.full else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,

@@ -160,11 +160,8 @@ class VideoSource:
                 try:
                     frames = stream.decode(packet) if packet is None else packet.decode()
                 except (av.FFmpegError, OSError) as error:
-                    if isinstance(error, av.EOFError):
-                        frames = []
-                    else:
-                        self.damage.packets += 1
-                        frames = []
+                    self.damage.packets += not isinstance(error, av.EOFError)
+                    frames = []
                 for frame in frames:
                     self.damage.corrupt += bool(frame.is_corrupt)
                     yield frame

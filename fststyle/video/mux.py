@@ -38,16 +38,19 @@ class Cut:
 
 
 @dataclass
-class Told:
-    """What was done to streams that could not be copied, and what could not be read."""
+class Report:
+    """What became of a video, or of its audio and subtitles alone."""
 
+    #: What was converted, left out or changed.
     notes: list[str] = field(default_factory=list)
+    #: What could not be read.
     damage: list[str] = field(default_factory=list)
+    frames: int = 0
 
 
 def assemble(
     parts: list[Part], time_base: Fraction, source: Path, target: Path, container: Container, cut: Cut
-) -> Told:
+) -> Report:
     """Write a video file.
 
     Args:
@@ -57,12 +60,14 @@ def assemble(
         container: its kind.
         cut: the part of the source that ``parts`` show.
     """
-    told = Told()
+    report = Report()
     if container.muxer == "gif":
         _write_gif(parts, time_base, target)
         with opened(source) as read:
-            told.notes += [f"{kind} left out: GIF has none" for kind in ("audio", "subtitles") if _streams(read, kind)]
-        return told
+            report.notes += [
+                f"{kind} left out: GIF has none" for kind in ("audio", "subtitles") if _streams(read, kind)
+            ]
+        return report
     scale = -(-10_000 // time_base.denominator)  # a file's own unit of time is at least that fine
     unit = Fraction(1, time_base.denominator * scale)
     options = dict(container.options)
@@ -77,7 +82,7 @@ def assemble(
         video.time_base = unit
         if container.muxer == "mp4" and video.codec_context.name == "hevc":
             video.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-        copies = _Copies(read, out, container, cut, told)
+        copies = _Copies(read, out, container, cut, report)
         metadata = {name: text for name, text in read.metadata.items() if name.lower() not in _OF_THE_FILE}
         out.metadata.update(metadata)
         if not cut.start and cut.end is None and (chapters := read.chapters()):
@@ -90,7 +95,7 @@ def assemble(
                     packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                     last[index] = packet.dts
                 out.mux(packet)
-    return told
+    return report
 
 
 def _video(parts: list[Part], time_base: Fraction, unit: Fraction, stream: Any) -> Pieces:
@@ -119,8 +124,8 @@ def _reordering(parts: list[Part]) -> int:
 class _Copies:
     """Audio and subtitles of a source, copied or converted into a file."""
 
-    def __init__(self, read: Any, out: Any, container: Container, cut: Cut, told: Told) -> None:
-        self.read, self.out, self.container, self.cut, self.told = read, out, container, cut, told
+    def __init__(self, read: Any, out: Any, container: Container, cut: Cut, report: Report) -> None:
+        self.read, self.out, self.container, self.cut, self.report = read, out, container, cut, report
         #: By the index of the source's stream.
         self.takers: dict[int, Callable[[Any], list[Any]]] = {}
         self.indices: dict[int, int] = {}
@@ -132,7 +137,7 @@ class _Copies:
                 self._add(stream, kind, name, kept)
         rest = [stream for stream in read.streams if stream.type not in ("video", "audio", "subtitle")]
         if rest:
-            told.notes.append(f"{', '.join(sorted({stream.type for stream in rest}))} left out")
+            report.notes.append(f"{', '.join(sorted({stream.type for stream in rest}))} left out")
 
     def _add(self, stream: Any, kind: str, name: str, kept: bool) -> None:
         what = f"{kind} ({name})"
@@ -146,14 +151,14 @@ class _Copies:
         if kind == "audio" and self.container.encoder and stream.codec_context is not None:
             made = _audio_stream(self.out, stream, self.container.encoder)
             self._taken(stream, made, lambda packet: self._converted(packet, made))
-            self.told.notes.append(f"{what} converted to {self.container.encoder.removeprefix('lib')}")
+            self.report.notes.append(f"{what} converted to {self.container.encoder.removeprefix('lib')}")
         elif kind == "subtitles" and self.container.subtitles and name in _TEXT:
             made = self.out.add_stream(self.container.subtitles)
             made.codec_context.subtitle_header = stream.codec_context.subtitle_header or _ASS
             self._taken(stream, made, lambda packet: self._text(packet, made))
-            self.told.notes.append(f"{what} converted to {self.container.subtitles}")
+            self.report.notes.append(f"{what} converted to {self.container.subtitles}")
         else:
-            self.told.notes.append(f"{what} left out: {self.container.muxer} takes none such")
+            self.report.notes.append(f"{what} left out: {self.container.muxer} takes none such")
 
     def _taken(self, stream: Any, made: Any, taker: Callable[[Any], list[Any]]) -> None:
         self.takers[stream.index], self.indices[stream.index] = taker, made.index
@@ -176,7 +181,7 @@ class _Copies:
             except StopIteration:
                 return
             except (av.FFmpegError, OSError) as error:
-                self.told.damage.append(f"audio ends early ({error.strerror or error})")
+                self.report.damage.append(f"audio ends early ({error.strerror or error})")
                 return
             index = packet.stream.index
             if packet.dts is None and packet.pts is None:
@@ -239,8 +244,8 @@ class _Copies:
 
     def _damaged(self, kind: str) -> None:
         said = f"some {kind} could not be decoded"
-        if said not in self.told.damage:
-            self.told.damage.append(said)
+        if said not in self.report.damage:
+            self.report.damage.append(said)
 
 
 def _streams(read: Any, kind: str) -> list[Any]:

@@ -30,7 +30,7 @@ from fststyle.resources import working
 from fststyle.video.decode import Timed, VideoSource, selected
 from fststyle.video.encode import Parts, PartWriter, PictureWriter, numbered_pictures
 from fststyle.video.formats import Output, VideoError, output_of
-from fststyle.video.mux import Cut, assemble
+from fststyle.video.mux import Cut, Report, assemble
 from fststyle.video.overlap import overlap
 
 if TYPE_CHECKING:
@@ -72,17 +72,6 @@ class VideoOptions:
 
 
 ALL = VideoOptions()
-
-
-@dataclass
-class Report:
-    """What became of a video."""
-
-    frames: int
-    #: What was converted, left out or changed.
-    notes: list[str]
-    #: What could not be read.
-    damage: list[str]
 
 
 class InterruptedVideo(KeyboardInterrupt):
@@ -172,15 +161,15 @@ def stylize_video(
     notes, damage = _notes(read, output, height, width), [str(read.damage)] if str(read.damage) else []
     if output.pictures:
         parts.remove()
-        return Report(writer.count, notes, damage)
+        return Report(notes, damage, writer.count)
     cut = Cut(video.start, video.end)
     whole = parts.folder / f"whole{target.suffix}"
     with working(str(target)):
-        told = assemble(parts.done(), time_base, source, whole, output.container, cut)
+        streams = assemble(parts.done(), time_base, source, whole, output.container, cut)
         os.replace(whole, target)
     parts.remove()
     partial_name(target).unlink(missing_ok=True)
-    return Report(writer.count, notes + told.notes, damage + told.damage)
+    return Report(notes + streams.notes, damage + streams.damage, writer.count)
 
 
 def partial_name(target: Path) -> Path:

@@ -11,31 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands import in_folder
+from commands import COMMANDS, STYLIZE, in_folder, pictures_and_style
 from fststyle.cli import main
 from fststyle.images import save_image
-from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, astronaut: np.ndarray, network: TransformNet, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that the user is in: two pictures, one of them in a folder, and a style."""
-    folder = tmp_path / "here"
-    (folder / "more").mkdir(parents=True)
+    folder = pictures_and_style(tmp_path / "here", astronaut, network)
     monkeypatch.chdir(folder)
-    for top, name in enumerate(("a.png", "more/b.png")):
-        save_image(astronaut[20 + top : 44 + top, 100:133].copy(), name)
-    save_model_file("wave.safetensors", network, {"kind": "style", "name": "wave"})
     return folder
 
-
-STYLIZE = ["stylize", "--style", "wave.safetensors", "--backend", "torch"]
-COMMANDS = [
-    (STYLIZE, "_wave"),
-    (["upscale", "--backend", "torch"], "_x4"),
-    (["swap", "--style-image", "a.png", "--size", "24", "--style-size", "24"], "_a"),
-]
 
 UNDER_A_RESULT = {
     "notes": (lambda path: path.write_text("mine"), "is there already, and no picture"),
