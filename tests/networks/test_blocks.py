@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, ResidualBlock, UpBlock, make_norm
+from fststyle.networks.blocks import Conv, ConvBlock, InstanceNorm, ResidualBlock, UpBlock, gaussian_blur, make_norm
 from fststyle.padding import _Reflected, reflection_pad
 
 PADS = [(0, 0, 0, 0), (1, 1, 1, 1), (2, 0, 0, 3), (4, 5, 6, 7), (40, 41, 40, 43), (0, 25, 13, 0)]
@@ -18,6 +18,17 @@ def zero(*convolutions: nn.Module) -> None:
     for convolution in convolutions:
         for parameter in convolution.parameters():
             nn.init.zeros_(parameter)
+
+
+# --- blur ----------------------------------------------------------------------------------------
+
+
+def test_a_blur_keeps_the_precision_of_the_image_under_autocast() -> None:
+    """oneDNN takes minutes to make such a kernel in bfloat16."""
+    image = torch.rand(1, 3, 40, 40).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        blurred = gaussian_blur(image, 4.0)
+    torch.testing.assert_close(blurred, gaussian_blur(image, 4.0), rtol=0, atol=0)
 
 
 # --- reflection padding --------------------------------------------------------------------------
