@@ -33,6 +33,7 @@ def merge_files(
     *,
     overwrite: bool = False,
     thumbnail: Callable[[nn.Module], bytes] | None = None,
+    trunks: Sequence[str | os.PathLike[str]] = (),
 ) -> list[str]:
     """Join the styles of model files into one file of several.
 
@@ -43,6 +44,7 @@ def merge_files(
         output: the file to write, whose stem becomes its name.
         overwrite: replace what is there.
         thumbnail: a small picture of what a network does, for styles without; None: they stay without.
+        trunks: further files that convolutions are looked for in.
 
     Returns:
         The names of the styles.
@@ -57,7 +59,7 @@ def merge_files(
     if os.path.lexists(target) and not overwrite:
         raise ModelFileError(f"{target}: is there already; choose another name, or replace it with --overwrite")
     check_writable(target.absolute().parent)
-    files = [load_model_file(path, "style", paths) for path in map(Path, paths)]
+    files = [load_model_file(path, "style", [*paths, *trunks]) for path in map(Path, paths)]
     hashes = []
     for path, file in zip(paths, files, strict=True):
         if "mixture" in file.metadata:

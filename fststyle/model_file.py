@@ -31,7 +31,7 @@ from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_p
 from fststyle.resources import resource, user_path
 from fststyle.style_targets import all_restored, stored
 from fststyle.tensor_files import json_text, load_tensors, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_hash
+from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_hash, trunk_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,9 +43,10 @@ NETWORKS = {
     "TransformNet": "fststyle.networks.transform",
     "SuperResNet": "fststyle.networks.superres",
     "InverseNet": "fststyle.networks.styleswap",
+    "ArbitraryNet": "fststyle.networks.arbitrary",
 }
 #: Kinds of model file, and the folder of ``checkpoints/`` in which the bundled ones lie.
-KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap"}
+KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap", "arbitrary": "arbitrary"}
 
 
 class ModelFileError(ValueError):
@@ -103,7 +104,7 @@ def save_model_file(
         metadata: JSON-compatible; ``kind`` and ``name`` at least. Format and network are added.
         style_targets: from ``PerceptualLoss.style_targets``.
         dtype: of the network's weights, ``float16`` or ``float32``.
-        encoder: weights that the network needs to run (``networks.styleswap.truncated_encoder``); they get the same
+        encoder: weights that the network needs to run (``encoders.truncated.truncated_encoder``); they get the same
             dtype, but for ``preprocess``, which stays float32.
         styles: an entry for each, in the order of the norms, for a network of several.
         norms_only: leave out the convolutions, which another file has.
@@ -141,8 +142,8 @@ def save_model_file(
         described["styles"] = [{**entry.metadata, "name": entry.name} for entry in styles]
     if norms_only:
         described["network"]["norms_only"] = True
-    if metadata.get("kind") == "style":
-        described["trunk"] = trunk_hash(state)
+    if metadata.get("kind") in ("style", "arbitrary"):
+        described["trunk"] = trunk_hash(trunk_of(state))
     write_tensors(path, tensors, {**metadata, **described})
 
 
@@ -271,12 +272,8 @@ def load_model_file(
     try:
         tensors = load_tensors(path)
         if metadata["network"].get("norms_only"):
-            shared = load_tensors(find_trunk(path, metadata, [*trunks, *bundled_files("style").values()]))
-            tensors |= {
-                f"network.{key}": value
-                for key, value in under(shared, "network.").items()
-                if not is_style_parameter(key)
-            }
+            shared = trunk_of(under(load_tensors(find_trunk(path, metadata, [*trunks, *trunk_files()])), "network."))
+            tensors |= {f"network.{key}": value for key, value in shared.items()}
         network = _build(metadata["network"])
         network.load_state_dict(under(tensors, "network."))
         targets = all_restored(under(tensors, "style_targets."))
@@ -335,6 +332,11 @@ def bundled_files(kind: str) -> dict[str, Path]:
     """The model files of a kind that came with the installation: name to file."""
     folder = resource("checkpoints") / KINDS[kind]
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def trunk_files() -> list[Path]:
+    """The bundled files whose convolutions norms alone may go with."""
+    return [file for kind in ("style", "arbitrary") for file in bundled_files(kind).values()]
 
 
 def all_styles() -> dict[str, Path]:

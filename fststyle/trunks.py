@@ -23,6 +23,14 @@ def is_style_parameter(name: str) -> bool:
     return ".norm." in name or name.startswith("colors.")
 
 
+def trunk_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The convolutions of a network's state, of one for any painting those that paint, by their names in a network for
+    one style."""
+    painter = any(name.startswith("painter.") for name in state)
+    found = {k.removeprefix("painter."): v for k, v in state.items() if not painter or k.startswith("painter.")}
+    return {name: value for name, value in found.items() if not is_style_parameter(name)}
+
+
 def trunk_hash(state: Mapping[str, Any]) -> str:
     """The sha256 of a network's convolutions as float16, in the order of their names.
 
@@ -69,7 +77,7 @@ def _trunk_of(file: Path) -> str | None:
         with safe_open(file, framework="numpy") as opened:
             metadata = json.loads((opened.metadata() or {}).get("fststyle", "{}"))
             network = metadata.get("network") or {}
-            if metadata.get("kind") != "style" or network.get("norms_only"):
+            if metadata.get("kind") not in ("style", "arbitrary") or network.get("norms_only"):
                 return None
             if "trunk" in metadata:
                 return str(metadata["trunk"])

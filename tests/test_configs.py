@@ -37,12 +37,13 @@ GROUPS = sorted({option.split("/")[0] for option in OPTIONS})
 GIVEN = {
     "style": ("style.image=some/where/rain.png",),
     "experiment/inverse": ("data.styles.path=paintings",),
+    "experiment/arbitrary": ("data.styles.path=paintings",),
     "data/folder": ("data.source.path=photographs",),
     "data/parquet": ("data.source.files=photographs/*.parquet",),
     "data/webdataset": ("data.source.files=[a.tar,b.tar]",),
 }
 #: What has nothing to do with a style.
-STYLELESS = ("experiment/superres", "experiment/inverse")
+STYLELESS = ("experiment/superres", "experiment/inverse", "experiment/arbitrary")
 #: Keys that are Hydra's, not the constructor's.
 HYDRAS = ("_target_", "_convert_", "_partial_", "_recursive_")
 
@@ -210,7 +211,7 @@ def test_losses_are_built_and_judge(option: str, architecture: str) -> None:
     assert set(loss.style_layers) == set(config.style_layers)
 
 
-@pytest.mark.parametrize("option", [option for option in named("network") if option != "network/inverse"])
+@pytest.mark.parametrize("option", sorted({*named("network")} - {"network/inverse", "network/arbitrary"}))
 def test_networks_are_built_and_make_pictures_of_the_right_size(option: str) -> None:
     config = compose(option).network
     network = instantiate(config, width=2)

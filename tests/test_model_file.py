@@ -70,7 +70,10 @@ def test_every_network_comes_back_but_for_rounding_to_float16(tmp_path: Path, na
     with initialize_config_dir(str(resource("conf")), version_base="1.3"):
         small = {"channels": 3} if name == "inverse" else {"width": 2}
         network = instantiate(compose("train", [f"network={name}"]).network, **small)
-    network.train()(torch.rand(2, 3, 20, 20))  # running statistics, where there are any, leave their first values
+    more = [torch.rand(1, network.config["statistics"])] if name == "arbitrary" else []
+    network.train()(
+        torch.rand(2, 3, 20, 20), *more
+    )  # running statistics, where there are any, leave their first values
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.num_batches_tracked.fill_(40_001)  # type: ignore[union-attr]  # float16 would make it 40,000
@@ -88,7 +91,7 @@ def test_every_network_comes_back_but_for_rounding_to_float16(tmp_path: Path, na
         assert after[key].dtype == rounded.dtype
     image = torch.rand(1, 3, 24, 17)
     with torch.inference_mode():
-        assert torch.allclose(loaded(image), network.eval()(image), atol=2e-3)
+        assert torch.allclose(loaded(image, *more), network.eval()(image, *more), atol=2e-3)
 
 
 def test_float32_comes_back_exactly(tmp_path: Path, network: TransformNet) -> None:

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from fststyle.encoders.pretrained import load_encoder
+from fststyle.encoders.truncated import truncated_encoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Stylizer
 from fststyle.model_file import load_model_file, one_style, read_metadata, save_model_file
-from fststyle.networks.styleswap import InverseNet, truncated_encoder
+from fststyle.networks.styleswap import InverseNet
 from fststyle.networks.transform import TransformNet
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

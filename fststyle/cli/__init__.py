@@ -41,6 +41,7 @@ COMMANDS = {
     "compare": "hold one pass against the slow optimisation that it replaces",
     "export": "write a style as ONNX, OpenVINO or PyTorch file for other programs",
     "styles": "list the styles that came with the installation",
+    "predict": "make a style of any painting, without training",
     "merge": "join model files whose styles share their convolutions into one",
     "info": "show what a model file is and how it came to be",
     "web": "make a page that applies styles in the browser, on the visitor's device",

@@ -10,6 +10,7 @@ import sys
 from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
 from fststyle.inference.batch import Files, Summary
+from fststyle.inference.predictor import SIZE, is_painting, predicted_style
 from fststyle.inference.steady import MOVING
 from fststyle.model_file import ModelFileError, all_styles
 from fststyle.resources import one_line
@@ -35,7 +36,15 @@ def add_style(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME_OR_FILE",
-        help="a bundled style, a model file, or FILE/STYLE of one that holds several; all: every bundled style",
+        help="a bundled style, a model file, FILE/STYLE of one that holds several, or any picture, whose style is "
+        "predicted; all: every bundled style",
+    )
+    command.add_argument(
+        "--style-size",
+        type=size,
+        default=SIZE,
+        metavar="N",
+        help=f"bring the longer side of a picture as the style to N pixels: the size of its strokes; default: {SIZE}",
     )
     command.add_argument(
         "--mix",
@@ -63,7 +72,8 @@ def styles_of(options: argparse.Namespace) -> list[str]:
     if options.mix is None:
         if not options.style:
             raise ModelFileError("no style is given; expected --style NAME_OR_FILE, or --mix STYLE=WEIGHT ...")
-        return [name for style in options.style for name in (all_styles() if style == "all" else [style])]
+        named = [name for style in options.style for name in (all_styles() if style == "all" else [style])]
+        return [str(predicted_style(name, size=options.style_size)) if is_painting(name) else name for name in named]
     if len(options.style) > 1 or options.style == ["all"]:
         raise ModelFileError(f"found --mix with --style {' '.join(options.style)}; expected one file, as --style zoo")
     for part in options.mix:

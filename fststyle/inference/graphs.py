@@ -14,9 +14,9 @@ import numpy as np
 
 from fststyle.inference.onnx import Graph
 from fststyle.mixtures import split_path
-from fststyle.model_file import ModelFileError, bundled_files, mixture_weights, read_metadata
+from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
 from fststyle.tensor_files import load_arrays, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter
+from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_of
 
 #: As ``networks.image_network.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
@@ -83,8 +83,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     metadata, tensors = read_metadata(file), load_arrays(file)
     weights = under(tensors, "network.")
     if metadata["network"].get("norms_only"):
-        shared = load_arrays(find_trunk(file, metadata, bundled_files("style").values()))
-        weights |= {name: value for name, value in under(shared, "network.").items() if not is_style_parameter(name)}
+        weights |= trunk_of(under(load_arrays(find_trunk(file, metadata, trunk_files())), "network."))
     row = mixture_weights(file, mixture) if mixture else None
     if row is not None:
         mixed = {

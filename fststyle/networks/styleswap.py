@@ -6,14 +6,15 @@ behind an encoder: any style, without training for it, in one pass.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fststyle.encoders.truncated import encoder_in, unfit
 from fststyle.images import check_size
-from fststyle.model_file import ModelFile, ModelFileError
+from fststyle.model_file import ModelFile
 from fststyle.networks.blocks import Conv, ConvBlock, Norm, UpBlock
 from fststyle.padding import crop, pad_to_multiple
 
@@ -270,23 +271,11 @@ class StyleSwap(nn.Module):
         Raises:
             ModelFileError: its encoder and its network do not fit each other, or its metadata.
         """
-        from fststyle.encoders.vgg import VGGEncoder
-
         try:
-            described = checkpoint.metadata["encoder"]
-            encoder = VGGEncoder(
-                checkpoint.encoder,
-                described["architecture"],
-                described["pooling"],
-                described["padding"],
-                described["name"],
-            )
             assert isinstance(checkpoint.network, InverseNet), f"its network is {type(checkpoint.network).__name__}"
-            return cls(encoder, checkpoint.network, described["layer"])
+            return cls(encoder_in(checkpoint), checkpoint.network, checkpoint.metadata["encoder"]["layer"])
         except Exception as error:  # whatever foreign metadata and foreign tensors lead to
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            name = checkpoint.metadata.get("name", "the model file")
-            raise ModelFileError(f"{name}: does not hold what style swap needs ({reason})") from None
+            raise unfit(checkpoint, error) from None
 
     def encode(self, image: Tensor) -> Tensor:
         """An image (B, 3, H, W) to its features (B, C, ⌈H / 4⌉, ⌈W / 4⌉), padded by reflection."""
@@ -314,15 +303,3 @@ class StyleSwap(nn.Module):
         check_size(style)
         swapped = swap(self.encode(content), self.encode(style), patch, stride, visible=visible)
         return crop(self.inverse(swapped), *content.shape[-2:])
-
-
-def truncated_encoder(encoder: VGGEncoder, layer: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The part of an encoder that travels in a model file of kind ``swap``: up to ``layer``, and nothing deeper.
-
-    Returns:
-        Its weights, for ``save_model_file(encoder=…)``, and what stands in the metadata under ``encoder``.
-    """
-    encoder.check_layers([layer])
-    reached = encoder.layers[: encoder.layers.index(layer) + 1]
-    weights = {key: value for key, value in encoder.weights().items() if key.split(".")[0] in ("preprocess", *reached)}
-    return weights, {**encoder.metadata, "layer": layer}

@@ -173,10 +173,14 @@ class WithStyles(Dataset[dict[str, Any]]):
         return len(self.samples)  # type: ignore[arg-type]
 
     def __getitem__(self, item: int | tuple[int, Any]) -> dict[str, Any]:
-        rng = np.random.default_rng((self.seed, 3, item if isinstance(item, int) else item[0]))
-        picture = decode(self.styles[int(rng.integers(len(self.styles)))], shortest_side(self.size, self.scale))
-        style = as_tensor(random_crop(picture, self.size, self.scale, rng))
+        style = self.style_for(item if isinstance(item, int) else item[0])
         return {**self.samples[item], "style": style}  # type: ignore[index]
+
+    def style_for(self, position: int) -> Tensor:
+        """The crop of a style picture that goes with the sample at a position: (3, size, size)."""
+        rng = np.random.default_rng((self.seed, 3, position))
+        picture = decode(self.styles[int(rng.integers(len(self.styles)))], shortest_side(self.size, self.scale))
+        return as_tensor(random_crop(picture, self.size, self.scale, rng))
 
 
 # --- the data module ------------------------------------------------------------------------------
@@ -349,6 +353,12 @@ class Photographs(pl.LightningDataModule):
             return []
         held_out = self._with_styles(HeldOut(self._held_images, self.style_count))
         return DataLoader(held_out, batch_size=self.batch_size, collate_fn=collate)
+
+    def style_pictures(self, count: int) -> Iterator[Tensor]:
+        """Crops of the style pictures, (1, 3, size, size) each, those of the first samples."""
+        if self.styles is not None:
+            known = WithStyles([], self.styles, self.size, self.scale, self.seed)  # type: ignore[arg-type]
+            yield from (known.style_for(position)[None] for position in range(count))
 
     def _with_styles(self, samples: Dataset[dict[str, Any]]) -> Dataset[dict[str, Any]]:
         if self.styles is None:

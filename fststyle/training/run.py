@@ -26,6 +26,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger
+from torch import nn
 
 from fststyle.checks import check_name, check_path, check_seed
 from fststyle.cluster import rank
@@ -45,7 +46,9 @@ from fststyle.config import (
     without_traceback,
 )
 from fststyle.losses import PerceptualLoss
-from fststyle.model_file import ModelFile, find_model_file, load_model_file
+from fststyle.model_file import ModelFile, bundled_files, find_model_file, load_model_file, read_metadata
+from fststyle.networks.arbitrary import ArbitraryNet
+from fststyle.networks.transform import TransformNet
 from fststyle.resources import printable
 from fststyle.training.callbacks import Export, TimedProgressBar
 from fststyle.training.data import Photographs
@@ -179,7 +182,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     pl.seed_everything(config.seed, verbose=False)
     paintings = [load_style(style) for style in styles.values()]
     many = len(styles) > 1
-    start = load_model_file(find_model_file(config.init_from, kind), kind) if config.init_from else None
+    start = _start(config.init_from, kind) if config.init_from else None
     checkpoint = find_checkpoint(Path(config.output), config)
 
     data = instantiate(config.data, style_count=max(1, len(styles)))
@@ -193,7 +196,11 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
             "task.train=norms trains scales, shifts and colours alone, on the convolutions of another network; give "
             "init_from=, a bundled style or a model file"
         )
-    if start:
+    network: nn.Module
+    if start and kind == "arbitrary" and isinstance(start.network, TransformNet):
+        sizes = (config.network[key] for key in ("statistics", "components", "hidden"))
+        network = ArbitraryNet.from_style(start.network, *sizes).train()
+    elif start:
         known: Any = start.network.config
         if any(known.get(key) != value for key, value in config.network.items() if key != "_target_"):
             log.info("the network is that of %s, whatever network= says: %s", config.init_from, known)
@@ -229,6 +236,15 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
         for change in changes.values():
             log.warning("another setting than before: %s", change)
     return Run(config, task, data, trainer, checkpoint, steps_done)
+
+
+def _start(name: str, kind: str) -> ModelFile:
+    """The model file that a run goes on from: of its own kind, or for any painting also one of styles."""
+    if kind == "arbitrary":
+        path = find_model_file(name, kind if name in bundled_files(kind) else "style")
+        kind = next(each for each in (kind, "style") if read_metadata(path)["kind"] == each or each == "style")
+        return load_model_file(path, kind)
+    return load_model_file(find_model_file(name, kind), kind)
 
 
 def _check_takes_styles(config: DictConfig) -> None:

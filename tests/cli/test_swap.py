@@ -11,12 +11,13 @@ import torch
 
 from fststyle import model_file
 from fststyle.cli import main
+from fststyle.encoders.truncated import truncated_encoder
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import read_picture, save_image
 from fststyle.inference import Swapper
 from fststyle.model_file import read_metadata, save_model_file
 from fststyle.networks import styleswap
-from fststyle.networks.styleswap import InverseNet, truncated_encoder
+from fststyle.networks.styleswap import InverseNet
 from fststyle.networks.transform import TransformNet
 
 

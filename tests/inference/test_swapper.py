@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from fststyle import Swapper, model_file
+from fststyle.encoders.truncated import truncated_encoder
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_image, to_pixels
 from fststyle.inference import DeviceError
 from fststyle.model_file import ModelFileError, load_model_file, read_metadata, save_model_file
-from fststyle.networks.styleswap import InverseNet, StyleSwap, truncated_encoder
+from fststyle.networks.styleswap import InverseNet, StyleSwap
 
 
 def save(path: Path, source: VGGEncoder, network: InverseNet, **changes: Any) -> None:
@@ -95,7 +96,7 @@ def test_a_file_that_does_not_fit_itself_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "odd.safetensors"
     save(path, encoder, changes.pop("network", network), **changes)
-    with pytest.raises(ModelFileError, match="odd: does not hold what style swap needs") as caught:
+    with pytest.raises(ModelFileError, match="odd: does not hold what its kind, swap, needs") as caught:
         Swapper.from_checkpoint(path, "cpu")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from fststyle.encoders.pretrained import load_encoder, random_weights
+from fststyle.encoders.truncated import truncated_encoder
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_image
 from fststyle.networks import styleswap
-from fststyle.networks.styleswap import InverseNet, StyleSwap, swap, truncated_encoder
+from fststyle.networks.styleswap import InverseNet, StyleSwap, swap
 
 
 def features(seed: int, height: int, width: int, channels: int = 5, batch: int = 1) -> Tensor:

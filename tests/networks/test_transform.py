@@ -22,7 +22,7 @@ from fststyle.resources import resource
 PRESETS = sorted(
     path.stem
     for path in (resource("conf") / "network").glob("*.yaml")
-    if not path.stem.startswith(("superres", "inverse"))
+    if not path.stem.startswith(("superres", "inverse", "arbitrary"))
 )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fststyle.encoders.truncated import truncated_encoder
 from fststyle.images import MIN_SIDE
 from fststyle.losses import LossTerms, PerceptualLoss, pixel_loss
-from fststyle.networks.styleswap import InverseNet, StyleSwap, check_patch, swap, truncated_encoder
+from fststyle.networks.styleswap import InverseNet, StyleSwap, check_patch, swap
 from fststyle.training.tasks.base import Task, check_weight
 
 
