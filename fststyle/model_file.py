@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fststyle.checks import absent
+from fststyle.hub import PREFIX, HubError, find_on_hub
 from fststyle.images import write_atomically
 from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
 from fststyle.resources import resource, user_path
@@ -356,11 +357,12 @@ def kind_of(name_or_path: str) -> str:
 
 
 def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
-    """The path itself, the file of a bundled model's name, or a style of a file of several.
+    """The path itself, the file of a bundled model's name or of one on the Hub, or a style of a file of several.
 
     Args:
-        name_or_path: a file, which wins over a name; a bundled model's name; for a style also ``FILE/STYLE``, FILE
-            being either of them, a bundled file's style by its name alone, and mixtures instead of a style.
+        name_or_path: a file, which wins over a name; a bundled model's name; ``hf:user/repo``, as ``hub`` has it; for a
+            style also ``FILE/STYLE``, FILE being any of them, a bundled file's style by its name alone, and mixtures
+            instead of a style.
 
     Raises:
         ModelFileError: none of them; the message lists the names there are.
@@ -374,6 +376,8 @@ def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
         return path
     if text in known:
         return known[text]
+    if text.startswith(PREFIX):
+        return _on_hub(text)
     if path.exists():
         return path
     names = list(known)
@@ -392,6 +396,16 @@ def find_model_file(name_or_path: str | os.PathLike[str], kind: str) -> Path:
     if path.suffix or os.sep in text:
         raise ModelFileError(absent(text, expected))
     raise ModelFileError(f"unknown {kind} {text!r}; expected {expected}")
+
+
+def _on_hub(name: str) -> Path:
+    try:
+        file, mixture = find_on_hub(name)
+    except HubError as error:
+        raise ModelFileError(str(error)) from None
+    if mixture:
+        _parsed(file, read_metadata(file), mixture)
+    return file / mixture
 
 
 def one_style(path: Path) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fake_hub import TOKEN, FakeHub
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import save_image
@@ -65,3 +66,19 @@ def photographs(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray)
         top, left = rng.integers(0, 512 - 96, 2)
         save_image(astronaut[top : top + 96, left : left + 80].copy(), folder / f"{index:02d}.jpg")
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A Hugging Face Hub on this machine, its user logged in, and huggingface_hub's cache empty."""
+    from huggingface_hub import constants
+
+    found, home = FakeHub(), tmp_path_factory.mktemp("huggingface")
+    plain = {"HF_ENDPOINT": found.url, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    for name, value in {**plain, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    read_at_import = {"ENDPOINT": found.url, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
+    for name, value in {**read_at_import, "HF_HUB_DISABLE_XET": True, "HF_HUB_OFFLINE": False}.items():
+        monkeypatch.setattr(constants, name, value)
+    yield found
+    found.close()

@@ -45,6 +45,7 @@ COMMANDS = {
     "merge": "join model files whose styles share their convolutions into one",
     "info": "show what a model file is and how it came to be",
     "web": "make a page that applies styles in the browser, on the visitor's device",
+    "push": "share a model on the Hugging Face Hub, with a model card and pictures",
     "fetch": "download encoder weights ahead of a run without internet",
 }
 #: Those that take Hydra's overrides.

@@ -18,15 +18,16 @@ STYLISED, SIDE = 384, 144
 MOST = 10_000
 
 
-def photograph() -> Image.Image:
-    """The cup of coffee that comes with scikit-image; without that package, a picture made by code."""
+def photograph(side: int = STYLISED) -> Image.Image:
+    """The cup of coffee that comes with scikit-image, whose longer side is brought to ``side`` pixels; without that
+    package, a picture made by code."""
     try:
         from skimage import data
 
         picture = Image.fromarray(np.asarray(data.coffee()))
     except Exception:  # no such package, or it would have to download the picture
-        picture = Image.fromarray(dead_leaves(STYLISED, np.random.default_rng(0)))
-    return resize_longer_side(picture, STYLISED)
+        picture = Image.fromarray(dead_leaves(side, np.random.default_rng(0)))
+    return resize_longer_side(picture, side)
 
 
 @torch.no_grad()
