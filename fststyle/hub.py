@@ -94,7 +94,7 @@ def find_on_hub(name: str) -> tuple[Path, str]:
 
 def _choose(names: Sequence[str], inside: str, whole: str) -> tuple[str, str]:
     """The file of a repository that is meant, and the style of it: a file's name goes before a style's."""
-    files = [name for name in names if name.endswith(".safetensors")]
+    files = [name for name in sorted(names) if name.endswith(".safetensors")]
     before, _, last = inside.rpartition("/")
     for file, style in ((inside, ""), (before, last)):
         for each in (file, f"{file}.safetensors"):
@@ -133,6 +133,8 @@ def explained(api: Any, repository: str, revision: str | None = None) -> Iterato
     """
     try:
         yield
+    except HubError:
+        raise
     except Exception as error:
         reason = _reason(error, api.endpoint, repository, revision)
         if reason is None:
@@ -141,25 +143,25 @@ def explained(api: Any, repository: str, revision: str | None = None) -> Iterato
 
 
 def _reason(error: Exception, endpoint: str, repository: str, revision: str | None) -> str | None:
-    """What an error of huggingface_hub means; None for another one."""
+    """What an error of huggingface_hub means, in a line; None for another one."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.RevisionNotFoundError):
         return f"has no branch, tag or commit {revision!r} on {endpoint}"
     if isinstance(error, errors.GatedRepoError):
         return f"is given to those who ask for it; do so on {endpoint}/{quote(repository)}, and {_LOG_IN}"
-    if isinstance(error, errors.RepositoryNotFoundError):
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    said = str(getattr(error, "server_message", None) or error).strip()
+    hidden = status == 401 and "Invalid credentials" not in said  # what is private and what is not there look alike
+    if hidden or isinstance(error, errors.RepositoryNotFoundError):
         return f"no such repository on {endpoint}, or a private one; check the name, or {_LOG_IN}"
     if _is_unreachable(error):
-        status = getattr(getattr(error, "response", None), "status_code", None)
         found = f"answers {status}" if status else "cannot be reached"
         return f"{endpoint} {found}, and it is not in the cache; try again with a connection"
     if isinstance(error, errors.HfHubHTTPError):
-        said = error.server_message or next((line for line in str(error).splitlines() if line.strip()), "")
-        status = error.response.status_code if error.response is not None else 0
         known = {401: f"the token was not accepted; {_LOG_IN}", 403: "the token does not allow it"}
-        return f"{endpoint} refuses: {known.get(status, status)} ({said.strip()})"
-    return None
+        return f"{endpoint} refuses: {known.get(status, status)} ({said.splitlines()[0] if said else ''})"
+    return " ".join(str(error).split()) if isinstance(error, ValueError) else None
 
 
 def _is_unreachable(error: Exception) -> bool:

@@ -75,9 +75,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
 
     found, home = FakeHub(), tmp_path_factory.mktemp("huggingface")
     plain = {"HF_ENDPOINT": found.url, "HF_HOME": str(home), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
-    for name, value in {**plain, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}.items():
+    for name, value in {**plain, "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}.items():
         monkeypatch.setenv(name, value)
-    read_at_import = {"ENDPOINT": found.url, "HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")}
+    read_at_import = {
+        **{
+            "ENDPOINT": found.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": found.url + "/{repo_id}/resolve/{revision}/{filename}",
+        },
+        **{"HF_HUB_CACHE": str(home / "hub"), "HF_TOKEN_PATH": str(home / "token")},
+    }
     for name, value in {**read_at_import, "HF_HUB_DISABLE_XET": True, "HF_HUB_OFFLINE": False}.items():
         monkeypatch.setattr(constants, name, value)
     yield found

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: the few requests that huggingface_hub sends to make, fill and read repositories."""
+"""A Hugging Face Hub on this machine: what huggingface_hub asks to make, fill and read repositories."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class FakeHub:
         self.broken = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.storage = f"http://localhost:{self.server.server_port}"  # another host, as on the Hub: gets no token
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class FakeHub:
         return repository
 
 
-class _Refused(Exception):
+class _RefusalError(Exception):
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
         super().__init__(message)
         self.status, self.code = status, code
@@ -84,16 +85,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(f"{self.command} {path}")
         try:
             if self.hub.broken:
-                raise _Refused(self.hub.broken, message="out of order")
+                raise _RefusalError(self.hub.broken, message="out of order")
             sent = self.headers.get("Authorization")
             if sent not in (None, f"Bearer {TOKEN}"):
-                raise _Refused(401, message="Invalid credentials in Authorization header")
+                raise _RefusalError(401, message="Invalid credentials in Authorization header")
             self.known = sent is not None
             for method, pattern, answer in _ROUTES:
                 if self.command in method and (found := re.fullmatch(pattern, path)):
                     return answer(self, body, *map(unquote, found.groups()))
-            raise _Refused(404, message=f"no such page {path}")
-        except _Refused as refused:
+            raise _RefusalError(404, message=f"no such page {path}")
+        except _RefusalError as refused:
             self.answer({"error": str(refused)}, refused.status, {"X-Error-Code": refused.code})
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
@@ -114,8 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
     def repository(self, name: str, write: bool = False) -> Repository:
         found = self.hub.repositories.get(name)
         if found is None or (found.private and not self.known):
-            raise _Refused(404, "RepoNotFound", "Repository not found") if self.known else _Refused(
-                401, message="Invalid username or password."
+            raise (
+                _RefusalError(404, "RepoNotFound", "Repository not found")
+                if self.known
+                else _RefusalError(401, message="Invalid username or password.")
             )
         if write:
             self.may_write(name.partition("/")[0])
@@ -123,9 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def may_write(self, owner: str) -> None:
         if not self.known:
-            raise _Refused(401, message="Invalid username or password.")
+            raise _RefusalError(401, message="Invalid username or password.")
         if owner != USER:
-            raise _Refused(403, message=f"You don't have the rights to create a model under the namespace {owner}")
+            raise _RefusalError(403, message=f"You don't have the rights to create a model under the namespace {owner}")
 
     def create(self, body: bytes) -> None:
         asked = json.loads(body)
@@ -133,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.may_write(owner)
         name = f"{owner}/{asked['name']}"
         if name in self.hub.repositories:
-            raise _Refused(409, message="You already created this model repo")
+            self.answer({"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}, 409)
+            return
         private = bool(asked.get("private") or asked.get("visibility") == "private")
         self.hub.add(name, {".gitattributes": b"*.safetensors filter=lfs"}, private)
         self.answer({"url": f"{self.hub.url}/{name}", "name": name})
@@ -149,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
     def branch(self, _: bytes, name: str, branch: str) -> None:
         repository = self.repository(name, write=True)
         if branch in repository.refs:
-            raise _Refused(409, message="Reference already exists")
+            raise _RefusalError(409, message="Reference already exists")
         repository.refs[branch] = repository.refs["main"]
         self.answer({})
 
@@ -165,12 +169,13 @@ class _Handler(BaseHTTPRequestHandler):
     def batch(self, body: bytes, name: str) -> None:
         self.repository(name, write=True)
         objects = [
-            {**each, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{each['oid']}"}}}
+            {**each, "actions": {"upload": {"href": f"{self.hub.storage}/lfs/{each['oid']}"}}}
             for each in json.loads(body)["objects"]
         ]
         self.answer({"transfer": "basic", "objects": objects})
 
     def blob(self, body: bytes, digest: str) -> None:
+        assert not self.known
         if self.command == "PUT":
             assert hashlib.sha256(body).hexdigest() == digest
             self.hub.blobs[digest] = body
@@ -179,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
     def commit(self, body: bytes, name: str, branch: str) -> None:
         repository = self.repository(name, write=True)
         if branch not in repository.refs:
-            raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {branch}")
+            raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {branch}")
         lines = [json.loads(line) for line in body.splitlines()]
         files = {}
         for line in lines:
@@ -195,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self.repository(name)
         sha = repository.refs.get(revision, revision)
         if sha not in repository.commits:
-            raise _Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return sha, repository.commits[sha]
 
     def info(self, _: bytes, name: str, revision: str = "main") -> None:
@@ -209,7 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, _: bytes, name: str, revision: str, file: str) -> None:
         sha, files = self.at(name, revision)
         if file not in files:
-            raise _Refused(404, "EntryNotFound", "Entry not found")
+            raise _RefusalError(404, "EntryNotFound", "Entry not found")
         data = files[file]
         digest = hashlib.sha256(data).hexdigest()
         if not file.endswith(".safetensors"):
@@ -217,7 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.hub.blobs[digest] = data
         linked = {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest}"', "X-Repo-Commit": sha}
-        self.answer(b"", 302, {"Location": f"{self.hub.url}/lfs/{digest}", **linked})
+        self.answer(b"", 302, {"Location": f"{self.hub.storage}/lfs/{digest}", **linked})
 
 
 _NAME = r"([^/]+/[^/]+)"

@@ -110,7 +110,7 @@ def _usage(kind: str, reference: str, names: Sequence[str]) -> str:
 def _making(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
     """What is known of how a model came to be; what is not is left out."""
     names = style_names(metadata) if "styles" in metadata else []
-    each = [read_metadata(path / name) for name in names] or [metadata]
+    each: list[Mapping[str, Any]] = [read_metadata(path / name) for name in names] or [metadata]
     paintings = [_painting(own, name) for name, own in zip(names or [""], each, strict=True)]
     encoder, network = metadata.get("encoder") or {}, metadata["network"]
     counts = [f"{int(metadata[key]):,} {key}" for key in ("steps", "images") if metadata.get(key)]
