@@ -49,6 +49,7 @@ docs/cluster
 docs/several_styles
 docs/styles
 docs/encoder
+docs/sharing
 docs/lite
 docs/web
 docs/performance

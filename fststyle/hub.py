@@ -157,10 +157,10 @@ def _reason(error: Exception, endpoint: str, repository: str, revision: str | No
         return f"no such repository on {endpoint}, or a private one; check the name, or {_LOG_IN}"
     if _is_unreachable(error):
         found = f"answers {status}" if status else "cannot be reached"
-        return f"{endpoint} {found}, and it is not in the cache; try again with a connection"
+        return f"{endpoint} {found}; without it there is only what is cached"
     if isinstance(error, errors.HfHubHTTPError):
         known = {401: f"the token was not accepted; {_LOG_IN}", 403: "the token does not allow it"}
-        return f"{endpoint} refuses: {known.get(status, status)} ({said.splitlines()[0] if said else ''})"
+        return f"{endpoint} refuses: {known.get(status or 0, status)} ({said.splitlines()[0] if said else ''})"
     return " ".join(str(error).split()) if isinstance(error, ValueError) else None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_hub import FakeHub
 from fststyle.images import save_image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,11 +107,18 @@ def test_what_applies_a_model_works_without_torch(lite: Path, words: str) -> Non
     assert done.returncode == 0, done.stderr
 
 
+def test_a_model_of_the_hub_too(lite: Path, hub: FakeHub) -> None:
+    hub.add("user/styles", {"zoo.safetensors": (lite / "fststyle/checkpoints/styles/zoo.safetensors").read_bytes()})
+    done = command(lite, "stylize photo.png --style hf:user/styles/wave -o hub.png")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
         "train style=wave",
         "swap photo.png --style-image photo.png",
+        "push wave user/repo",
         "stylize photo.png --style wave --backend torch",
         "stylize photo.png --style wave --tiles exact",
     ],

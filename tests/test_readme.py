@@ -92,7 +92,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
     shutil.make_archive("shards/0", "tar", "photographs")
     torch.manual_seed(0)
     (tmp_path / "runs/mine").mkdir(parents=True)
-    metadata = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}}
+    metadata = {"kind": "style", "name": "mine", "style": {"image": "painting.jpg"}, "licence": "Apache-2.0"}
     save_model_file("runs/mine/mine.safetensors", TransformNet(width=4, residual_blocks=1), metadata)
     (tmp_path / "paintings").mkdir()
     save_image(small, "paintings/one.jpg")
@@ -124,7 +124,7 @@ FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", 
     "line",
     [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
 )
-def test_a_documented_command_runs(line: str, workplace: Path) -> None:
+def test_a_documented_command_runs(line: str, workplace: Path, request: pytest.FixtureRequest) -> None:
     missing = [name for name in ("starry_night", "wave") if name in line and name not in bundled_files("style")]
     if missing:
         pytest.skip(f"{missing[0]} is not among the bundled styles")
@@ -132,6 +132,9 @@ def test_a_documented_command_runs(line: str, workplace: Path) -> None:
         pytest.skip("slim is not among the bundled networks for style swap")
     if line.split()[1] in ("upscale", "evaluate") and "x4_pixel" not in bundled_files("superres"):
         pytest.skip("x4_pixel is not among the bundled networks for super-resolution")
+    if " push " in line or " hf:" in line:
+        hub = request.getfixturevalue("hub")
+        hub.add("user/mine", {"mine.safetensors": (workplace / "runs/mine/mine.safetensors").read_bytes()})
     small = ["--size", "48", "--iterations", "3"] if line.split()[1] == "compare" else []
     assert main([*shlex.split(line)[1:], *small]) == 0
 

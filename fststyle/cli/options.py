@@ -36,7 +36,7 @@ def add_style(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME_OR_FILE",
-        help="a bundled style, a model file, FILE/STYLE of one that holds several, or any picture, whose style is "
+        help="a bundled style, a model file, hf:USER/REPO, FILE/STYLE of one of several, or any picture, whose style is "
         "predicted; all: every bundled style",
     )
     command.add_argument(

@@ -15,7 +15,9 @@ DEFAULT_MODELS = {4: "x4_pixel", 8: "x8_pixel"}
 def add_arguments(command: argparse.ArgumentParser) -> None:
     add_pictures(command)
     command.add_argument("--scale", type=int, choices=(4, 8), help="how many times larger; default: the model's, or 4")
-    command.add_argument("--model", metavar="NAME_OR_FILE", help="a model file; default: x4_pixel or x8_pixel")
+    command.add_argument(
+        "--model", metavar="NAME_OR_FILE", help="a model file, or hf:USER/REPO; default: x4_pixel or x8_pixel"
+    )
     command.add_argument("--match-histogram", action="store_true", help="give the result the input's colours, exactly")
     add_files(command)
     add_backend(command)
