@@ -168,7 +168,8 @@ def _is_unreachable(error: Exception) -> bool:
     """Whether an error says that the Hub did not answer, or is out of order."""
     from huggingface_hub import errors
 
+    if isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):
+        return True
     if isinstance(error, errors.HfHubHTTPError):
         return error.response is not None and error.response.status_code >= 500
-    silent = isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError))
-    return silent or type(error).__module__.partition(".")[0] in _TRANSPORTS
+    return type(error).__module__.partition(".")[0] in _TRANSPORTS

@@ -24,6 +24,7 @@ class Repository:
     """Files by commit, and commits by branch, tag or hash."""
 
     private: bool = False
+    gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     refs: dict[str, str] = field(default_factory=dict)
@@ -74,7 +75,6 @@ class _RefusalError(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     hub: FakeHub
-    protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -213,6 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def resolve(self, _: bytes, name: str, revision: str, file: str) -> None:
         sha, files = self.at(name, revision)
+        if self.hub.repositories[name].gated:
+            raise _RefusalError(403, "GatedRepo", f"Access to model {name} is restricted")
         if file not in files:
             raise _RefusalError(404, "EntryNotFound", "Entry not found")
         data = files[file]

@@ -38,13 +38,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def stocked(hub: FakeHub, files: dict[str, bytes]) -> FakeHub:
-    """Repositories of one model file, of several, of none, of a foreign one, and a private one."""
+    """Repositories of one model file, of several, of none, of a foreign one, a gated and a private one."""
     hub.add("user/one", {"README.md": b"", "one.safetensors": files["one.safetensors"]})
     hub.add("user/zoo", {"zoo.safetensors": files["zoo.safetensors"]})
     several = {name: files[name] for name in ("one.safetensors", "zoo.safetensors")}
     hub.add("user/several", several | {"more/x4.safetensors": files["x4.safetensors"]})
     hub.add("user/none", {"model.bin": b"pickled"})
     hub.add("user/foreign", {"foreign.safetensors": files["foreign.safetensors"]})
+    hub.add("other/gated", {"one.safetensors": files["one.safetensors"]}).gated = True
     hub.add("other/private", {"one.safetensors": files["one.safetensors"]}, private=True)
     return hub
 
@@ -86,6 +87,7 @@ REFUSED = [
     ("hf:user/../one", "expected hf:USER/REPO"),
     ("hf:user/absent", "user/absent: no such repository on http://127.0.0.1"),
     ("hf:user/one@v9", "user/one: has no branch, tag or commit 'v9'"),
+    ("hf:other/gated", "other/gated: is given to those who ask for it; do so on http://127.0.0.1"),
     ("hf:user/none", "holds no model file (.safetensors)"),
     ("hf:user/several", "name one, as hf:user/several/more/x4"),
     ("hf:user/several/wave", "there is no file wave; the repository holds more/x4.safetensors, one.safetensors, zoo"),
