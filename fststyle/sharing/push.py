@@ -169,9 +169,9 @@ def _file_name(path: Path) -> str:
     return check_name(read_metadata(path)["name"], f"the name in {path}", ".safetensors") + ".safetensors"
 
 
-def _identifier(licence: str) -> str:
+def _identifier(licence: object) -> str:
     """An identifier of the Hub's, of a licence as our files have it: ``Apache-2.0``."""
-    return re.sub(r"[^a-z0-9.+-]+", "-", licence.lower())
+    return re.sub(r"[^a-z0-9.+-]+", "-", str(licence).lower())
 
 
 def _at(revision: str | None) -> str:
