@@ -203,10 +203,11 @@ def workplace(stocked: FakeHub, tmp_path: Path, astronaut: np.ndarray) -> Path:
         ("upscale photo.png --model hf:user/several/more/x4", "photo_x4.png"),
         ("merge hf:user/zoo/wave hf:user/zoo/udnie -o merged.safetensors", "merged.safetensors"),
         ("export hf:user/zoo/wave --format onnx", "wave.onnx"),
-        (
+        pytest.param(
             "train init_from=hf:user/zoo/wave style.image=photo.png style.size=40 data=folder "
             "data.source.path=photographs data.held_out=2 steps=1 name=mine output=run",
             "run/mine.safetensors",
+            marks=pytest.mark.slow,
         ),
     ],
 )
