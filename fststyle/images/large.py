@@ -19,11 +19,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from fststyle.images.arrays import top_level
+from fststyle.images.arrays import reduce_pixels, resize_pixels, resized_rows, top_level
 from fststyle.images.pillow import MAX_PIXELS, TURNS, Header, ImageError, check_longest, open_picture, warn
 from fststyle.images.profiles import gamma_table, to_srgb
 from fststyle.images.scratch import Scratch
-from fststyle.images.sizes import reduce_pixels, resize_pixels, resized_rows
 from fststyle.images.tiff import add_exif
 from fststyle.images.transparency import fill_hidden
 

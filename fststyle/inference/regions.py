@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fststyle.images import ImageError, feathered, resize_pixels, to_image, to_pixels
-from fststyle.images.sizes import Rows
+from fststyle.images.arrays import Rows
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend
 from fststyle.inference.options import PLAIN, StylizeOptions, masked

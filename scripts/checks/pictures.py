@@ -30,8 +30,8 @@ from fststyle.config import compose
 from fststyle.encoders.pretrained import encoder_of
 from fststyle.evaluation.page import curves
 from fststyle.images import contact_sheet, large, save_image, to_image
+from fststyle.images.arrays import resized_rows
 from fststyle.images.large import Scratch, as_picture
-from fststyle.images.sizes import resized_rows
 from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
 from fststyle.inference.tiled import evaluate_in_strips
