@@ -18,7 +18,7 @@ from fststyle.model_file import ModelFileError, bundled_files, mixture_weights, 
 from fststyle.tensor_files import load_arrays, under
 from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter
 
-#: As ``networks.image_network.IMAGENET_MEAN``.
+#: As ``networks.blocks.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
 #: Of instance and of batch norms.
 EPS = 1e-5

@@ -160,8 +160,8 @@ def show_lines(verbose: bool) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=("paths", "lines"), default=["paths", "lines"])
+    parser.add_argument("what", nargs="*", metavar="paths|lines")
     parser.add_argument("-v", action="store_true", help="name functions, and the lines of every file")
     options = parser.parse_args()
-    for each in options.what:
+    for each in options.what or ("paths", "lines"):
         {"paths": show_paths, "lines": show_lines}[each](options.v)
