@@ -21,7 +21,7 @@ from fststyle.model_file import (
     style_names,
 )
 from fststyle.networks.transform import TransformNet
-from fststyle.trunks import trunk_hash
+from fststyle.tensor_files import trunk_hash
 
 #: Of a file's metadata, what the merged file has of its own.
 _OWN = ("format", "kind", "name", "network", "trunk", "styles")

@@ -30,7 +30,7 @@ from fststyle.model_file import (
 )
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
-from fststyle.trunks import trunk_hash
+from fststyle.tensor_files import trunk_hash
 
 PRESETS = sorted(path.stem for path in (resource("conf") / "network").glob("*.yaml"))
 RECORD = {"kind": "style", "name": "wave", "style": {"image": "Hokusai: Große Welle.jpg"}, "images": 12}

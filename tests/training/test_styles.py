@@ -29,6 +29,7 @@ from fststyle.images import ImageError, save_image
 from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.model_file import load_model_file, read_metadata
 from fststyle.networks.transform import TransformNet
+from fststyle.tensor_files import is_style_parameter
 from fststyle.training import thumbnails
 from fststyle.training.checkpoints import training_checkpoints
 from fststyle.training.data import Photographs
@@ -36,7 +37,6 @@ from fststyle.training.run import Run, build
 from fststyle.training.sources import Generated, folder
 from fststyle.training.styles import resolve_styles
 from fststyle.training.tasks import StyleTask
-from fststyle.trunks import is_style_parameter
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:(pytorch_lightning|lightning_fabric)", "ignore:.*LeafSpec.*")
 
