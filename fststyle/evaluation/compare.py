@@ -244,7 +244,8 @@ def _cpu() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary file, then move it into place."""
+    """Write JSON to a temporary file, then move it into place; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
 
 

@@ -25,9 +25,8 @@ from fststyle.images import (
     save_image,
 )
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.paths import check_replaced
 from fststyle.inference.stylizer import Stylizer
-from fststyle.inference.written import remember
+from fststyle.inference.written import check_replaced, remember
 from fststyle.resources import printable, working
 
 #: Longer side of each picture, in pixels.
