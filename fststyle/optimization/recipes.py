@@ -31,7 +31,10 @@ def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str,
 
 
 def texture(loss: PerceptualLoss, source: Tensor) -> Objective:
-    """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015)."""
+    """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015).
+
+    With a growing set of layers it is the style reconstruction of Gatys 2016, Figure 1.
+    """
     targets = loss.style_targets(source)
     return lambda image: loss(image, style=targets)
 
@@ -91,10 +94,6 @@ def faster(objective: Objective, precision: str = "float32", compile: bool = Fal
             return evaluate(image.contiguous(memory_format=torch.channels_last))
 
     return run
-
-
-# Style reconstruction (Gatys 2016, Figure 1) is texture synthesis with a growing set of layers.
-style_reconstruction = texture
 
 
 def starting_image(
