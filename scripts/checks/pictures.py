@@ -81,10 +81,7 @@ def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = Fals
 
 
 def large_files(
-    style: Names = STYLES,
-    size: Sizes = (2048, 4096, 8192, 16384),
-    precision: str = "float32",
-    output: Folder = None,
+    style: Names = STYLES, size: Sizes = (2048, 4096, 8192, 16384), precision: str = "float32", output: Folder = None
 ) -> Figures:
     """Seconds, peak memory and scratch space by size, and of the whole picture up to ``WHOLE`` a side."""
     lines: dict[str, tuple[list[float], list[float]]] = {"tiled": ([], []), "whole picture": ([], [])}
