@@ -12,14 +12,7 @@ from torch import nn
 
 from fststyle.checks import check_name, check_path
 from fststyle.images import check_writable
-from fststyle.model_file import (
-    ModelFile,
-    ModelFileError,
-    StyleEntry,
-    load_model_file,
-    save_model_file,
-    style_names,
-)
+from fststyle.model_file import ModelFile, ModelFileError, StyleEntry, load_model_file, save_model_file, style_names
 from fststyle.networks.transform import TransformNet
 from fststyle.tensor_files import trunk_hash
 

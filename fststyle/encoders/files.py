@@ -104,10 +104,7 @@ def preprocessing(mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, 
 
 
 def save_encoder(
-    path: str | os.PathLike[str],
-    encoder: VGGEncoder,
-    metadata: Mapping[str, Any],
-    photographs: PhotographStatistics,
+    path: str | os.PathLike[str], encoder: VGGEncoder, metadata: Mapping[str, Any], photographs: PhotographStatistics
 ) -> None:
     """Write an encoder as one model file: weights (float16), what photographs measure in it, and its metadata.
 

@@ -144,14 +144,7 @@ def _stem(photo: str, style: str, size: int) -> str:
 
 
 def measure(
-    photo: Path,
-    style: Style,
-    size: int,
-    stem: Path,
-    device: str,
-    iterations: int,
-    until_crossed: bool,
-    seed: int,
+    photo: Path, style: Style, size: int, stem: Path, device: str, iterations: int, until_crossed: bool, seed: int
 ) -> dict[str, Any]:
     """One case: the one pass, then the slow side of the same objective."""
     stylizer = Stylizer(style.checkpoint.network, style.checkpoint.metadata, device)

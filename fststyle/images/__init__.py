@@ -26,14 +26,7 @@ from fststyle.images.pillow import (
     open_picture,
     read_header,
 )
-from fststyle.images.reading import (
-    LARGE,
-    check_sides,
-    check_style_sides,
-    load_image,
-    load_visible,
-    read_picture,
-)
+from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, load_visible, read_picture
 from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 

@@ -77,11 +77,7 @@ def contact_sheet(rows: Iterable[Iterable[np.ndarray]], gap: int = 4) -> np.ndar
     grid = [list(row) for row in rows]
     height, width = grid[0][0].shape[:2]
     columns = max(len(row) for row in grid)
-    sheet = np.full(
-        (len(grid) * (height + gap) - gap, columns * (width + gap) - gap, 3),
-        255,
-        dtype=np.uint8,
-    )
+    sheet = np.full((len(grid) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
     for y, row in enumerate(grid):
         for x, picture in enumerate(row):
             top, left = y * (height + gap), x * (width + gap)

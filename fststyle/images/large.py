@@ -36,13 +36,7 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: libvips' loaders, by Pillow's names of the formats; the others are decoded by Pillow, whole, AVIF among them: both
 #: hold it whole, and libvips enlarges its colours (4:2:0) otherwise.
-_LOADERS = {
-    "JPEG": "jpegload",
-    "PNG": "pngload",
-    "WEBP": "webpload",
-    "TIFF": "tiffload",
-    "MPO": "jpegload",
-}
+_LOADERS = {"JPEG": "jpegload", "PNG": "pngload", "WEBP": "webpload", "TIFF": "tiffload", "MPO": "jpegload"}
 #: Modes, by Pillow's names, that libvips and Pillow decode to one picture; floats and Lab are left to Pillow.
 _AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
 #: Rows that are decoded or turned at once.

@@ -126,11 +126,7 @@ def check_style_sides(path: str | os.PathLike[str], region: Sequence[float] = (0
 
 
 def load_image(
-    path: str | os.PathLike[str],
-    size: int | None = None,
-    region: Sequence[float] = (0, 0, 1, 1),
-    *,
-    trim: bool = False,
+    path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1), *, trim: bool = False
 ) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 

@@ -62,11 +62,7 @@ class Stylizer:
 
     @classmethod
     def from_checkpoint(
-        cls,
-        name_or_path: str | os.PathLike[str],
-        device: str = "auto",
-        backend: str = "auto",
-        precision: str = "auto",
+        cls, name_or_path: str | os.PathLike[str], device: str = "auto", backend: str = "auto", precision: str = "auto"
     ) -> Self:
         """Load a bundled style by name, or a model file.
 

@@ -242,7 +242,7 @@ def gaussian_blur(image: Tensor, deviation: float) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / deviation) ** 2)
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(image.shape[1], 1, 1, -1)
     padded = reflection_pad(image, reach, reach, reach, reach)
-    # In the image's own precision: oneDNN takes minutes to make a bfloat16 kernel of this form for channels-last images.
+    # In the image's precision: of channels-last images oneDNN takes minutes to make a bfloat16 kernel of this form.
     with torch.autocast(image.device.type, enabled=False):
         rows = F.conv2d(padded, kernel, groups=image.shape[1])
         return F.conv2d(rows, kernel.transpose(2, 3), groups=image.shape[1])

@@ -46,12 +46,7 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
 
 
 def swap(
-    loss: PerceptualLoss,
-    content: Tensor,
-    style: Tensor,
-    patch: int = 3,
-    stride: int = 1,
-    visible: Tensor | None = None,
+    loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, visible: Tensor | None = None
 ) -> Objective:
     """The content with every patch of its features replaced by the style's most similar (Chen & Schmidt 2016).
 
@@ -152,9 +147,7 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def coarse_to_fine(
-    start: Tensor,
-    sizes: Iterable[tuple[int, int]],
-    run: Callable[[Tensor, int], Optimization],
+    start: Tensor, sizes: Iterable[tuple[int, int]], run: Callable[[Tensor, int], Optimization]
 ) -> Optimization:
     """Optimise at growing sizes, each from the enlarged result of the one before (Gatys et al. 2017).
 
