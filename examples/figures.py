@@ -170,7 +170,7 @@ def write(name: str, rows: Iterator[list[Captioned]], folder: Path, title: str, 
             save_image(pixels, folder / f"{name}_{number}_{column}.png")
         parts.append(html.row([html.picture(pixels, caption) for caption, pixels in row]))
     page = folder / f"{name}.html"
-    page.write_text(html.page(title, parts), encoding="utf-8")
+    html.write_page(page, title, parts)
     return page
 
 
