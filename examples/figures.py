@@ -25,13 +25,7 @@ from fststyle.evaluation import page as html
 from fststyle.images import load_image, save_image, to_pixels
 from fststyle.losses import PerceptualLoss, measure_normalizers
 from fststyle.optimization import optimize
-from fststyle.optimization.recipes import (
-    content_reconstruction,
-    size_of,
-    starting_image,
-    style_reconstruction,
-    transfer,
-)
+from fststyle.optimization.recipes import content_reconstruction, size_of, starting_image, texture, transfer
 
 #: A caption and its picture, uint8 (H, W, 3).
 Captioned = tuple[str, np.ndarray]
@@ -77,7 +71,7 @@ def reconstructions(setting: Setting) -> Iterator[list[Captioned]]:
     for block in (b for b in range(1, 6) if f"relu{b}_1" in setting.encoder.layers):
         growing.append(f"relu{block}_1")
         loss = setting.loss(content_weight=0, style_weight=1, style_layers=list(growing), style_form="mean")
-        run = optimize(setting.start(), style_reconstruction(loss, setting.style), setting.iterations)
+        run = optimize(setting.start(), texture(loss, setting.style), setting.iterations)
         styles.append((f"relu1_1 … {growing[-1]}", to_pixels(run.image)))
     yield styles
 
@@ -176,7 +170,7 @@ def write(name: str, rows: Iterator[list[Captioned]], folder: Path, title: str, 
             save_image(pixels, folder / f"{name}_{number}_{column}.png")
         parts.append(html.row([html.picture(pixels, caption) for caption, pixels in row]))
     page = folder / f"{name}.html"
-    page.write_text(html.page(title, parts), encoding="utf-8")
+    html.write_page(page, title, parts)
     return page
 
 

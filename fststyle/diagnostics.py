@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.losses.functional import WINDOW, folded
+
 #: Score to what it may be at most; those of ``_LEAST``: at least.
 LIMITS = {
     "non_finite": 0.0,
@@ -43,8 +45,6 @@ _MEANING = {
 RING = 8
 #: Standard deviation of the noise on flat probes.
 NOISE = 4 / 255
-#: Period of what two upsamplings by 2 repeat, and side of the windows in which it is looked for, pixels.
-PERIOD, WINDOW = 4, 32
 _FLAT = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "flat": (0.8, 0.45, 0.2)}
 
 
@@ -134,17 +134,6 @@ def checkerboard(images: Tensor) -> float:
     detail = inside - F.avg_pool2d(F.pad(inside, (4, 4, 4, 4), mode="reflect"), 9, 1)
     strength = detail.square().mean((1, 2, 3)).sqrt()
     return float((folded(inside).square().mean((1, 2, 3, 4, 5)).sqrt() / strength.clamp_min(2 / 255)).max())
-
-
-def folded(images: Tensor) -> Tensor:
-    """The mean 4×4 pixels of each window of 32, less their mean: (B, 3, H/32, 4, W/32, 4) of (B, 3, H, W)."""
-    batch, channels, height, width = images.shape
-    rows, columns, repeats = height // WINDOW, width // WINDOW, WINDOW // PERIOD
-    windows = images[:, :, : rows * WINDOW, : columns * WINDOW].reshape(
-        batch, channels, rows, repeats, PERIOD, columns, repeats, PERIOD
-    )
-    tiles = windows.mean((3, 6))
-    return tiles - tiles.mean((3, 5), keepdim=True)
 
 
 def blobs(images: Tensor) -> float:

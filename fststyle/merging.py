@@ -12,16 +12,9 @@ from torch import nn
 
 from fststyle.checks import check_name, check_path
 from fststyle.images import check_writable
-from fststyle.model_file import (
-    ModelFile,
-    ModelFileError,
-    StyleEntry,
-    load_model_file,
-    save_model_file,
-    style_names,
-)
+from fststyle.model_file import ModelFile, ModelFileError, StyleEntry, load_model_file, save_model_file, style_names
 from fststyle.networks.transform import TransformNet
-from fststyle.trunks import trunk_hash
+from fststyle.tensor_files import trunk_hash
 
 #: Of a file's metadata, what the merged file has of its own.
 _OWN = ("format", "kind", "name", "network", "trunk", "styles")

@@ -1,24 +1,19 @@
 """Mixtures of a file's styles: ``wave``, or ``wave=0.6,udnie=0.4``; behind a model file's name they name a style of it.
 
-``zoo/wave`` is the style ``wave`` of the file ``zoo``. No file and no tensor is touched here.
+``zoo/wave`` is the style ``wave`` of the file ``zoo``. No file is read here.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 
 class MixtureError(ValueError):
     """A mixture that cannot be made; the message says why."""
-
-
-def split_path(path: str | os.PathLike[str]) -> tuple[Path, str]:
-    """A model file, and the mixture that is named behind it; empty where none is."""
-    path = Path(path)
-    return (path.parent, path.name) if not path.exists() and path.parent.is_file() else (path, "")
 
 
 def parse_mixture(text: str, names: Sequence[str]) -> dict[str, float]:
@@ -56,3 +51,21 @@ def parse_mixture(text: str, names: Sequence[str]) -> dict[str, float]:
 def mixture_text(weights: Mapping[str, float]) -> str:
     """The text that ``parse_mixture`` reads."""
     return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+
+
+def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
+    """The metadata that a file of one style would have, of a file of several."""
+    own = {key: value for key, value in metadata.items() if key != "styles"}
+    arguments = {key: value for key, value in own["network"]["arguments"].items() if key != "styles"}
+    own["network"] = {**own["network"], "arguments": arguments}
+    if len(weights) > 1:
+        return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
+    entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
+    if "normalizers" in entry:
+        own["loss"] = {**own.get("loss", {}), "normalizers": entry.pop("normalizers")}
+    return {**own, **entry}
+
+
+def mixture_row(weights: Mapping[str, float], names: Iterable[str]) -> np.ndarray:
+    """The weights in the order of a file's styles, float32 (1, styles)."""
+    return np.array([[weights.get(name, 0.0) for name in names]], np.float32)

@@ -10,7 +10,7 @@ A file of several styles holds the norms of all in one network, and for each, by
 ``styles``, ``styles.0.style_targets.`` and ``styles.0.thumbnail``. Its path with a style's name behind it, as in
 ``zoo.safetensors/wave``, or with a mixture, stands for a model file of that one style wherever one is read.
 
-A style that was trained on the convolutions of another file may have its norms alone; ``trunks`` finds the rest.
+A style that was trained on the convolutions of another file may have its norms alone; ``tensor_files`` finds the rest.
 """
 
 from __future__ import annotations
@@ -28,11 +28,21 @@ import numpy as np
 from fststyle.checks import absent
 from fststyle.hub import PREFIX, HubError, find_on_hub
 from fststyle.images import write_atomically
-from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
+from fststyle.mixtures import MixtureError, mixture_metadata, mixture_row, parse_mixture
 from fststyle.resources import resource, user_path
-from fststyle.style_targets import all_restored, stored
-from fststyle.tensor_files import json_text, load_tensors, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_hash, trunk_of
+from fststyle.tensor_files import (
+    ModelFileError,
+    all_restored,
+    is_style_parameter,
+    json_text,
+    load_tensors,
+    load_whole,
+    split_path,
+    stored,
+    trunk_hash,
+    trunk_of,
+    under,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,10 +58,6 @@ NETWORKS = {
 }
 #: Kinds of model file, and the folder of ``checkpoints/`` in which the bundled ones lie.
 KINDS = {"style": "styles", "encoder": "encoders", "superres": "superres", "swap": "swap", "arbitrary": "arbitrary"}
-
-
-class ModelFileError(ValueError):
-    """A file that is no model file, or not the one that was needed; the message says which."""
 
 
 @dataclass
@@ -188,7 +194,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     entries = metadata.get("styles", [])
     if not isinstance(entries, list) or not all(isinstance(each, dict) and each.get("name") for each in entries):
         raise ModelFileError(f"{path}: its metadata is damaged; expected a list of styles with names")
-    return _metadata_of(metadata, _parsed(path, metadata, mixture)) if mixture else metadata
+    return mixture_metadata(metadata, _parsed(path, metadata, mixture)) if mixture else metadata
 
 
 def style_names(metadata: Mapping[str, Any]) -> list[str]:
@@ -201,19 +207,6 @@ def _parsed(path: Path, metadata: Mapping[str, Any], mixture: str) -> dict[str, 
         return parse_mixture(mixture, style_names(metadata))
     except MixtureError as error:
         raise ModelFileError(f"{path}: {error}") from None
-
-
-def _metadata_of(metadata: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
-    """The metadata that a file of one style would have, of a file of several."""
-    own = {key: value for key, value in metadata.items() if key != "styles"}
-    arguments = {key: value for key, value in own["network"]["arguments"].items() if key != "styles"}
-    own["network"] = {**own["network"], "arguments": arguments}
-    if len(weights) > 1:
-        return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
-    entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
-    if "normalizers" in entry:
-        own["loss"] = {**own.get("loss", {}), "normalizers": entry.pop("normalizers")}
-    return {**own, **entry}
 
 
 def _texts(path: Path) -> dict[str, str]:
@@ -271,11 +264,12 @@ def load_model_file(
     metadata = check_kind(path, kind)
     weights = _parsed(path, metadata, mixture) if mixture else {}
     try:
-        tensors = load_tensors(path)
-        if metadata["network"].get("norms_only"):
-            shared = trunk_of(under(load_tensors(find_trunk(path, metadata, [*trunks, *trunk_files()])), "network."))
-            tensors |= {f"network.{key}": value for key, value in shared.items()}
-        network = _build(metadata["network"])
+        tensors = load_whole(path, metadata, [*trunks, *trunk_files()], load_tensors)
+        name = metadata["network"]["class"]
+        if name not in NETWORKS:
+            raise ValueError(f"it names a network {name!r}; this version knows {', '.join(NETWORKS)}")
+        make = getattr(importlib.import_module(NETWORKS[name]), name)
+        network: nn.Module = make(**metadata["network"]["arguments"])
         network.load_state_dict(under(tensors, "network."))
         targets = all_restored(under(tensors, "style_targets."))
         encoder = {key: value.float() for key, value in under(tensors, "encoder.").items()}
@@ -286,9 +280,7 @@ def load_model_file(
             picture = b"" if thumbnail is None else thumbnail.numpy().tobytes()
             own = all_restored(under(tensors, f"styles.{number}.style_targets."))
             styles.append(StyleEntry(str(entry["name"]), about, own, picture))
-    except MissingTrunkError as error:
-        raise ModelFileError(str(error)) from None
-    except ModuleNotFoundError:  # no torch
+    except (ModelFileError, ModuleNotFoundError):  # no trunk; no torch
         raise
     except Exception as error:  # whatever a foreign or damaged file makes torch and safetensors raise
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:200] or type(error).__name__
@@ -303,27 +295,15 @@ def _of_mixture(file: ModelFile, weights: Mapping[str, float]) -> ModelFile:
 
     network: Any = file.network
     if file.styles:
-        network = network.of_mixture(torch.from_numpy(_row(weights, [entry.name for entry in file.styles]))[0])
+        network = network.of_mixture(torch.from_numpy(mixture_row(weights, [entry.name for entry in file.styles]))[0])
     targets = next((e.style_targets for e in file.styles if e.name in weights), {}) if len(weights) == 1 else {}
-    return ModelFile(network, _metadata_of(file.metadata, weights), targets or file.style_targets, file.encoder)
+    return ModelFile(network, mixture_metadata(file.metadata, weights), targets or file.style_targets, file.encoder)
 
 
 def mixture_weights(path: Path, mixture: str) -> np.ndarray | None:
     """The weights of a mixture in the order of a file's styles, float32 (1, styles); None for a file of one style."""
     metadata = read_metadata(path)
-    return _row(_parsed(path, metadata, mixture), style_names(metadata)) if "styles" in metadata else None
-
-
-def _row(weights: Mapping[str, float], names: Iterable[str]) -> np.ndarray:
-    return np.array([[weights.get(name, 0.0) for name in names]], np.float32)
-
-
-def _build(description: Mapping[str, Any]) -> nn.Module:
-    name = description["class"]
-    if name not in NETWORKS:
-        raise ModelFileError(f"it names a network {name!r}; this version knows {', '.join(NETWORKS)}")
-    network: nn.Module = getattr(importlib.import_module(NETWORKS[name]), name)(**description["arguments"])
-    return network
+    return mixture_row(_parsed(path, metadata, mixture), style_names(metadata)) if "styles" in metadata else None
 
 
 # --- by name --------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def main() -> None:
             parts += show(models, out)
     print("training a small style")
     parts += train_small(out, chosen.minutes)
-    (out / "index.html").write_text(html.page("fststyle: fast neural style transfer", parts), encoding="utf-8")
+    html.write_page(out / "index.html", "fststyle: fast neural style transfer", parts)
     print(f"open {out / 'index.html'}")
 
 

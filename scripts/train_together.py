@@ -50,12 +50,12 @@ from fststyle.losses import (
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
+from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
 from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
 from fststyle.training.tasks.style import STABILITY_NOISE
-from fststyle.trunks import is_style_parameter
 
 log = logging.getLogger("train_together")
 

@@ -23,7 +23,7 @@ from fststyle.model_file import (
 )
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
-from fststyle.trunks import trunk_hash
+from fststyle.tensor_files import trunk_hash
 
 
 def network(styles: int = 1, seed: int = 0, **options: object) -> TransformNet:

@@ -15,7 +15,7 @@ from fststyle import model_file
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image, to_image, to_pixels
 from fststyle.inference.export import NEEDS
-from fststyle.mixtures import MixtureError, mixture_text, parse_mixture, split_path
+from fststyle.mixtures import MixtureError, mixture_text, parse_mixture
 from fststyle.model_file import (
     ModelFileError,
     StyleEntry,
@@ -28,7 +28,7 @@ from fststyle.model_file import (
     style_names,
 )
 from fststyle.networks.transform import TransformNet
-from fststyle.style_targets import restored, stored
+from fststyle.tensor_files import restored, split_path, stored
 
 NAMES = ("wave", "udnie", "a=b,c")
 

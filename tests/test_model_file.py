@@ -1,4 +1,4 @@
-"""One file: what goes in comes out, and whatever else is given is refused in one line."""
+"""Model files: there and back, and what is refused."""
 
 from __future__ import annotations
 
@@ -19,20 +19,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fststyle import model_file
-from fststyle.model_file import (
-    ModelFileError,
-    bundled_files,
-    find_model_file,
-    load_model_file,
-    read_metadata,
-    save_model_file,
-)
+from fststyle.model_file import ModelFileError, load_model_file, read_metadata, save_model_file
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
-from fststyle.trunks import trunk_hash
+from fststyle.tensor_files import trunk_hash
 
 PRESETS = sorted(path.stem for path in (resource("conf") / "network").glob("*.yaml"))
+
+
 RECORD = {"kind": "style", "name": "wave", "style": {"image": "Hokusai: Große Welle.jpg"}, "images": 12}
 
 
@@ -161,9 +155,6 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     assert list(file.parent.iterdir()) == [file]
 
 
-# --- what is no model file -----------------------------------------------------------------------
-
-
 class Trap:
     """Makes a file when it is unpickled."""
 
@@ -172,6 +163,9 @@ class Trap:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Path.touch, (self.path,)
+
+
+# --- what is no model file -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -227,9 +221,6 @@ def test_a_file_with_more_in_it_than_it_says_is_refused(file: Path) -> None:
     refusal(file)
 
 
-# --- checkpoints that cannot be used -------------------------------------------------------------
-
-
 def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the header of a safetensors file."""
     raw = path.read_bytes()
@@ -244,6 +235,9 @@ def rewrite_metadata(path: Path, **changes: Any) -> None:
     rewrite(
         path, lambda header: header.update(__metadata__={"fststyle": json.dumps({**read_metadata(path), **changes})})
     )
+
+
+# --- checkpoints that cannot be used -------------------------------------------------------------
 
 
 def test_another_kind_is_refused_where_one_is_needed(tmp_path: Path, network: TransformNet) -> None:
@@ -382,41 +376,3 @@ def test_a_header_of_endless_brackets_is_refused(file: Path) -> None:
     text = b'{"a":' * 100_000
     file.write_bytes(struct.pack("<Q", len(text)) + text)
     refusal(file, read_metadata)
-
-
-# --- by name -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def installation(tmp_path: Path, network: TransformNet, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The ``checkpoints`` of an installation that came with two styles."""
-    folder = tmp_path / "checkpoints"
-    (folder / "styles").mkdir(parents=True)
-    for name in ("wave", "starry_night"):
-        save_model_file(folder / "styles" / f"{name}.safetensors", network, {**RECORD, "name": name})
-    monkeypatch.setattr(model_file, "resource", lambda name: tmp_path / name)
-    return folder
-
-
-def test_bundled_styles_are_found_by_name(installation: Path) -> None:
-    assert list(bundled_files("style")) == ["starry_night", "wave"]
-    assert bundled_files("superres") == {}
-    assert find_model_file("wave", "style") == installation / "styles" / "wave.safetensors"
-
-
-def test_a_path_is_taken_as_it_is(installation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = tmp_path / "mine"
-    mine.write_bytes((installation / "styles" / "wave.safetensors").read_bytes())
-    monkeypatch.chdir(tmp_path)
-    assert find_model_file(mine, "style") == mine
-    assert find_model_file("mine", "style") == Path("mine")
-
-
-@pytest.mark.usefixtures("installation")
-def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ModelFileError, match=r"^unknown style 'waev'; .* starry_night, wave$"):
-        find_model_file("waev", "style")
-    with pytest.raises(ModelFileError, match=r"^styles/w\.safetensors: no such file; .* starry_night, wave$"):
-        find_model_file("styles/w.safetensors", "style")
-    with pytest.raises(ModelFileError, match=r"unknown superres 'x4'; .* none"):
-        find_model_file("x4", "superres")

@@ -323,3 +323,12 @@ def test_the_galleries_page_is_that_of_the_model_files() -> None:
     assert readme.read_text(encoding="utf-8") == page
     for path in set(re.findall(r"\(((?!http)[^)]+\.jpg)\)", page)):
         assert (readme.parent / path).is_file(), path
+
+
+def test_lines_and_the_files_that_a_path_enters_are_counted() -> None:
+    architecture = script("checks/architecture")
+    text = '"""Of\ntwo lines."""\n\n# No.\nx = 1  # yes\n\n\ndef f():\n    """One."""\n    return (\n        x\n    )\n'
+    assert architecture.counted(text) == (5, 12)
+    found = architecture.construct()
+    assert found.keys() - {"__init__.py"} == {"config.py", "resources.py", "training/callbacks.py"}
+    assert found["training/callbacks.py"] == ["AverageWeights.__init__"]

@@ -48,7 +48,7 @@ COMMANDS = {
     "push": "share a model on the Hugging Face Hub, with a model card and pictures",
     "fetch": "download encoder weights ahead of a run without internet",
 }
-#: Those that take Hydra's overrides.
+#: Those that take Hydra's overrides: ``run`` gets the words.
 HYDRAS = {
     "train": "train a network for one style",
     "optimize": "style transfer, textures and reconstructions by slow optimisation",
@@ -72,18 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # hints on odd metadata
     space = address_space()
     if space is not None:
-        os.environ.setdefault(
-            "OPENBLAS_NUM_THREADS", "1"
-        )  # each maps tens of megabytes, and ends the process otherwise
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # each maps tens of megabytes, or ends the process
     try:
         if space is not None and {*COMMANDS, *HYDRAS} & set(words):
             _check_imports(words, space)
         if words and words[0] in HYDRAS:
-            from fststyle.cli import compose, optimize, preview, train
-
-            if words[0] == "preview":
-                return compose.run("preview", preview.photo_first(words[1:]), preview.preview)
-            return compose.run(words[0], words[1:], train.train if words[0] == "train" else optimize.optimize)
+            return int(importlib.import_module(f"fststyle.cli.{words[0]}").run(words[1:]))
         options = parser(next((word for word in words if word in COMMANDS), "")).parse_args(words)
         return int(options.run(options))
     except BrokenPipeError:  # who read our words has enough of them, as head and less
@@ -126,9 +120,8 @@ def _check_imports(words: Sequence[str], space: int) -> None:
     """
     if space < LEAST_SPACE:
         raise ImportError(f"at least {LEAST_SPACE // 2**20} MiB are needed")
-    light = {"stylize", "video", "upscale", "styles", "info", "web", "fetch"} & set(words) and importlib.util.find_spec(
-        "openvino"
-    )
+    without = {"stylize", "video", "upscale", "styles", "info", "web", "fetch"} & set(words)
+    light = without and importlib.util.find_spec("openvino")
     if (light and not {"torch", "--mask"} & set(words)) or "torch" in sys.modules or not hasattr(os, "fork"):
         return
     child = os.fork()

@@ -7,21 +7,22 @@ import argparse
 from fststyle.checks import check_path
 from fststyle.cli.options import add_device, seed, size
 from fststyle.images import ImageError, check_style_sides, check_writable, existing_part, read_picture
-from fststyle.inference.paths import expand, nothing_done, skip
+from fststyle.inference.paths import expand, readable
 from fststyle.resources import user_path
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
-    command.add_argument("--style", action="append", metavar="NAME_OR_FILE", help="a bundled style or a model file")
-    command.add_argument("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
-    command.add_argument("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
-    command.add_argument("--size", type=size, action="append", metavar="N", help="longer side; default: 256")
-    command.add_argument("--iterations", type=int, default=500, help="of the slow side; default: 500")
-    command.add_argument("--until-crossed", action="store_true", help="stop once it is as good as the one pass")
-    command.add_argument("--encoder", metavar="NAME_OR_FILE", help="weights: slim, vgg16, vgg19, or a file")
-    command.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
-    command.add_argument("--seed", type=seed, default=0, help="of the noise")
+    add = command.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="pictures, globs or folders")
+    add("--style", action="append", metavar="NAME_OR_FILE", help="a bundled style or a model file")
+    add("--style-image", action="append", metavar="PICTURE", help="the painting, to be shown")
+    add("-o", "--output", default="compare", metavar="FOLDER", help="default: compare")
+    add("--size", type=size, action="append", metavar="N", help="longer side; default: 256")
+    add("--iterations", type=int, default=500, help="of the slow side; default: 500")
+    add("--until-crossed", action="store_true", help="stop once it is as good as the one pass")
+    add("--encoder", metavar="NAME_OR_FILE", help="weights: slim, vgg16, vgg19, or a file")
+    add("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    add("--seed", type=seed, default=0, help="of the noise")
     add_device(command)
 
 
@@ -42,17 +43,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(
             f"found {len(paintings)} --style-image for {len(options.style)} --style; expected one for each"
         )
-    photos = []
-    for path in (photo.path for photo in given):
-        try:
-            read_picture(path, min(options.size or [256]))
-            photos.append(path)
-        except ImageError as error:
-            failures.append((path, str(error)))
-    if not photos:
-        raise nothing_done(failures, report=True)
-    for _, reason in failures:
-        skip(reason)
+    sizes = options.size or [256]
+    seen, failures = readable((each.path for each in given), lambda path: read_picture(path, min(sizes)), failures)
+    photos = list(seen)
 
     from fststyle.encoders.pretrained import encoder_of
     from fststyle.evaluation.compare import Style, check_report, compare, equality_table, speed_table
@@ -67,17 +60,9 @@ def run(options: argparse.Namespace) -> int:
         if paintings:
             check_style_sides(user_path(paintings[number]))
         styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
-    check_report(folder, photos, styles, options.size or [256])
-    cases = compare(
-        photos,
-        styles,
-        options.size or [256],
-        folder,
-        iterations=options.iterations,
-        until_crossed=options.until_crossed,
-        device=options.device,
-        seed=options.seed,
-    )
+    check_report(folder, photos, styles, sizes)
+    how = {name: getattr(options, name) for name in ("iterations", "until_crossed", "device", "seed")}
+    cases = compare(photos, styles, sizes, folder, **how)
     for head, rows in (equality_table(cases), speed_table(cases)):
         print("\n".join("\t".join(line) for line in [head, *rows]))
     print(folder / "index.html")

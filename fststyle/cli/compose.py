@@ -18,14 +18,7 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 
 from fststyle.cli import sweep
 from fststyle.cli.overrides import check_kinds, literal, refused, understood
-from fststyle.config import (
-    ConfigError,
-    compose,
-    register_resolvers,
-    several_styles,
-    without_folders,
-    without_traceback,
-)
+from fststyle.config import ConfigError, compose, register_resolvers, several_styles, without_folders, without_traceback
 from fststyle.images import SUFFIXES
 from fststyle.resources import resource, user_path
 
@@ -33,16 +26,8 @@ register_resolvers()
 
 #: Hydra's flags whose next word belongs to them.
 _FLAGS_WITH_VALUE = (
-    "--config-dir",
-    "-cd",
-    "--config-name",
-    "-cn",
-    "--config-path",
-    "-cp",
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
+    *("--cfg", "-c", "--package", "-p"),
 )
 
 

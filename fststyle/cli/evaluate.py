@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fststyle.checks import check_free, check_path, has_keys
+from fststyle.checks import check_path
 from fststyle.cli import evaluate_stability
-from fststyle.cli.options import add_backend
+from fststyle.cli.options import add_backend, figures_file, where_of
 from fststyle.images import (
     LARGE,
-    ImageError,
     check_writable,
     existing_part,
     load_image,
@@ -27,7 +26,7 @@ from fststyle.images import (
     search,
     to_image,
 )
-from fststyle.inference.paths import label_of, nothing_done, skip
+from fststyle.inference.paths import label_of, nothing_done, readable, skip
 from fststyle.model_file import bundled_files, check_kind, find_model_file, one_style
 from fststyle.resources import user_path
 
@@ -40,28 +39,28 @@ if TYPE_CHECKING:
 def add_arguments(command: argparse.ArgumentParser) -> None:
     tasks = command.add_subparsers(title="what is measured", required=True, metavar="TASK")
     superres = tasks.add_parser("superres", help="PSNR and SSIM of enlarged pictures, on a folder of them")
-    superres.add_argument("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
-    superres.add_argument("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
-    superres.add_argument(
-        "--model", action="append", metavar="NAME_OR_FILE", help="default: all bundled for the scale; repeat for more"
-    )
-    superres.add_argument("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
-    superres.add_argument("--match-histogram", action="store_true", help="give results the input's colours first")
-    superres.add_argument("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
-    superres.add_argument("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
+    add = superres.add_argument
+    add("dataset", metavar="DATASET", help="a folder of pictures, such as BSD100")
+    add("--scale", type=int, choices=(4, 8), help="default: the models', or 4")
+    add("--model", action="append", metavar="NAME_OR_FILE", help="default: all bundled for the scale; repeat for more")
+    add("--blur", type=float, default=0.0, metavar="S", help="of the reduction, pixels; default: 0")
+    add("--match-histogram", action="store_true", help="give results the input's colours first")
+    add("-o", "--output", default="evaluate", metavar="FOLDER", help="default: evaluate")
+    add("--pictures", type=int, default=8, metavar="N", help="shown on the page; default: 8")
     add_backend(superres)
     superres.set_defaults(measure=measure_superres)
     style = tasks.add_parser("style", help="windows of stylised pictures beside windows of the painting")
-    style.add_argument("--painting", required=True, metavar="PICTURE", help="whose style it is")
-    style.add_argument("--photo", required=True, metavar="PICTURE", help="what was stylised; recoloured, it measures 1")
-    style.add_argument("--result", nargs="+", metavar="PICTURE", help="the photograph, stylised by anything")
-    style.add_argument(
+    add = style.add_argument
+    add("--painting", required=True, metavar="PICTURE", help="whose style it is")
+    add("--photo", required=True, metavar="PICTURE", help="what was stylised; recoloured, it measures 1")
+    add("--result", nargs="+", metavar="PICTURE", help="the photograph, stylised by anything")
+    add(
         "--style", action="append", metavar="NAME_OR_FILE", help="stylise the photograph at 640 pixels; repeat for more"
     )
-    style.add_argument("--encoder", default="slim", metavar="NAME_OR_FILE", help="slim, vgg16, vgg19, or a file")
-    style.add_argument("--architecture", choices=("vgg16", "vgg19"), default="vgg19", help="of such a file")
-    style.add_argument("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
-    style.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    add("--encoder", default="slim", metavar="NAME_OR_FILE", help="slim, vgg16, vgg19, or a file")
+    add("--architecture", choices=("vgg16", "vgg19"), default="vgg19", help="of such a file")
+    add("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
+    add("--json", metavar="FILE", help="write the figures there, too")
     add_backend(style)
     style.set_defaults(measure=measure_style)
     evaluate_stability.add_arguments(tasks.add_parser("stability", help="flicker on clips whose motion is known"))
@@ -96,7 +95,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     evaluation.check_report(folder, files[: options.pictures], list(map(label_of, models)))
     methods = {}
     for model in models:
-        enlarge = Upscaler.from_checkpoint(model, options.device, options.backend, options.precision).pixels
+        enlarge = Upscaler.from_checkpoint(model, *where_of(options)).pixels
         methods[label_of(model)] = evaluation.to_matched(enlarge) if options.match_histogram else enlarge
     several = len(files) + len(failures) > 1
     for _, reason in failures:
@@ -136,13 +135,7 @@ def measure_style(options: argparse.Namespace) -> int:
         raise ValueError("nothing to measure; give pictures with --result, or models with --style")
     for name in options.style or []:
         check_kind(one_style(find_model_file(name, "style")), "style")
-    target = None if options.json is None else check_path(options.json, "--json")
-    if target is not None:
-        if target.is_dir():
-            raise ImageError(f"{target}: is a folder; expected a file for the figures")
-        if not has_keys(target, "painting scales", "results"):
-            check_free([target], "--json FILE")
-        check_writable(existing_part(target.parent))
+    target = figures_file(options, "painting scales", "results")
 
     from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance
 
@@ -152,16 +145,7 @@ def measure_style(options: argparse.Namespace) -> int:
         return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None, trim=trim)
 
     photo, painting = load(options.photo), load(options.painting, trim=True)
-    results, failures = {}, []
-    for name in options.result or []:
-        try:
-            results[name] = load(name)
-        except ImageError as error:
-            failures.append((Path(name), str(error)))
-    if failures and not results and not options.style:
-        raise nothing_done(failures, report=True)
-    for _, reason in failures:
-        skip(reason)
+    results, failures = readable(options.result or [], load, least=0 if options.style else 1)
     encoder = _encoder(options)
     distance = StyleDistance(photo, painting, encoder)
     if options.style:
@@ -169,7 +153,7 @@ def measure_style(options: argparse.Namespace) -> int:
 
         reduced = read_picture(user_path(options.photo), SIZE).rgb
         for name in options.style:
-            stylizer = Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
+            stylizer = Stylizer.from_checkpoint(name, *where_of(options))
             results[name] = to_image(stylizer.pixels(reduced))
     rows = []
     for name, image in results.items():
@@ -183,7 +167,6 @@ def measure_style(options: argparse.Namespace) -> int:
     if target is not None:
         from fststyle.evaluation.compare import write_json
 
-        target.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "photo": Path(options.photo).name,
             "painting": Path(options.painting).name,

@@ -9,30 +9,31 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fststyle.checks import check_free, check_path, has_keys
-from fststyle.cli.options import add_backend, add_steady, size
+from fststyle.checks import check_path
+from fststyle.cli.options import add_backend, add_steady, figures_file, size, where_of
 from fststyle.images import ImageError, check_writable, existing_part, read_picture
-from fststyle.inference.paths import label_of, nothing_done, skip
+from fststyle.inference.paths import label_of, readable
 from fststyle.model_file import check_kind, find_model_file, one_style
 from fststyle.resources import user_path
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("photos", nargs="+", metavar="PHOTO", help="photographs that clips are made from")
-    command.add_argument("--style", action="append", default=[], metavar="NAME_OR_FILE", help="repeat for more")
-    command.add_argument(
+    add = command.add_argument
+    add("photos", nargs="+", metavar="PHOTO", help="photographs that clips are made from")
+    add("--style", action="append", default=[], metavar="NAME_OR_FILE", help="repeat for more")
+    add(
         "--results",
         action="append",
         default=[],
         metavar="FOLDER",
         help="clips that were stylised elsewhere, laid out as --write does; repeat for more",
     )
-    command.add_argument("--write", metavar="FOLDER", help="write the clips' frames there, as PHOTO/CLIP/0001.png")
-    command.add_argument("--clip", action="append", metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
-    command.add_argument("--width", type=size, default=320, metavar="N", help="of frames, three quarters high; 320")
-    command.add_argument("--frames", type=int, default=24, metavar="N", help="of each clip; default: 24")
+    add("--write", metavar="FOLDER", help="write the clips' frames there, as PHOTO/CLIP/0001.png")
+    add("--clip", action="append", metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
+    add("--width", type=size, default=320, metavar="N", help="of frames, three quarters high; 320")
+    add("--frames", type=int, default=24, metavar="N", help="of each clip; default: 24")
     add_steady(command)
-    command.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    add("--json", metavar="FILE", help="write the figures there, too")
     add_backend(command)
     command.set_defaults(measure=measure)
 
@@ -48,28 +49,17 @@ def measure(options: argparse.Namespace) -> int:
     for folder in map(user_path, options.results):
         if not folder.is_dir():
             raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/")
-    target = None if options.json is None else check_path(options.json, "--json")
-    if target is not None:
-        if not has_keys(target, "clips", "stability"):
-            check_free([target], "--json FILE")
-        check_writable(existing_part(target.parent))
+    target = figures_file(options, "clips", "stability")
     written = None if options.write is None else check_path(options.write, "--write")
     if written is not None:
         if written.exists() and (not written.is_dir() or any(written.iterdir())):
             raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
         check_writable(existing_part(written))
-    photos, failures = {}, []
-    for path in map(user_path, options.photos):
-        try:
-            photos[path.stem] = read_picture(path, 4 * options.width).rgb
-        except ImageError as error:
-            failures.append((path, str(error)))
-    if len(photos) + len(failures) < len(options.photos):
+    paths = [user_path(name) for name in options.photos]
+    if len({path.stem for path in paths}) < len(paths):
         raise ValueError("two of the photographs have one name; give one of them another")
-    if not photos:
-        raise nothing_done(failures, report=True)
-    for _, reason in failures:
-        skip(reason)
+    read, failures = readable(paths, lambda path: read_picture(path, 4 * options.width).rgb)
+    photos = {path.stem: rgb for path, rgb in read.items()}
 
     from fststyle.evaluation import stability
     from fststyle.evaluation.clips import make_clips
@@ -91,10 +81,7 @@ def measure(options: argparse.Namespace) -> int:
         calm = SteadyInput(options.steady)
         return lambda rgb: stylizer.pixels(calm(rgb))
 
-    stylizers = {
-        label_of(name): Stylizer.from_checkpoint(name, options.device, options.backend, options.precision)
-        for name in options.style
-    }
+    stylizers = {label_of(name): Stylizer.from_checkpoint(name, *where_of(options)) for name in options.style}
     methods = {name: functools.partial(fresh, stylizer) for name, stylizer in stylizers.items()}
     results = {folder.name: folder for folder in map(user_path, options.results)}
     work = len(clips) * len(photos) * (len(methods) + len(results))
@@ -104,7 +91,6 @@ def measure(options: argparse.Namespace) -> int:
     if target is not None:
         from fststyle.evaluation.compare import write_json
 
-        target.parent.mkdir(parents=True, exist_ok=True)
         about = {"photos": list(photos), "clips": list(clips), "frames": options.frames, "width": options.width}
         write_json(target, {**about, "stability": [vars(row) for row in rows]})
     return 1 if failures else 0

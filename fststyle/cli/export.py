@@ -13,12 +13,11 @@ from fststyle.resources import working
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "style", metavar="NAME_OR_FILE", help="a bundled style or super-resolution network, or a model file"
-    )
-    command.add_argument("--format", required=True, choices=("onnx", "openvino", "pt2"))
-    command.add_argument("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
-    command.add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+    add = command.add_argument
+    add("style", metavar="NAME_OR_FILE", help="a bundled style or super-resolution network, or a model file")
+    add("--format", required=True, choices=("onnx", "openvino", "pt2"))
+    add("-o", "--output", metavar="OUT", help="a file or a folder; default: the style's name, here")
+    add("--overwrite", action="store_true", help="replace a file that is there already")
 
 
 def run(options: argparse.Namespace) -> int:

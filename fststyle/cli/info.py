@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.mixtures import split_path
 from fststyle.model_file import find_model_file, json_text, kind_of, read_metadata, style_names
+from fststyle.tensor_files import split_path
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

@@ -6,14 +6,15 @@ import argparse
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    add = command.add_argument
+    add(
         "files",
         nargs="+",
         metavar="NAME_OR_FILE",
         help="of norms alone, of one style, of several, or FILE/STYLE; all with the same convolutions",
     )
-    command.add_argument("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
-    command.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+    add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
+    add("--overwrite", action="store_true", help="replace the file that is there")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,65 +6,64 @@ import argparse
 import dataclasses
 import re
 import sys
+from pathlib import Path
+from typing import TypeVar
 
-from fststyle.checks import SEEDS, check_seed
+from fststyle.checks import SEEDS, check_free, check_path, check_seed, has_keys
 from fststyle.cli.pipes import FORMATS
-from fststyle.inference.batch import Files, Summary
+from fststyle.images import ImageError, check_writable, existing_part
+from fststyle.inference.batch import Summary
 from fststyle.inference.predictor import SIZE, is_painting, predicted_style
 from fststyle.inference.steady import MOVING
 from fststyle.model_file import ModelFileError, all_styles
 from fststyle.resources import one_line
 
+_Options = TypeVar("_Options")
+
 
 def add_pictures(command: argparse.ArgumentParser) -> None:
     """Pictures in and pictures out; for every command that runs within ``pipes.piped``."""
-    command.add_argument("inputs", nargs="+", metavar="IN", help="pictures, globs or folders; -: standard input")
-    command.add_argument(
-        "-o", "--output", metavar="OUT", help="a file, or a folder; -: standard output; default: beside each input"
-    )
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace pictures that no run wrote; earlier results always are"
-    )
-    command.add_argument("--format", choices=tuple(FORMATS), help="of standard output; default: png")
-    command.add_argument("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
+    add = command.add_argument
+    add("inputs", nargs="+", metavar="IN", help="pictures, globs or folders; -: standard input")
+    add("-o", "--output", metavar="OUT", help="a file, or a folder; -: standard output; default: beside each input")
+    add("--overwrite", action="store_true", help="replace pictures that no run wrote; earlier results always are")
+    add("--format", choices=tuple(FORMATS), help="of standard output; default: png")
+    add("--size", type=size, metavar="N", help="bring the longer side to N pixels first")
 
 
 def add_style(command: argparse.ArgumentParser) -> None:
     """Which style, and how it is applied."""
-    command.add_argument(
+    add = command.add_argument
+    add(
         "--style",
         action="append",
         default=[],
         metavar="NAME_OR_FILE",
-        help="a bundled style, a model file, hf:USER/REPO, FILE/STYLE of one of several, or any picture, whose style is "
-        "predicted; all: every bundled style",
+        help="a bundled style, a model file, hf:USER/REPO, FILE/STYLE of one of several, or any picture, of which a "
+        "style is predicted; all: every bundled style",
     )
-    command.add_argument(
+    add(
         "--style-size",
         type=size,
         default=SIZE,
         metavar="N",
         help=f"bring the longer side of a picture as the style to N pixels: the size of its strokes; default: {SIZE}",
     )
-    command.add_argument(
+    add(
         "--mix",
         nargs="+",
         metavar="STYLE=WEIGHT",
         help="a mixture of a file's styles, which --style names; after the pictures",
     )
-    command.add_argument(
-        "--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1"
-    )
-    command.add_argument(
+    add("--strength", type=float, default=1.0, metavar="X", help="from 0, the photograph, to 1, the style; default: 1")
+    add(
         "--style-scale",
         type=style_scale,
         metavar="X",
         help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
     )
-    command.add_argument(
-        "--preserve-color", action="store_true", help="the photograph's colours, the result's luminance"
-    )
-    command.add_argument("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
+    add("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")
+    add("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
 
 
 def styles_of(options: argparse.Namespace) -> list[str]:
@@ -104,19 +103,18 @@ def add_steady(command: argparse.ArgumentParser) -> None:
 
 def add_files(command: argparse.ArgumentParser) -> None:
     """Folders of files, and files of any size."""
-    command.add_argument("--recursive", action="store_true", help="look into the sub-folders of folders")
-    command.add_argument("--skip-existing", action="store_true", help="leave results alone that are there already")
-    command.add_argument("--strip", action="store_true", help="leave EXIF out of results")
-    command.add_argument(
-        "--max-pixels", type=pixels, metavar="N", help="of larger pictures none is read; default: 179M"
-    )
-    command.add_argument(
+    add = command.add_argument
+    add("--recursive", action="store_true", help="look into the sub-folders of folders")
+    add("--skip-existing", action="store_true", help="leave results alone that are there already")
+    add("--strip", action="store_true", help="leave EXIF out of results")
+    add("--max-pixels", type=pixels, metavar="N", help="of larger pictures none is read; default: 179M")
+    add(
         "--tiles",
         choices=("auto", "exact", "off"),
         default="auto",
         help="evaluate in strips, with the whole picture's result: where it would not fit, always, never",
     )
-    command.add_argument(
+    add(
         "--memory",
         type=byte_count,
         metavar="SIZE",
@@ -143,11 +141,9 @@ def add_device(command: argparse.ArgumentParser) -> None:
 def add_precision(command: argparse.ArgumentParser) -> None:
     """Where it is computed, and how finely."""
     add_device(command)
+    kinds = ("auto", "float32", "bfloat16", "float16")
     command.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="default: the fastest that the hardware has",
+        "--precision", choices=kinds, default="auto", help="default: the fastest that the hardware has"
     )
 
 
@@ -188,9 +184,27 @@ def byte_count(text: str) -> int:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** ("KMGT".index(found[2].upper()) + 1))
 
 
-def files_of(options: argparse.Namespace) -> Files:
-    """What ``add_files``, ``--output`` and ``--size`` say."""
-    return Files(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Files)})
+def of_options(kind: type[_Options], options: argparse.Namespace) -> _Options:
+    """What options say that are called as the fields of a dataclass."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def where_of(options: argparse.Namespace) -> tuple[str, str, str]:
+    """Device, backend and precision: what ``add_backend`` says."""
+    return options.device, options.backend, options.precision
+
+
+def figures_file(options: argparse.Namespace, *keys: str) -> Path | None:
+    """The file of ``--json``, if one is given; of files that are there only one with such keys is replaced."""
+    if options.json is None:
+        return None
+    target = check_path(options.json, "--json")
+    if target.is_dir():
+        raise ImageError(f"{target}: is a folder; expected a file for the figures")
+    if not has_keys(target, *keys):
+        check_free([target], "--json FILE")
+    check_writable(existing_part(target.parent))
+    return target
 
 
 def finish(summary: Summary) -> int:

@@ -5,30 +5,36 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fststyle.cli.options import add_backend, add_files, add_pictures, add_style, files_of, finish, styles_of
+from fststyle.cli.options import (
+    add_backend,
+    add_files,
+    add_pictures,
+    add_style,
+    finish,
+    of_options,
+    styles_of,
+    where_of,
+)
 from fststyle.cli.pipes import PIPE, piped
 from fststyle.images import ImageError
-from fststyle.inference.batch import stylize_files
+from fststyle.inference.batch import Files, StylizeOptions, stylize_files
 
 if TYPE_CHECKING:
     from fststyle.inference.regions import Regions
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add_pictures(command)
     add_style(command)
-    command.add_argument(
-        "--sheet", metavar="FILE", help="write one picture with the results of all styles, side by side, instead"
-    )
-    command.add_argument(
-        "--mask", metavar="MASK", help="a picture of the photograph's size: white where the style is, grey between"
-    )
-    command.add_argument(
+    add("--sheet", metavar="FILE", help="write one picture with the results of all styles, side by side, instead")
+    add("--mask", metavar="MASK", help="a picture of the photograph's size: white where the style is, grey between")
+    add(
         "--elsewhere",
         metavar="NAME_OR_FILE",
         help="with --mask: another style, or photo, the photograph itself; default: photo",
     )
-    command.add_argument(
+    add(
         "--feather",
         type=float,
         metavar="PIXELS",
@@ -39,12 +45,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fststyle.inference.options import StylizeOptions
-
-    styles = styles_of(options)
-    how = StylizeOptions(options.median, options.strength, options.preserve_color, options.style_scale)
-    where = (options.device, options.backend, options.precision)
-    regions = _regions(options)
+    styles, regions = styles_of(options), _regions(options)
+    how, where = of_options(StylizeOptions, options), where_of(options)
     if options.sheet is not None:
         from fststyle.inference.sheet import SIZE, style_sheet
 
@@ -54,12 +56,11 @@ def run(options: argparse.Namespace) -> int:
             )
         if regions is not None:
             raise ImageError("--sheet shows styles all over the photograph, to choose by; give it without --mask")
-        print(
-            style_sheet(options.inputs[0], styles, options.sheet, options.size or SIZE, how, *where, options.overwrite)
-        )
+        size, overwrite = options.size or SIZE, options.overwrite
+        print(style_sheet(options.inputs[0], styles, options.sheet, size, how, *where, overwrite))
         return 0
     with piped(options):
-        return finish(stylize_files(options.inputs, styles, files_of(options), how, *where, regions))
+        return finish(stylize_files(options.inputs, styles, of_options(Files, options), how, *where, regions))
 
 
 def _regions(options: argparse.Namespace) -> Regions | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from fststyle.cli.compose import command_line
+from fststyle.cli import compose
 from fststyle.cli.sweep import forget_failure, is_one, output_folder
 from fststyle.cluster import Preempted, launched, rank, requeue, wait_for_the_end
 from fststyle.config import ConfigError, escaped
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from fststyle.training.signals import StopOnSignal
 
 log = logging.getLogger(__name__)
+
+
+def run(words: list[str]) -> int:
+    return compose.run("train", words, train)
 
 
 def train(cfg: DictConfig) -> None:
@@ -60,7 +64,7 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
 
     if is_one():
         cfg.output = escaped(output_folder())
-    run = build(cfg, [stopper], command_line())
+    run = build(cfg, [stopper], compose.command_line())
     if run.trainer.world_size > 1 and is_one() and not launched():
         raise ConfigError(
             f"a run of a multirun cannot start {run.trainer.world_size} ranks itself; let Slurm do it, with "
@@ -80,14 +84,8 @@ def _run(cfg: DictConfig, stopper: StopOnSignal) -> str:
 
 
 def _quiet_libraries() -> None:
-    quiet = (
-        "not have many workers",
-        "in eval mode at the start",
-        "LeafSpec",
-        "Experiment logs directory",
-        "`srun` command",
-    )
-    for text in quiet:
+    workers, mode = "not have many workers", "in eval mode at the start"
+    for text in (workers, mode, "LeafSpec", "Experiment logs directory", "`srun` command"):
         warnings.filterwarnings("ignore", f".*{text}.*")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     import datasets

@@ -14,15 +14,12 @@ from fststyle.resources import user_path
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "models", nargs="*", metavar="NAME_OR_FILE", help="model files of one style or several; default: zoo"
-    )
-    command.add_argument("-o", "--output", metavar="FOLDER", help="where the page goes: new, empty, or a page already")
-    command.add_argument("--open", action="store_true", help="serve it on this machine and open the browser")
-    command.add_argument("--port", type=int, default=0, metavar="N", help="of --open; default: any that is free")
-    command.add_argument(
-        "--runtime", metavar="FOLDER", help="the dist of onnxruntime-web; default: fetched by npm, once"
-    )
+    add = command.add_argument
+    add("models", nargs="*", metavar="NAME_OR_FILE", help="model files of one style or several; default: zoo")
+    add("-o", "--output", metavar="FOLDER", help="where the page goes: new, empty, or a page already")
+    add("--open", action="store_true", help="serve it on this machine and open the browser")
+    add("--port", type=int, default=0, metavar="N", help="of --open; default: any that is free")
+    add("--runtime", metavar="FOLDER", help="the dist of onnxruntime-web; default: fetched by npm, once")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
 from fststyle.model_file import ModelFileError, load_tensors, read_metadata, write_tensors
 from fststyle.resources import file_sha256
-from fststyle.style_targets import compact, fold, unfold
+from fststyle.tensor_files import compact, fold, unfold
 
 
 def read_weights(path: Path, architecture: str, preprocess: str | None = None) -> tuple[dict[str, Tensor], str]:
@@ -104,10 +104,7 @@ def preprocessing(mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, 
 
 
 def save_encoder(
-    path: str | os.PathLike[str],
-    encoder: VGGEncoder,
-    metadata: Mapping[str, Any],
-    photographs: PhotographStatistics,
+    path: str | os.PathLike[str], encoder: VGGEncoder, metadata: Mapping[str, Any], photographs: PhotographStatistics
 ) -> None:
     """Write an encoder as one model file: weights (float16), what photographs measure in it, and its metadata.
 

@@ -23,7 +23,6 @@ class Published:
     weights: str
     url: str
     sha256: str  # its first 8 digits stand at the end of the file's name
-    megabytes: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -41,9 +40,9 @@ _HOST = "https://download.pytorch.org/models/"
 PUBLISHED = {
     (p.architecture, p.weights): p
     for p in (
-        Published("vgg16", "features", _HOST + "vgg16_features-amdegroot-88682ab5.pth", "88682ab5", 528, *CAFFE),
-        Published("vgg16", "imagenet", _HOST + "vgg16-397923af.pth", "397923af", 528, *IMAGENET),
-        Published("vgg19", "imagenet", _HOST + "vgg19-dcbb9e9d.pth", "dcbb9e9d", 548, *IMAGENET),
+        Published("vgg16", "features", _HOST + "vgg16_features-amdegroot-88682ab5.pth", "88682ab5", *CAFFE),
+        Published("vgg16", "imagenet", _HOST + "vgg16-397923af.pth", "397923af", *IMAGENET),
+        Published("vgg19", "imagenet", _HOST + "vgg19-dcbb9e9d.pth", "dcbb9e9d", *IMAGENET),
     )
 }
 #: The weights that an architecture gets when none are named.

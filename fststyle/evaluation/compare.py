@@ -93,10 +93,8 @@ def compare(
             kept = json.loads(done.read_text()) if done.is_file() else {}
             if kept.get("settings") != wanted:
                 log.info("%d of %d: %s", number, len(cases), stem)
-                kept = {
-                    "settings": wanted,
-                    **measure(photo, style, size, folder / stem, device, iterations, until_crossed, seed),
-                }
+                found = measure(photo, style, size, folder / stem, device, iterations, until_crossed, seed)
+                kept = {"settings": wanted, **found}
                 write_json(done, kept)
             else:
                 log.info("%d of %d: %s is done already", number, len(cases), stem)
@@ -104,8 +102,8 @@ def compare(
     finally:
         if measured:
             write_json(folder / "report.json", {"machine": machine(), "cases": measured})
-            page = html.page("Fast against slow", report(measured, folder, {s.name: s.painting for s in styles}))
-            write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
+            parts = report(measured, folder, {style.name: style.painting for style in styles})
+            html.write_page(folder / "index.html", "Fast against slow", parts)
     return measured
 
 
@@ -146,14 +144,7 @@ def _stem(photo: str, style: str, size: int) -> str:
 
 
 def measure(
-    photo: Path,
-    style: Style,
-    size: int,
-    stem: Path,
-    device: str,
-    iterations: int,
-    until_crossed: bool,
-    seed: int,
+    photo: Path, style: Style, size: int, stem: Path, device: str, iterations: int, until_crossed: bool, seed: int
 ) -> dict[str, Any]:
     """One case: the one pass, then the slow side of the same objective."""
     stylizer = Stylizer(style.checkpoint.network, style.checkpoint.metadata, device)
@@ -162,14 +153,18 @@ def measure(
     targets = {layer: target.to(stylizer.device) for layer, target in style.checkpoint.style_targets.items()}
     objective = transfer(loss, content, targets)
     output, seconds = _timed_pass(stylizer, content)
-    save_image(content, stem.with_name(f"{stem.name}_photo.png"))
-    save_image(output, stem.with_name(f"{stem.name}_fast.png"))
+
+    def save(image: Tensor, part: str) -> None:
+        save_image(image, stem.with_name(f"{stem.name}_{part}.png"))
+
+    save(content, "photo")
+    save(output, "fast")
     with torch.no_grad():
         fast, unstylised = summary(objective(output)), summary(objective(content))
 
     def watch(progress: Progress) -> bool:
         if progress.iteration in SHOWN:
-            save_image(progress.image, stem.with_name(f"{stem.name}_slow_{progress.iteration}.png"))
+            save(progress.image, f"slow_{progress.iteration}")
         return not (until_crossed and progress.terms["total"] <= fast["total"])
 
     state = stem.with_name(f"{stem.name}.state")
@@ -186,7 +181,7 @@ def measure(
         run.save(state)
         raise KeyboardInterrupt(f"interrupted in {stem.name}; the same command goes on")
     state.unlink(missing_ok=True)
-    save_image(run.image, stem.with_name(f"{stem.name}_slow.png"))
+    save(run.image, "slow")
     return {
         "photo": photo.name,
         "style": style.name,
@@ -244,7 +239,8 @@ def _cpu() -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary file, then move it into place."""
+    """Write JSON to a temporary file, then move it into place; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
 
 
@@ -267,34 +263,25 @@ def report(cases: Sequence[Mapping[str, Any]], folder: Path, paintings: Mapping[
     for case in cases:
         stem = _stem(case["photo"], case["style"], case["size"])
         parts.append(html.heading(f"{case['photo']} in the style of {case['style']}, {case['size']} px"))
-        figures = [html.picture(read_picture(folder / f"{stem}_photo.png").rgb, "photograph")]
-        caption = f"one pass: {case['fast']['seconds']:.3g} s, objective {case['fast']['total']:.3g}"
-        figures.append(html.picture(read_picture(folder / f"{stem}_fast.png").rgb, caption))
+        captions = {"photo": "photograph"}
+        captions["fast"] = f"one pass: {case['fast']['seconds']:.3g} s, objective {case['fast']['total']:.3g}"
         for count in SHOWN:
-            file = folder / f"{stem}_slow_{count}.png"
-            if count <= case["iterations"] and file.is_file():
-                caption = f"slow, {count} iterations: {case['slow']['elapsed'][count - 1]:.3g} s, "
-                caption += f"objective {min(case['slow']['total'][:count]):.3g}"
-                figures.append(html.picture(read_picture(file).rgb, caption))
-        painting = paintings.get(case["style"])
-        if painting is not None:
-            figures.append(html.picture(painting, "style"))
-        parts.append(html.row(figures))
+            if count <= case["iterations"] and (folder / f"{stem}_slow_{count}.png").is_file():
+                captions[f"slow_{count}"] = (
+                    f"slow, {count} iterations: {case['slow']['elapsed'][count - 1]:.3g} s, "
+                    f"objective {min(case['slow']['total'][:count]):.3g}"
+                )
+        pictures = {caption: read_picture(folder / f"{stem}_{part}.png").rgb for part, caption in captions.items()}
+        if (painting := paintings.get(case["style"])) is not None:
+            pictures["style"] = painting
+        parts.append(html.row([html.picture(pixels, caption) for caption, pixels in pictures.items()]))
         best = np.minimum.accumulate(case["slow"]["total"]).tolist()
         steps, elapsed = list(range(1, len(best) + 1)), case["slow"]["elapsed"]
         level = [case["fast"]["total"]] * 2
-        parts.append(
-            html.row(
-                [
-                    html.curves(
-                        {"slow": (steps, best), "one pass": ([1, steps[-1]], level)}, "iterations", "objective"
-                    ),
-                    html.curves(
-                        {"slow": (elapsed, best), "one pass": ([0, elapsed[-1]], level)}, "seconds", "objective"
-                    ),
-                ]
-            )
-        )
+        by_step = {"slow": (steps, best), "one pass": ([1, steps[-1]], level)}
+        by_time = {"slow": (elapsed, best), "one pass": ([0, elapsed[-1]], level)}
+        axes = ((by_step, "iterations"), (by_time, "seconds"))
+        parts.append(html.row([html.curves(series, unit, "objective") for series, unit in axes]))
     return parts
 
 

@@ -8,11 +8,13 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
+from fststyle.images import write_atomically
 from fststyle.resources import printable
 
 _STYLE = """
@@ -33,14 +35,15 @@ code { background: #f3f3f3; padding: 1px 4px; border-radius: 3px; font-size: 14p
 _COLOURS = ("#1f6fb4", "#d9662b", "#3a923a", "#8f56b0", "#7a7a7a")
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page out of parts that are HTML already."""
+def write_page(path: Path, title: str, parts: Sequence[str]) -> None:
+    """Write a whole page out of parts that are HTML already: to a temporary file, then moved into place."""
     body = "\n".join(parts)
-    return printable(
+    text = printable(
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
         f"<body>\n<h1>{escape(title)}</h1>\n{body}\n</body>\n</html>\n"
     )
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def heading(text: str) -> str:

@@ -32,15 +32,7 @@ from fststyle.config import (
 from fststyle.devices import choose_device
 from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
-from fststyle.images import (
-    MIN_SIDE,
-    contact_sheet,
-    load_image,
-    read_picture,
-    save_image,
-    to_pixels,
-    write_atomically,
-)
+from fststyle.images import MIN_SIDE, contact_sheet, load_image, read_picture, save_image, to_pixels
 from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
@@ -48,17 +40,8 @@ from fststyle.resources import user_path, working
 
 #: Keys that this command has and ``train`` has not, or that the cell decides.
 _OWN = (
-    "content",
-    "size",
-    "factors",
-    "style_sizes",
-    "iterations",
-    "output",
-    "overwrite",
-    "device",
-    "style.size",
-    "style.weight",
-    "calibration_photographs",
+    *("content", "size", "factors", "style_sizes", "iterations", "output", "overwrite", "device"),
+    *("style.size", "style.weight", "calibration_photographs"),
 )
 
 
@@ -211,6 +194,7 @@ def training_command(config: DictConfig, overrides: Sequence[str], factor: float
 
 def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: Tensor, found: list[Cell]) -> Path:
     painting = user_path(config.style.image)
+    shown_painting = read_picture(painting, 512, trim=True).rgb
     folder.mkdir(parents=True, exist_ok=True)
     rows = {factor: [cell for cell in found if cell.factor == factor] for factor in config.factors}
     kept = {
@@ -219,12 +203,7 @@ def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: 
     }
     sheet, table = [], []
     parts = [
-        html.row(
-            [
-                html.picture(to_pixels(content), "the photograph"),
-                html.picture(read_picture(painting, 512, trim=True).rgb, painting.name),
-            ]
-        ),
+        html.row([html.picture(to_pixels(content), "the photograph"), html.picture(shown_painting, painting.name)]),
         html.paragraph(
             f"Each picture took {config.iterations} iterations at {config.size} pixels. Style is 1 for a photograph "
             "that was not stylised, content 1 for another photograph. "
@@ -243,14 +222,12 @@ def _write(config: DictConfig, overrides: Sequence[str], folder: Path, content: 
                 style, kept_content = (mean_term(cell.terms, kind) for kind in ("style", "content"))
                 command = training_command(config, overrides, factor, cell.style_size)
                 pictures.append(html.picture(pixels, f"style {style:.2f}, content {kept_content:.2f}: {command}"))
-                entry = {"factor": factor, "style_size": cell.style_size, "preserve_color": own, "picture": name}
-                table.append(
-                    {**entry, "command": command, "style": style, "content": kept_content, "terms": cell.terms}
-                )
+                made = {"factor": factor, "style_size": cell.style_size, "preserve_color": own, "picture": name}
+                measured = {"style": style, "content": kept_content, "terms": cell.terms}
+                table.append({**made, "command": command, **measured})
             parts.append(html.row(pictures))
             sheet.append(shown)
     save_image(contact_sheet(sheet), folder / "sheet.png")
     write_json(folder / "preview.json", table)
-    page = html.page(f"Preview of {config.style.name}", parts)
-    write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
+    html.write_page(folder / "index.html", f"Preview of {config.style.name}", parts)
     return folder / "index.html"

@@ -109,13 +109,6 @@ class StyleDistance:
             raise ValueError(f"{name}: {error}") from None
 
 
-def style_figures(
-    result: Tensor, photograph: Tensor, painting: Tensor, encoder: VGGEncoder, layers: Sequence[str] = LAYERS
-) -> StyleFigures:
-    """``StyleDistance`` for a single result."""
-    return StyleDistance(photograph, painting, encoder, layers)(result)
-
-
 @torch.no_grad()
 def window_statistics(image: Tensor, encoder: VGGEncoder, layers: Sequence[str], window: int = WINDOW) -> Tensor:
     """Mean and standard deviation of each channel at each layer, in windows spread evenly over a picture.

@@ -160,8 +160,7 @@ def write(rows: Sequence[Measured], folder: Path, title: str, about: Mapping[str
         )
     write_atomically(folder / "figures.csv", lambda file: file.write(printable(text.getvalue()).encode()))
     write_json(folder / "figures.json", {**about, "pictures": len(rows), "mean": means(rows)})
-    page = html.page(title, [*_head(rows, about), *_shown(rows, folder)])
-    write_atomically(folder / "index.html", lambda file: file.write(page.encode()))
+    html.write_page(folder / "index.html", title, [*_head(rows, about), *_shown(rows, folder)])
 
 
 def _head(rows: Sequence[Measured], about: Mapping[str, object]) -> list[str]:

@@ -2,7 +2,18 @@
 (``pillow``) or, where they are never whole in memory or have 16 bits, by libvips (``large``).
 """
 
-from fststyle.images.arrays import MIN_SIDE, check_size, contact_sheet, to_image, to_levels, to_pixels, top_level
+from fststyle.images.arrays import (
+    MIN_SIDE,
+    check_size,
+    contact_sheet,
+    resize_longer_side,
+    resize_pixels,
+    resize_shorter_side,
+    to_image,
+    to_levels,
+    to_pixels,
+    top_level,
+)
 from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_pictures, search
 from fststyle.images.masks import feathered, read_mask
 from fststyle.images.pillow import (
@@ -15,15 +26,7 @@ from fststyle.images.pillow import (
     open_picture,
     read_header,
 )
-from fststyle.images.reading import (
-    LARGE,
-    check_sides,
-    check_style_sides,
-    load_image,
-    load_visible,
-    read_picture,
-)
-from fststyle.images.sizes import resize_longer_side, resize_pixels, resize_shorter_side
+from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, load_visible, read_picture
 from fststyle.images.transparency import open_visible
 from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
 

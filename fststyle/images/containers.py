@@ -7,12 +7,11 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import IO
 
 from PIL import Image
 
-PNG = b"\x89PNG\r\n\x1a\n"
+from fststyle.images.profiles import PNG, png_chunks
+
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 #: Bytes of chunks that have just so many; of a colour key (tRNS), by the header's colour type.
@@ -47,22 +46,6 @@ def mended(data: bytes, most: int) -> tuple[bytes, str] | None:
 
 
 # --- PNG ----------------------------------------------------------------------------------------------
-
-
-def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Name, place of the content and length of every chunk of a PNG file, up to and with the last; the place that the
-    file is read from stays.
-    """
-    place, at, name = file.tell(), len(PNG), b""
-    while name != b"IEND":
-        file.seek(at)
-        head = file.read(8)
-        file.seek(place)
-        if len(head) < 8:
-            return
-        length, name = int.from_bytes(head[:4], "big"), head[4:]
-        yield name, at + 8, length
-        at += 12 + length
 
 
 def _png_without_ancillary(data: bytes) -> tuple[bytes, str] | None:

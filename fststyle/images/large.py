@@ -19,11 +19,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from fststyle.images.arrays import top_level
+from fststyle.images.arrays import reduce_pixels, resize_pixels, resized_rows, top_level
 from fststyle.images.pillow import MAX_PIXELS, TURNS, Header, ImageError, check_longest, open_picture, warn
 from fststyle.images.profiles import gamma_table, to_srgb
 from fststyle.images.scratch import Scratch
-from fststyle.images.sizes import reduce_pixels, resize_pixels, resized_rows
 from fststyle.images.tiff import add_exif
 from fststyle.images.transparency import fill_hidden
 
@@ -37,13 +36,7 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: libvips' loaders, by Pillow's names of the formats; the others are decoded by Pillow, whole, AVIF among them: both
 #: hold it whole, and libvips enlarges its colours (4:2:0) otherwise.
-_LOADERS = {
-    "JPEG": "jpegload",
-    "PNG": "pngload",
-    "WEBP": "webpload",
-    "TIFF": "tiffload",
-    "MPO": "jpegload",
-}
+_LOADERS = {"JPEG": "jpegload", "PNG": "pngload", "WEBP": "webpload", "TIFF": "tiffload", "MPO": "jpegload"}
 #: Modes, by Pillow's names, that libvips and Pillow decode to one picture; floats and Lab are left to Pillow.
 _AGREED = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B", "I;16L"})
 #: Rows that are decoded or turned at once.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from fststyle.images.containers import png_chunks
-
+PNG = b"\x89PNG\r\n\x1a\n"
 #: The gAMA of sRGB; a picture whose own is nearer than the tolerance is left as it is, as libpng does.
 _SRGB_GAMMA, _GAMMA_TOLERANCE = 0.45455, 0.05
 #: Primaries and transfer functions of PNG's cICP (ITU-T H.273) that are shown much as sRGB's are; and those of HDR.
@@ -67,6 +67,22 @@ def _convert_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     if alpha is not None:
         converted.putalpha(alpha)
     return converted
+
+
+def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place of the content and length of every chunk of a PNG file, up to and with the last; the place that the
+    file is read from stays.
+    """
+    place, at, name = file.tell(), len(PNG), b""
+    while name != b"IEND":
+        file.seek(at)
+        head = file.read(8)
+        file.seek(place)
+        if len(head) < 8:
+            return
+        length, name = int.from_bytes(head[:4], "big"), head[4:]
+        yield name, at + 8, length
+        at += 12 + length
 
 
 def png_chunk(picture: Image.Image, wanted: bytes) -> bytes | None:

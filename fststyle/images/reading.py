@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fststyle.images import large
-from fststyle.images.arrays import MIN_SIDE, to_8_bits, to_image
+from fststyle.images.arrays import MIN_SIDE, resize_pixels, to_8_bits, to_image
 from fststyle.images.pillow import (
     MAX_PIXELS,
     Header,
@@ -22,7 +22,6 @@ from fststyle.images.pillow import (
     open_picture,
     read_header,
 )
-from fststyle.images.sizes import resize_pixels
 from fststyle.images.transparency import filled, visible_box
 
 if TYPE_CHECKING:
@@ -65,13 +64,16 @@ def read_picture(
         pixels = large.read(path, header, max_pixels)
     else:
         pixels = np.asarray(open_picture(path, max_pixels=max_pixels))
-    shown = whole = filled(pixels if keep_16bit else to_8_bits(pixels), str(path))
-    if trim and whole.shape[2] == 4:
-        shown = whole[visible_box(whole[..., 3])]
+    whole = pixels if keep_16bit else to_8_bits(pixels)
+    if whole.shape[2] == 3:
+        return Picture(resize_pixels(whole, height, width), exif=header.exif)
+    whole = filled(whole, str(path))
+    shown = whole[visible_box(whole[..., 3])] if trim else whole
     if shown.shape != whole.shape:
         height, width = replace(header, height=shown.shape[0], width=shown.shape[1]).resized(size)
         check_sides(path, height, width, at_size=size is not None, max_pixels=max_pixels, trimmed=True)
-    return Picture(*_split(resize_pixels(shown, height, width)), header.exif)
+    shown = resize_pixels(shown, height, width)
+    return Picture(np.ascontiguousarray(shown[..., :3]), np.ascontiguousarray(shown[..., 3]), header.exif)
 
 
 def _reduced(
@@ -89,13 +91,6 @@ def _reduced(
     except TooManyPixelsError as error:
         more = "" if large.available() else "; pip install 'fststyle[large]' reads larger ones by rows"
         raise TooManyPixelsError(f"{error}{more}") from None
-
-
-def _split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """RGB and alpha, if there is one."""
-    if pixels.shape[2] == 3:
-        return pixels, None
-    return np.ascontiguousarray(pixels[:, :, :3]), np.ascontiguousarray(pixels[:, :, 3])
 
 
 def check_sides(
@@ -131,11 +126,7 @@ def check_style_sides(path: str | os.PathLike[str], region: Sequence[float] = (0
 
 
 def load_image(
-    path: str | os.PathLike[str],
-    size: int | None = None,
-    region: Sequence[float] = (0, 0, 1, 1),
-    *,
-    trim: bool = False,
+    path: str | os.PathLike[str], size: int | None = None, region: Sequence[float] = (0, 0, 1, 1), *, trim: bool = False
 ) -> Tensor:
     """Read a picture file as an image: float32 (1, 3, H, W) in [0, 1].
 

@@ -14,9 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from fststyle.images.arrays import top_level
+from fststyle.images.arrays import Rows, top_level
 from fststyle.images.pillow import ImageError, open_picture
-from fststyle.images.sizes import Rows
 
 #: Rows that are looked at at once.
 _BAND = 256
@@ -74,12 +73,12 @@ def _mirrored(usable: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def filled(pixels: np.ndarray, name: str = "the picture") -> np.ndarray:
-    """Decoded pixels (H, W, 3) as they are, or (H, W, 4) with ``fill_hidden``.
+    """Decoded pixels (H, W, 4) with ``fill_hidden``; as they are where nothing is hidden.
 
     Raises:
         ImageError: no pixel is visible.
     """
-    if pixels.shape[2] == 3 or pixels[..., 3].all():
+    if pixels[..., 3].all():
         return pixels
     pixels = pixels.copy()
 

@@ -37,10 +37,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def save_image(
-    image: Tensor | np.ndarray,
-    path: str | os.PathLike[str],
-    alpha: np.ndarray | None = None,
-    exif: bytes | None = None,
+    image: Tensor | np.ndarray, path: str | os.PathLike[str], alpha: np.ndarray | None = None, exif: bytes | None = None
 ) -> None:
     """Write an image (or decoded pixels) to a picture file; the name's ending chooses the format.
 

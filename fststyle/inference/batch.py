@@ -22,15 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from fststyle.images import (
-    Failure,
-    ImageError,
-    Picture,
-    check_writable,
-    read_picture,
-    resize_pixels,
-    save_image,
-)
+from fststyle.images import Failure, ImageError, Picture, check_writable, read_picture, resize_pixels, save_image
 from fststyle.inference.files import FileToFile
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files, Job, Todo, label_of, nothing_done, skip

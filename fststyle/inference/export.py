@@ -188,11 +188,7 @@ def _read_pt2(path: Path) -> Callable[..., np.ndarray]:
     return lambda *inputs: module(*map(torch.from_numpy, inputs)).detach().numpy()
 
 
-_WRITERS: dict[str, Callable[[Path, Path], Any]] = {
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-    "pt2": _write_pt2,
-}
+_WRITERS: dict[str, Callable[[Path, Path], Any]] = {"onnx": _write_onnx, "openvino": _write_openvino, "pt2": _write_pt2}
 #: What tries a file.
 _TRIED_BY = {"onnx": ("openvino",), "openvino": ("openvino",), "pt2": ("torch",)}
 _READERS = {"onnx": _read_openvino, "openvino": _read_openvino, "pt2": _read_pt2}

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 
 from fststyle.inference.onnx import Graph
-from fststyle.mixtures import split_path
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
-from fststyle.tensor_files import load_arrays, under
-from fststyle.trunks import MissingTrunkError, find_trunk, is_style_parameter, trunk_of
+from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, under
 
-#: As ``networks.image_network.IMAGENET_MEAN``.
+#: As ``networks.blocks.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
 #: Of instance and of batch norms.
 EPS = 1e-5
@@ -70,8 +68,6 @@ def graph_of(path: Path, pixels: bool = True, metadata: Mapping[str, str] | None
         return to_onnx(network, read_weights(path), pixels, metadata, halved)
     except ModelFileError:
         raise
-    except MissingTrunkError as error:
-        raise ModelFileError(str(error)) from None
     except Exception as error:  # whatever a foreign or damaged file makes numpy and safetensors raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
@@ -80,17 +76,13 @@ def graph_of(path: Path, pixels: bool = True, metadata: Mapping[str, str] | None
 def read_weights(path: Path) -> dict[str, np.ndarray]:
     """The state of a model file's network, as arrays; of a mixture, with its scales and shifts."""
     file, mixture = split_path(path)
-    metadata, tensors = read_metadata(file), load_arrays(file)
+    tensors = load_whole(file, read_metadata(file), trunk_files(), load_arrays)
     weights = under(tensors, "network.")
-    if metadata["network"].get("norms_only"):
-        weights |= trunk_of(under(load_arrays(find_trunk(file, metadata, trunk_files())), "network."))
     row = mixture_weights(file, mixture) if mixture else None
-    if row is not None:
-        mixed = {
-            name: (row @ value.astype(np.float32))[0] for name, value in weights.items() if is_style_parameter(name)
-        }
-        weights |= mixed
-    return weights
+    if row is None:
+        return weights
+    own = {name: value for name, value in weights.items() if is_style_parameter(name)}
+    return weights | {name: (row @ value.astype(np.float32))[0] for name, value in own.items()}
 
 
 def to_onnx(

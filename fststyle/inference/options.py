@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fststyle.images import MIN_SIDE, to_levels, top_level
-from fststyle.images.arrays import YCBCR
-from fststyle.images.sizes import Rows
+from fststyle.images.arrays import YCBCR, Rows
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8

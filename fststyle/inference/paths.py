@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -32,12 +33,14 @@ from fststyle.images import (
     read_picture,
     search,
 )
-from fststyle.inference.written import is_result, remembered
+from fststyle.inference.written import check_replaced
 from fststyle.resources import one_line, user_path
 
 #: Endings that results keep from their inputs; of others, those that hold photographs become JPEG, the rest PNG.
 _KEPT = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif"}
 _CHANGED = {".heic": ".jpg", ".heif": ".jpg"}
+_Name = TypeVar("_Name", str, Path)
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,33 @@ def skip(reason: str) -> None:
     tqdm.write(f"fststyle: skipped: {one_line(reason)}", file=sys.stderr)
 
 
+def readable(
+    names: Iterable[_Name], read: Callable[[_Name], _Read], failures: Sequence[Failure] = (), least: int = 1
+) -> tuple[dict[_Name, _Read], list[Failure]]:
+    """What ``read`` makes of pictures, by name, and those that cannot be read, which stderr names.
+
+    Args:
+        names: as typed, or paths.
+        read: raises ``ImageError``.
+        failures: those that are known already.
+        least: pictures that are needed, 0 or 1.
+
+    Raises:
+        ImageError: there are failures, and nothing else.
+    """
+    found, failed = {}, list(failures)
+    for name in names:
+        try:
+            found[name] = read(name)
+        except ImageError as error:
+            failed.append((Path(name), str(error)))
+    if failed and len(found) < least:
+        raise nothing_done(failed, report=True)
+    for _, reason in failed:
+        skip(reason)
+    return found, failed
+
+
 def nothing_done(failures: Sequence[Failure], report: bool = False) -> ImageError:
     """That not one of several pictures could be used, or why the only one could not; ``report`` names them all."""
     if len(failures) == 1:
@@ -214,71 +244,6 @@ def plan(inputs: Sequence[Found], output: str | None, labels: Sequence[str], fai
             if os.path.realpath(target) in sources:
                 raise ImageError(f"{target}: is one of the pictures, and {job.source}'s result; give -o FOLDER")
     return jobs
-
-
-def check_replaced(
-    targets: Iterable[Path],
-    kept: Iterable[Path],
-    overwrite: bool = False,
-    is_kind: Callable[[Path], bool] | None = None,
-    kind: str = "picture",
-) -> None:
-    """Refuse results that would be written over anything but an earlier result.
-
-    An empty file holds nothing; whatever else no run wrote is not ours to replace, nor what a link leads to: whoever
-    typed the link's name does not see it.
-
-    Args:
-        targets: files that are to be written, which ``check_path`` took.
-        kept: what the command reads, under whatever other names, hard links among them.
-        overwrite: pictures may be replaced that no run wrote.
-        is_kind: whether a file is of the kind of results; None: whether it is a picture.
-        kind: what such a file is called.
-
-    Raises:
-        ImageError: what is there, and what to do.
-    """
-    read = {}
-    for path in kept:
-        with contextlib.suppress(OSError, ValueError):
-            read[_identity(path)] = path
-    known: frozenset[bytes] | None = None
-    for target in targets:
-        if not os.path.lexists(target):
-            continue
-        reason, instead = None, ", or remove it first"
-        if target.is_symlink():
-            reason = f"is a link to {os.path.realpath(target)}, which would be overwritten"
-        elif target.is_dir():
-            reason = "is a folder"
-        elif not target.is_file():
-            reason = "is a pipe, a socket or a device"
-        elif _identity(target) in read:
-            name = read[_identity(target)]
-            reason = "is read itself" if name == target else f"is {name}, which is read, under another name"
-            instead = ""
-        elif target.stat().st_size:
-            known = remembered() if known is None else known
-            if not is_result(target, known):
-                if not (is_kind or _is_picture)(target):
-                    reason = f"is there already, and no {kind}"
-                elif not overwrite:
-                    reason = f"is a {kind} that no run wrote, or that was changed since"
-                    instead = ", or replace it with --overwrite"
-        if reason:
-            raise ImageError(f"{target}: {reason}; give another name for the result{instead}")
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _is_picture(path: Path) -> bool:
-    try:
-        return read_header(path, max_pixels=2**62).height > 0
-    except ImageError:
-        return False
 
 
 def without_existing(jobs: Sequence[Job]) -> tuple[list[Job], int]:

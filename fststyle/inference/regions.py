@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fststyle.images import ImageError, feathered, resize_pixels, to_image, to_pixels
-from fststyle.images.sizes import Rows
+from fststyle.images.arrays import Rows
 from fststyle.inference.backends import TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend
 from fststyle.inference.options import PLAIN, StylizeOptions, masked
 from fststyle.inference.paths import Files, Job, skip
 from fststyle.inference.stylizer import Stylizer
-from fststyle.mixtures import split_path
 from fststyle.model_file import find_model_file
 from fststyle.resources import user_path
+from fststyle.tensor_files import split_path
 
 if TYPE_CHECKING:
     import torch

@@ -16,18 +16,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fststyle.checks import check_path
-from fststyle.images import (
-    check_ending,
-    check_writable,
-    contact_sheet,
-    existing_part,
-    read_picture,
-    save_image,
-)
+from fststyle.images import check_ending, check_writable, contact_sheet, existing_part, read_picture, save_image
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.paths import check_replaced
 from fststyle.inference.stylizer import Stylizer
-from fststyle.inference.written import remember
+from fststyle.inference.written import check_replaced, remember
 from fststyle.resources import printable, working
 
 #: Longer side of each picture, in pixels.

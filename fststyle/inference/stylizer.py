@@ -13,7 +13,7 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_size, resize_pixels
-from fststyle.images.sizes import Rows
+from fststyle.images.arrays import Rows
 from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
@@ -62,11 +62,7 @@ class Stylizer:
 
     @classmethod
     def from_checkpoint(
-        cls,
-        name_or_path: str | os.PathLike[str],
-        device: str = "auto",
-        backend: str = "auto",
-        precision: str = "auto",
+        cls, name_or_path: str | os.PathLike[str], device: str = "auto", backend: str = "auto", precision: str = "auto"
     ) -> Self:
         """Load a bundled style by name, or a model file.
 

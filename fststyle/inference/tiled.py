@@ -31,8 +31,7 @@ from fststyle.inference.strips import (
     upsampled,
     without_border,
 )
-from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, ResidualBlock, TransposedConv
-from fststyle.networks.image_network import ImageNetwork
+from fststyle.networks.blocks import ColorTransform, Conv, ImageNetwork, InstanceNorm, ResidualBlock, TransposedConv
 from fststyle.networks.regions import RegionColors
 from fststyle.padding import reflection_pad
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fststyle.images import ImageError, read_header
 from fststyle.resources import cache_folder
 
 #: Bytes of a digest in hexadecimal and the end of its line; lines that are kept.
@@ -30,16 +32,76 @@ def remember(path: Path) -> None:
             file.write(_digest(path) + b"\n")
 
 
-def remembered() -> frozenset[bytes]:
-    """The digests of all results that are known."""
+def check_replaced(
+    targets: Iterable[Path],
+    kept: Iterable[Path],
+    overwrite: bool = False,
+    is_kind: Callable[[Path], bool] | None = None,
+    kind: str = "picture",
+) -> None:
+    """Refuse results that would be written over anything but an earlier result.
+
+    An empty file holds nothing; whatever else no run wrote is not ours to replace, nor what a link leads to: whoever
+    typed the link's name does not see it.
+
+    Args:
+        targets: files that are to be written, which ``check_path`` took.
+        kept: what the command reads, under whatever other names, hard links among them.
+        overwrite: pictures may be replaced that no run wrote.
+        is_kind: whether a file is of the kind of results; None: whether it is a picture.
+        kind: what such a file is called.
+
+    Raises:
+        ImageError: what is there, and what to do.
+    """
+    read = {}
+    for path in kept:
+        with contextlib.suppress(OSError, ValueError):
+            read[_identity(path)] = path
+    known: frozenset[bytes] | None = None
+    for target in targets:
+        if not os.path.lexists(target):
+            continue
+        reason, instead = None, ", or remove it first"
+        if target.is_symlink():
+            reason = f"is a link to {os.path.realpath(target)}, which would be overwritten"
+        elif target.is_dir():
+            reason = "is a folder"
+        elif not target.is_file():
+            reason = "is a pipe, a socket or a device"
+        elif _identity(target) in read:
+            name = read[_identity(target)]
+            reason = "is read itself" if name == target else f"is {name}, which is read, under another name"
+            instead = ""
+        elif target.stat().st_size:
+            known = _known() if known is None else known
+            if _digest(target) not in known:
+                if not (is_kind or _is_picture)(target):
+                    reason = f"is there already, and no {kind}"
+                elif not overwrite:
+                    reason = f"is a {kind} that no run wrote, or that was changed since"
+                    instead = ", or replace it with --overwrite"
+        if reason:
+            raise ImageError(f"{target}: {reason}; give another name for the result{instead}")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        return read_header(path, max_pixels=2**62).height > 0
+    except ImageError:
+        return False
+
+
+def _known() -> frozenset[bytes]:
+    """The digests of all results."""
     with contextlib.suppress(OSError, RuntimeError):
         return frozenset(_record().read_bytes().split())
     return frozenset()
-
-
-def is_result(path: Path, known: frozenset[bytes]) -> bool:
-    """Whether a file is one of the results ``known``, as it was written."""
-    return bool(known) and _digest(path) in known
 
 
 def _record() -> Path:

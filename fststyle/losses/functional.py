@@ -61,8 +61,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fststyle.diagnostics import WINDOW, folded
-
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
 StyleForm = Literal["sum", "mean", "quarter", "sliced"]
@@ -74,6 +72,8 @@ Reduction = Literal["sum", "mean"]
 QUANTILES = 128
 #: What a difference in colour counts beside one in light, in total variation of the form ``opponent``.
 CHROMA = 6.0
+#: Period of what two upsamplings by 2 repeat, and side of the windows in which it is looked for, pixels.
+PERIOD, WINDOW = 4, 32
 #: Side of the blocks, in pixels, over which the colour term averages.
 COLOR_BLOCK = 32
 
@@ -233,7 +233,7 @@ def pixel_loss(image: Tensor, target: Tensor) -> Tensor:
 
 
 def checkerboard_loss(image: Tensor) -> Tensor:
-    """What repeats in an image with the period of two upsamplings by 2: see ``diagnostics.folded``.
+    """What repeats in an image with the period of two upsamplings by 2: see ``folded``.
 
     Nothing but its position modulo 4 tells a network the pixels of an even area apart, so it uses that
     to make a texture there: checkerboard artifacts. Pixels that are optimised themselves need no such term.
@@ -247,6 +247,17 @@ def checkerboard_loss(image: Tensor) -> Tensor:
     if min(image.shape[-2:]) < WINDOW:
         return torch.zeros((), device=image.device)
     return folded(_precise(image)).square().mean()
+
+
+def folded(images: Tensor) -> Tensor:
+    """The mean 4×4 pixels of each window of 32, less their mean: (B, 3, H/32, 4, W/32, 4) of (B, 3, H, W)."""
+    batch, channels, height, width = images.shape
+    rows, columns, repeats = height // WINDOW, width // WINDOW, WINDOW // PERIOD
+    windows = images[:, :, : rows * WINDOW, : columns * WINDOW].reshape(
+        batch, channels, rows, repeats, PERIOD, columns, repeats, PERIOD
+    )
+    tiles = windows.mean((3, 6))
+    return tiles - tiles.mean((3, 5), keepdim=True)
 
 
 def block_colors(image: Tensor) -> Tensor:

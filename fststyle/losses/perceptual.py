@@ -34,6 +34,11 @@ from fststyle.losses.functional import (
 
 Layers = Sequence[str] | Mapping[str, float]
 
+#: Conventions, by the names of the constructor's arguments, and the values that they have.
+_FORMS = {
+    **{"content_form": ContentForm, "gram_divisor": GramDivisor, "style_form": StyleForm},
+    **{"style_divisor": StyleDivisor, "tv_form": TVForm, "tv_reduction": Reduction},
+}
 #: Settings in the metadata of model files made before these names.
 _RENAMED = {"content": "content_form", "gram": "gram_divisor", "style": "style_form", "tv": "tv_form"}
 
@@ -116,31 +121,16 @@ class PerceptualLoss(nn.Module):
         self.encoder = encoder
         self.content_layers = _layer_weights(content_layers, balanced)
         self.style_layers = _layer_weights(style_layers, balanced)
-        self.weights = {
-            "content": content_weight,
-            "style": style_weight,
-            "color": color_weight,
-            "tv": tv_weight,
-            "pixel": pixel_weight,
-        }
-        self.content_form, self.gram_divisor, self.style_form, self.style_divisor = (
-            content_form,
-            gram_divisor,
-            style_form,
-            style_divisor,
-        )
+        self.weights = {"content": content_weight, "style": style_weight, "color": color_weight}
+        self.weights |= {"tv": tv_weight, "pixel": pixel_weight}
+        self.content_form, self.gram_divisor = content_form, gram_divisor
+        self.style_form, self.style_divisor = style_form, style_divisor
         self.tv_form, self.tv_reduction, self.balanced = tv_form, tv_reduction, balanced
         #: Term name (as in ``LossTerms.scalars``) to the value it is divided by; to one for each of N styles, (N,).
         self.normalizers: dict[str, float | Tensor] = {}
         #: What the style weight is multiplied by for each of N styles, (N,).
         self.style_factors: Tensor | None = None
-        forms = {"content_form": ContentForm, "gram_divisor": GramDivisor, "style_form": StyleForm}
-        for option, form in {
-            **forms,
-            "style_divisor": StyleDivisor,
-            "tv_form": TVForm,
-            "tv_reduction": Reduction,
-        }.items():
+        for option, form in _FORMS.items():
             if getattr(self, option) not in get_args(form):
                 raise ValueError(f"{option} is {getattr(self, option)!r}; expected {' or '.join(get_args(form))}")
         if encoder is None and (self.content_layers or self.style_layers):
@@ -178,12 +168,7 @@ class PerceptualLoss(nn.Module):
             "content_layers": dict(self.content_layers),
             "style_layers": dict(self.style_layers),
             **{f"{name}_weight": weight for name, weight in self.weights.items()},
-            "content_form": self.content_form,
-            "gram_divisor": self.gram_divisor,
-            "style_form": self.style_form,
-            "style_divisor": self.style_divisor,
-            "tv_form": self.tv_form,
-            "tv_reduction": self.tv_reduction,
+            **{name: getattr(self, name) for name in _FORMS},
             "balanced": self.balanced,
         }
 

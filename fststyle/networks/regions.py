@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, TransposedConv
 from fststyle.networks.transform import TransformNet
 from fststyle.padding import pad_to_multiple
-from fststyle.trunks import is_style_parameter
+from fststyle.tensor_files import is_style_parameter
 
 #: Rows whose scales and shifts are in memory at once.
 _BAND = 32

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, Padding, ResidualBlock, UpBlock, gaussian_blur
-from fststyle.networks.image_network import ImageNetwork
+from fststyle.networks.blocks import Conv, ConvBlock, ImageNetwork, Norm, Padding, ResidualBlock, UpBlock, gaussian_blur
 
 
 class SuperResNet(ImageNetwork):

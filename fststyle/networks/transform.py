@@ -12,13 +12,13 @@ from fststyle.networks.blocks import (
     ColorTransform,
     Conv,
     ConvBlock,
+    ImageNetwork,
     InstanceNorm,
     Norm,
     Padding,
     ResidualBlock,
     UpBlock,
 )
-from fststyle.networks.image_network import ImageNetwork
 
 
 class TransformNet(ImageNetwork):

@@ -31,7 +31,10 @@ def transfer(loss: PerceptualLoss, content: Tensor, style: Tensor | Mapping[str,
 
 
 def texture(loss: PerceptualLoss, source: Tensor) -> Objective:
-    """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015)."""
+    """A texture like the source's, of any size (Gatys, Ecker, Bethge 2015).
+
+    With a growing set of layers it is the style reconstruction of Gatys 2016, Figure 1.
+    """
     targets = loss.style_targets(source)
     return lambda image: loss(image, style=targets)
 
@@ -43,12 +46,7 @@ def content_reconstruction(loss: PerceptualLoss, source: Tensor) -> Objective:
 
 
 def swap(
-    loss: PerceptualLoss,
-    content: Tensor,
-    style: Tensor,
-    patch: int = 3,
-    stride: int = 1,
-    visible: Tensor | None = None,
+    loss: PerceptualLoss, content: Tensor, style: Tensor, patch: int = 3, stride: int = 1, visible: Tensor | None = None
 ) -> Objective:
     """The content with every patch of its features replaced by the style's most similar (Chen & Schmidt 2016).
 
@@ -91,10 +89,6 @@ def faster(objective: Objective, precision: str = "float32", compile: bool = Fal
             return evaluate(image.contiguous(memory_format=torch.channels_last))
 
     return run
-
-
-# Style reconstruction (Gatys 2016, Figure 1) is texture synthesis with a growing set of layers.
-style_reconstruction = texture
 
 
 def starting_image(
@@ -153,9 +147,7 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def coarse_to_fine(
-    start: Tensor,
-    sizes: Iterable[tuple[int, int]],
-    run: Callable[[Tensor, int], Optimization],
+    start: Tensor, sizes: Iterable[tuple[int, int]], run: Callable[[Tensor, int], Optimization]
 ) -> Optimization:
     """Optimise at growing sizes, each from the enlarged result of the one before (Gatys et al. 2017).
 

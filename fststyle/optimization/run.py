@@ -196,13 +196,7 @@ def _start(config: DictConfig, sources: Sources) -> Tensor:
 
 
 def _run(
-    config: DictConfig,
-    sources: Sources,
-    loss: Any,
-    device: Any,
-    target: Path,
-    first: int,
-    saved: Optimization | None,
+    config: DictConfig, sources: Sources, loss: Any, device: Any, target: Path, first: int, saved: Optimization | None
 ) -> Optimization:
     """Optimise at every size from the ``first`` on, there from the ``saved`` state if there is one."""
     style = None if sources.style is None else sources.style.to(device)

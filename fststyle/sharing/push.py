@@ -14,7 +14,6 @@ from fststyle.checks import check_name, check_path
 from fststyle.hub import PREFIX, HubError, check_repository, explained, hub_api
 from fststyle.images import check_file, check_writable, existing_part
 from fststyle.merging import merge_files
-from fststyle.mixtures import split_path
 from fststyle.model_file import (
     KINDS,
     ModelFileError,
@@ -27,7 +26,7 @@ from fststyle.model_file import (
 from fststyle.resources import user_path, working
 from fststyle.sharing.card import ABOUT, model_card
 from fststyle.sharing.pictures import make_pictures
-from fststyle.tensor_files import load_tensors
+from fststyle.tensor_files import load_tensors, split_path
 
 CARD, PICTURES = "README.md", "pictures"
 

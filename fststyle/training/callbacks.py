@@ -362,16 +362,11 @@ def _steps(every: int, what: str) -> int:
 
 
 @torch.no_grad()
-def held_out_terms(network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Every loss term of a network's output, in evaluation mode, as a mean over held-out photographs."""
-    return held_out_by_style(network, task, batches).get("", {})
-
-
-@torch.no_grad()
 def held_out_by_style(
     network: nn.Module, task: Any, batches: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, float]]:
-    """``held_out_terms`` of all photographs, under an empty name, and of those of each of several styles."""
+    """Every loss term of a network's output, in evaluation mode, as a mean over held-out photographs: of all, under an
+    empty name, and of those of each of several styles."""
     sums: dict[str, dict[str, float]] = {}
     counts: dict[str, int] = {}
     with evaluating(network):

@@ -48,12 +48,7 @@ class PositionedCrops(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self,
-        source: datasets.Dataset | Generated,
-        indices: Sequence[int],
-        size: int,
-        scale: Scale,
-        seed: int,
+        self, source: datasets.Dataset | Generated, indices: Sequence[int], size: int, scale: Scale, seed: int
     ) -> None:
         self.source, self.indices, self.size, self.scale, self.seed = source, indices, size, scale, seed
 

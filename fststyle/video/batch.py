@@ -16,9 +16,9 @@ from fststyle.checks import absent, check_path
 from fststyle.images import Failure, ImageError, check_writable, existing_part
 from fststyle.inference.batch import Summary
 from fststyle.inference.options import PLAIN, StylizeOptions
-from fststyle.inference.paths import check_replaced, label_of, skip
+from fststyle.inference.paths import label_of, skip
 from fststyle.inference.stylizer import Stylizer
-from fststyle.inference.written import remember
+from fststyle.inference.written import check_replaced, remember
 from fststyle.resources import one_line, user_path
 from fststyle.video.decode import VideoSource
 from fststyle.video.formats import CONTAINERS, NUMBER, VideoError, output_of

@@ -13,17 +13,19 @@ import json
 import math
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from fststyle.images import MIN_SIDE
-from fststyle.inference.batch import terminable
+from fststyle.inference.batch import AHEAD, terminable
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.steady import SteadyInput
 from fststyle.resources import working
@@ -31,10 +33,11 @@ from fststyle.video.decode import Timed, VideoSource, selected
 from fststyle.video.encode import Parts, PartWriter, PictureWriter, numbered_pictures
 from fststyle.video.formats import Output, VideoError, output_of
 from fststyle.video.mux import Cut, Report, assemble
-from fststyle.video.overlap import overlap
 
 if TYPE_CHECKING:
     from fststyle.inference.stylizer import Stylizer
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def stylize_video(
     progress = (bar or _silent)(total=_expected(read, video), initial=writer.count, unit="frame")
     with working(str(target)), terminable(), progress:
         try:
-            overlap(_decoded(frames, read, height, width, writer.count), stylised, written)
+            _overlap(_decoded(frames, read, height, width, writer.count), stylised, written)
             writer.close()
         except KeyboardInterrupt:
             writer.close()
@@ -170,6 +173,35 @@ def stylize_video(
     parts.remove()
     partial_name(target).unlink(missing_ok=True)
     return Report(notes + streams.notes, damage + streams.damage, writer.count)
+
+
+def _overlap(items: Iterator[_Item], work: Callable[[_Item], _Result], write: Callable[[_Result], None]) -> None:
+    """Work on every item, in order, and write the results; a thread draws items meanwhile, another one writes.
+
+    However it ends, what was worked on is written, and nothing is being read or written any more.
+
+    Args:
+        items: drawn by a thread.
+        work: called here.
+        write: called by a thread, in the order of the items.
+    """
+    end = object()
+    coming: deque[Future[object]] = deque()
+    going: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        try:
+            for _ in range(AHEAD):
+                coming.append(reader.submit(next, items, end))
+            while (item := coming.popleft().result()) is not end:
+                coming.append(reader.submit(next, items, end))
+                result = work(item)  # type: ignore[arg-type]
+                if len(going) >= AHEAD:
+                    going.popleft().result()
+                going.append(writer.submit(write, result))
+        finally:
+            reader.shutdown(cancel_futures=True)
+            while going:
+                going.popleft().result()
 
 
 def partial_name(target: Path) -> Path:

@@ -14,9 +14,8 @@ from typing import Any
 from fststyle.checks import check_name
 from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.graphs import graph_of
-from fststyle.mixtures import split_path
 from fststyle.model_file import check_kind, find_model_file, style_names
-from fststyle.tensor_files import json_text, load_arrays
+from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
 

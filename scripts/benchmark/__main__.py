@@ -52,7 +52,7 @@ def write(folder: Path, tables: dict[str, list[Row]]) -> None:
             seconds.append(row["seconds"])
     if series:
         parts += [html.heading("Seconds against size"), html.curves(series, "megapixels", "seconds")]
-    (folder / "benchmark.html").write_text(html.page("Benchmark", parts), encoding="utf-8")
+    html.write_page(folder / "benchmark.html", "Benchmark", parts)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from fststyle.config import compose
 from fststyle.encoders.pretrained import encoder_of
 from fststyle.evaluation.page import curves
 from fststyle.images import contact_sheet, large, save_image, to_image
+from fststyle.images.arrays import resized_rows
 from fststyle.images.large import Scratch, as_picture
-from fststyle.images.sizes import resized_rows
 from fststyle.inference import Stylizer
 from fststyle.inference.options import blend
 from fststyle.inference.tiled import evaluate_in_strips
@@ -81,10 +81,7 @@ def equal(style: Names = STYLES, size: Sizes = (2048,), only_styles: bool = Fals
 
 
 def large_files(
-    style: Names = STYLES,
-    size: Sizes = (2048, 4096, 8192, 16384),
-    precision: str = "float32",
-    output: Folder = None,
+    style: Names = STYLES, size: Sizes = (2048, 4096, 8192, 16384), precision: str = "float32", output: Folder = None
 ) -> Figures:
     """Seconds, peak memory and scratch space by size, and of the whole picture up to ``WHOLE`` a side."""
     lines: dict[str, tuple[list[float], list[float]]] = {"tiled": ([], []), "whole picture": ([], [])}

@@ -84,11 +84,7 @@ def lowest_by_scipy(start: Tensor, objective: Any, evaluations: int) -> float:
 
 
 def transfer(
-    photo: Files,
-    painting: Files,
-    size: Sizes = (256,),
-    iterations: int = 500,
-    output: Folder = None,
+    photo: Files, painting: Files, size: Sizes = (256,), iterations: int = 500, output: Folder = None
 ) -> Figures:
     """Style as a share of the unstylised photograph's, content as a share of another photograph's."""
     contents = [load_image(file, size[0]) for file in photo]

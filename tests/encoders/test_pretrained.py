@@ -1,474 +1,26 @@
-"""Where encoder weights come from: torchvision's files, downloads over a loopback server, local files, caches."""
+"""Encoders by name: random, bundled, normalised, and those of model files."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import pickle
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn import functional as F
-from torchvision.models import VGG16_Weights, VGG19_Weights
 
+from encoder_weights import WIDTHS, sha256, write
 from fststyle.encoders import pretrained
 from fststyle.encoders.files import save_encoder
-from fststyle.encoders.pretrained import (
-    SAME_WEIGHTS,
-    encoder_of,
-    load_encoder,
-    photographs_for_normalizing,
-    random_weights,
-)
-from fststyle.encoders.published import DEFAULT_WEIGHTS, PUBLISHED, Published, WeightsError, fetch
+from fststyle.encoders.pretrained import SAME_WEIGHTS, encoder_of, load_encoder, photographs_for_normalizing
+from fststyle.encoders.published import WeightsError
 from fststyle.encoders.vgg import VGGEncoder, mean_activations
-from fststyle.images import to_image
 from fststyle.losses import measure_photographs
 from fststyle.model_file import bundled_files, read_metadata
 from fststyle.resources import file_sha256
-
-WIDTHS = (4, 6, 8, 10, 12)
-#: Where the convolutions stand in torchvision's ``features``.
-PLACES = {
-    "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
-    "vgg19": (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34),
-}
-
-
-def torchvision_state(architecture: str = "vgg16", seed: int = 0) -> dict[str, Tensor]:
-    """A narrow network's state dict in torchvision's layout, with something of a classifier."""
-    weights = random_weights(architecture, seed, WIDTHS)
-    names = [key.removesuffix(".weight") for key in weights if key.startswith("conv") and key.endswith(".weight")]
-    state = {"classifier.0.weight": torch.ones(2, 2), "classifier.0.bias": torch.ones(2)}
-    for place, name in zip(PLACES[architecture], names, strict=True):
-        state[f"features.{place}.weight"], state[f"features.{place}.bias"] = (
-            weights[f"{name}.weight"],
-            weights[f"{name}.bias"] + 0.1,
-        )
-    return state
-
-
-def write(path: Path, architecture: str = "vgg16", seed: int = 0) -> Path:
-    torch.save(torchvision_state(architecture, seed), path)
-    return path
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def first_layer(state: dict[str, Tensor], image: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """conv1_1 of an image that is normalised by hand."""
-    x = (image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    return F.conv2d(x, state["features.0.weight"], state["features.0.bias"], padding=1)
-
-
-@pytest.fixture
-def image(astronaut: np.ndarray) -> Tensor:
-    return to_image(np.ascontiguousarray(astronaut[0:192:4, 120:312:4]))
-
-
-@pytest.fixture
-def weights_file(tmp_path: Path) -> Path:
-    return write(tmp_path / "weights.pth")
-
-
-# --- what torchvision publishes -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("key", "theirs"),
-    [
-        (("vgg16", "features"), VGG16_Weights.IMAGENET1K_FEATURES),
-        (("vgg16", "imagenet"), VGG16_Weights.IMAGENET1K_V1),
-        (("vgg19", "imagenet"), VGG19_Weights.IMAGENET1K_V1),
-    ],
-)
-def test_published_weights_are_torchvisions(key: tuple[str, str], theirs: Any) -> None:
-    ours, transforms = PUBLISHED[key], theirs.transforms()
-    assert ours.url == theirs.url
-    assert Path(ours.filename).stem.endswith(f"-{ours.sha256}")  # where torchvision keeps the hash, too
-    assert len(ours.sha256) == 8
-    assert ours.mean == pytest.approx(transforms.mean, rel=1e-12)
-    assert ours.std == pytest.approx(transforms.std, rel=1e-12)
-    assert ours.megabytes == pytest.approx(theirs.meta["_file_size"], abs=1)
-
-
-def test_nothing_else_is_published_and_the_defaults_are_the_papers_network_and_torchvisions() -> None:
-    assert set(PUBLISHED) == {("vgg16", "features"), ("vgg16", "imagenet"), ("vgg19", "imagenet")}
-    assert DEFAULT_WEIGHTS == {"vgg16": "features", "vgg19": "imagenet"}
-
-
-# --- downloads ------------------------------------------------------------------------------------
-
-
-class Server:
-    """A loopback web server with one file, and a count of who asked for it."""
-
-    def __init__(self) -> None:
-        self.body = b""
-        self.promised: int | None = None  # the length that is announced, if not that of the body
-        self.requests: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.requests.append(self.path)
-                if not outer.body:
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                length = len(outer.body) if outer.promised is None else outer.promised
-                self.send_header("Content-Length", str(length))
-                self.end_headers()
-                self.wfile.write(outer.body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.http.server_port}"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("no_proxy", "*")
-    server = Server()
-    thread = threading.Thread(target=partial(server.http.serve_forever, poll_interval=0.01), daemon=True)
-    thread.start()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where torch's hub, and so the download, keeps weights."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    return tmp_path / "torch" / "hub" / "checkpoints"
-
-
-def publish(server: Server, body: bytes, digest: str | None = None) -> Published:
-    server.body = body
-    digest = digest or hashlib.sha256(body).hexdigest()[:8]
-    return replace(PUBLISHED["vgg16", "features"], url=f"{server.address}/models/narrow-{digest}.pth", sha256=digest)
-
-
-def test_published_weights_are_downloaded_once_and_loaded(
-    server: Server, hub: Path, weights_file: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    published = publish(server, weights_file.read_bytes())
-    monkeypatch.setitem(PUBLISHED, ("vgg16", "features"), published)
-    encoder = load_encoder("vgg16")
-    assert server.requests == [f"/models/{published.filename}"]
-    assert [path.name for path in hub.iterdir()] == [published.filename]
-    assert (hub / published.filename).read_bytes() == weights_file.read_bytes()
-    assert (encoder.name, encoder.digest) == ("vgg16-features", sha256(weights_file))
-    expected = first_layer(torchvision_state(), image, (0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
-    torch.testing.assert_close(encoder(image, ["conv1_1"])["conv1_1"], expected, rtol=1e-4, atol=1e-3)
-
-    again = load_encoder("vgg16", "features")
-    assert len(server.requests) == 1
-    assert torch.equal(again.weights()["conv5_3.weight"], encoder.weights()["conv5_3.weight"])
-
-
-def test_a_downloaded_file_has_the_users_ordinary_permissions(server: Server, hub: Path) -> None:
-    """The hub's folder is often shared between the users of a cluster."""
-    before = os.umask(0o022)
-    try:
-        path = fetch(publish(server, b"weights"))
-    finally:
-        os.umask(before)
-    assert path.stat().st_mode & 0o777 == 0o644
-
-
-def test_a_download_of_another_hash_is_refused_and_nothing_is_left(server: Server, hub: Path) -> None:
-    published = publish(server, b"not what was expected", digest="00000000")
-    found = hashlib.sha256(b"not what was expected").hexdigest()[:8]
-    with pytest.raises(WeightsError, match=rf'invalid hash value \(expected "00000000", got "{found}') as caught:
-        fetch(published)
-    assert_advises(caught.value, published, hub)
-    assert not list(hub.iterdir())
-
-
-def test_a_transfer_that_breaks_off_leaves_nothing(server: Server, hub: Path) -> None:
-    published = publish(server, b"w" * 5000)
-    server.body, server.promised = b"w" * 3000, 5000
-    with pytest.raises(WeightsError, match="invalid hash value") as caught:
-        fetch(published)
-    assert_advises(caught.value, published, hub)
-    assert not list(hub.iterdir())
-    server.body, server.promised = b"w" * 5000, None
-    assert fetch(published).read_bytes() == b"w" * 5000
-
-
-def test_a_file_the_server_does_not_have_is_named(server: Server, hub: Path) -> None:
-    published = publish(server, b"", digest="12345678")
-    with pytest.raises(WeightsError, match=r"narrow-12345678.pth could not be downloaded \(Not Found\)") as caught:
-        fetch(published)
-    assert_advises(caught.value, published, hub)
-
-
-def test_without_a_connection_the_message_says_what_to_fetch_and_which_option_takes_a_file(
-    hub: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    with socket.socket() as closed:  # bound but not listening: refused at once, and nobody else's
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/vgg16-12345678.pth"
-        published = replace(PUBLISHED["vgg16", "features"], url=url, sha256="12345678")
-        with pytest.raises(WeightsError, match=r"vgg16-12345678.pth could not be downloaded \(.*refused") as caught:
-            fetch(published)
-    assert_advises(caught.value, published, hub)
-    assert not list(hub.iterdir())
-
-
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH\r\n", b""])
-def test_something_else_than_a_web_server_is_no_traceback(
-    hub: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
-) -> None:
-    monkeypatch.setenv("no_proxy", "*")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def reply() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=reply, daemon=True)
-        thread.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/vgg16-12345678.pth"
-        published = replace(PUBLISHED["vgg16", "features"], url=url, sha256="12345678")
-        with pytest.raises(WeightsError, match="could not be downloaded") as caught:
-            fetch(published)
-        thread.join()
-    assert_advises(caught.value, published, hub)
-    assert not list(hub.iterdir())
-
-
-def test_a_hub_folder_that_cannot_be_made_is_no_traceback(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
-    with pytest.raises(WeightsError, match=r"could not be downloaded .*encoder\.weights=FILE"):
-        fetch(publish(server, b"weights"))
-
-
-def test_a_damaged_copy_in_the_hub_folder_is_named_and_not_used(server: Server, hub: Path) -> None:
-    published = publish(server, b"weights")
-    path = fetch(published)
-    path.write_bytes(b"weight")
-    with pytest.raises(WeightsError, match=rf"{path}: its SHA-256 begins with .*; delete it and fetch it again"):
-        fetch(published)
-    assert len(server.requests) == 1
-
-
-def assert_advises(error: WeightsError, published: Published, hub: Path) -> None:
-    message = str(error)
-    assert f"fetch {published.url} on a machine with internet into {hub}" in message
-    assert "encoder.weights=FILE" in message
-    assert message.endswith("encoder=slim")
-    assert "\n" not in message
-
-
-# --- local files ----------------------------------------------------------------------------------
-
-
-def test_a_local_copy_of_a_published_file_is_known_by_its_hash(
-    weights_file: Path, image: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caffe = ((0.48235, 0.45882, 0.40784), (1 / 255,) * 3)
-    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-    def loads_as(statistics: tuple[tuple[float, ...], tuple[float, ...]], **options: Any) -> None:
-        expected = first_layer(torchvision_state(), image, *statistics)
-        found = load_encoder("vgg16", weights_file, **options)(image, ["conv1_1"])["conv1_1"]
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-
-    loads_as(imagenet)  # nobody knows it
-    loads_as(caffe, preprocess="caffe")
-    known = replace(PUBLISHED["vgg16", "features"], sha256=sha256(weights_file)[:8])
-    monkeypatch.setitem(PUBLISHED, ("vgg16", "features"), known)
-    loads_as(caffe)
-    loads_as(imagenet, preprocess="imagenet")
-
-
-def test_what_a_local_file_says_of_itself_goes_into_the_metadata(weights_file: Path) -> None:
-    encoder = load_encoder("vgg16", weights_file)
-    assert (encoder.name, encoder.digest, encoder.architecture) == ("weights", sha256(weights_file), "vgg16")
-    assert (encoder.pooling, encoder.padding) == ("max", "zeros")
-    other = load_encoder("vgg16", str(weights_file), pooling="average", padding="reflect")
-    assert (other.pooling, other.padding) == ("average", "reflect")
-
-
-def test_torchvisions_layout_as_safetensors_is_the_same(weights_file: Path, tmp_path: Path, image: Tensor) -> None:
-    save_file(torchvision_state(), tmp_path / "weights.safetensors")
-    pth, tensors = (load_encoder("vgg16", tmp_path / f"weights{s}") for s in (".pth", ".safetensors"))
-    assert pth.layers == tensors.layers
-    assert torch.equal(pth(image, ["relu5_3"])["relu5_3"], tensors(image, ["relu5_3"])["relu5_3"])
-
-
-def test_layers_by_name_bring_their_own_normalisation_and_padding(tmp_path: Path, image: Tensor) -> None:
-    weights = random_weights("vgg16", widths=WIDTHS)
-    weights["preprocess.weight"] = torch.tensor([[0.0, 0, 255], [0, 255, 0], [255, 0, 0]])  # to BGR
-    weights["preprocess.bias"] = torch.tensor([-104.0, -117, -124])
-    plain = {**weights, "preprocess.weight": weights["preprocess.weight"].view(3, 3, 1, 1)}
-    save_file(plain, tmp_path / "plain.safetensors")
-    save_file({**weights, "to_vgg19.relu1_1.weight": torch.ones(64, 4, 1, 1)}, tmp_path / "distilled.safetensors")
-    encoder = load_encoder("vgg16", tmp_path / "plain.safetensors")
-    bgr = 255 * image.flip(1) - torch.tensor([104.0, 117, 124]).view(3, 1, 1)
-    expected = F.conv2d(bgr, weights["conv1_1.weight"], padding=1)
-    torch.testing.assert_close(encoder(image, ["conv1_1"])["conv1_1"], expected, rtol=1e-4, atol=1e-2)
-    assert encoder.padding == "zeros"
-    assert load_encoder("vgg16", tmp_path / "distilled.safetensors").padding == "reflect"
-    assert load_encoder("vgg16", tmp_path / "distilled.safetensors", padding="zeros").padding == "zeros"
-
-
-class Marker:
-    """An object whose unpickling makes a folder: what a hostile file could do with anything else."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
-    marker, path = tmp_path / "ran", tmp_path / "hostile.pth"
-    content = {**torchvision_state(), "features.99.weight": Marker(marker)}
-    if zipped:
-        torch.save(content, path)
-    else:
-        path.write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(WeightsError, match=r"hostile\.pth: is no \.pth file of tensors only, and was not unpickled$"):
-        load_encoder("vgg16", path)
-    assert not marker.exists()
-    torch.load(path, weights_only=False) if zipped else pickle.loads(path.read_bytes())
-    assert marker.exists()  # it would have
-
-
-def without(*keys: str) -> dict[str, Tensor]:
-    return {key: value for key, value in torchvision_state().items() if key not in keys}
-
-
-def by_name(**changed: Tensor) -> dict[str, Tensor]:
-    return {**random_weights("vgg16", widths=WIDTHS), **{k.replace("__", "."): v for k, v in changed.items()}}
-
-
-BAD_STATES: dict[str, tuple[Any, str]] = {
-    "another network": ({"layer1.0.weight": torch.ones(1)}, "has tensors layer1.0.weight, …; expected torchvision's"),
-    "empty": ({}, "has tensors none, …; expected torchvision's names"),
-    "a list": ([torch.ones(1)], "holds list; expected a state dict of tensors"),
-    "numbers": ({"features.0.weight": 3}, "holds dict; expected a state dict of tensors"),
-    "no bias": (without("features.5.bias"), "lacks conv2_1.bias of vgg16; is it the file of another network?"),
-    "a gap": (without("features.5.weight"), "lacks conv2_1.weight of vgg16; is it the file of another network?"),
-    "vgg19's": (torchvision_state("vgg19"), "lacks conv4_1.weight of vgg16; is it the file of another network?"),
-    "grey input": (
-        torchvision_state() | {"features.0.weight": torch.ones(4, 1, 3, 3)},
-        "conv1_1.weight is (4, 1, 3, 3) for vgg16; expected (4, 3, 3, 3)",
-    ),
-    "5×5": (
-        torchvision_state() | {"features.2.weight": torch.ones(4, 4, 5, 5)},
-        "conv1_2.weight is (4, 4, 5, 5) for vgg16; expected (4, 4, 3, 3)",
-    ),
-    "channels": (
-        torchvision_state() | {"features.5.weight": torch.ones(6, 5, 3, 3)},
-        "conv2_1.weight is (6, 5, 3, 3) for vgg16; expected (6, 4, 3, 3)",
-    ),
-    "scalar": (
-        torchvision_state() | {"features.0.weight": torch.tensor(1.0)},
-        "conv1_1.weight is () for vgg16; expected (0, 3, 3, 3)",
-    ),
-    "bias": (
-        torchvision_state() | {"features.0.bias": torch.ones(5)},
-        "conv1_1.bias is (5,) for vgg16; expected (4,)",
-    ),
-    "preprocess": (
-        by_name(preprocess__weight=torch.ones(4, 3)),
-        "preprocess.weight is (4, 3) for vgg16; expected (3, 3)",
-    ),
-    "preprocess bias": (
-        by_name(preprocess__bias=torch.ones(1)),
-        "preprocess.bias is (1,) for vgg16; expected (3,)",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_STATES)
-def test_weights_of_another_make_are_refused_in_one_line(tmp_path: Path, kind: str) -> None:
-    state, message = BAD_STATES[kind]
-    path = tmp_path / "bad.pth"
-    torch.save(state, path)
-    assert_refused(path, message)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize(
-    "content", [b"", b"some text\n", b"\x89PNG\r\n\x1a\n" + bytes(64), b"PK\x03\x04 no zip"], ids=repr
-)
-def test_a_file_that_is_no_weights_is_refused_in_one_line(tmp_path: Path, suffix: str, content: bytes) -> None:
-    path = tmp_path / f"bad{suffix}"
-    path.write_bytes(content)
-    assert_refused(path, "")
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"bad{suffix}"
-    torch.save(torchvision_state(), path) if suffix == ".pth" else save_file(torchvision_state(), path)
-    path.write_bytes(path.read_bytes()[:-1000])
-    assert_refused(path, "cannot be read as encoder weights (")
-
-
-def test_a_missing_file_or_a_folder_is_refused_in_one_line(tmp_path: Path) -> None:
-    assert_refused(tmp_path / "missing.pth", "no such file; expected encoder weights (.pth or .safetensors)")
-    (tmp_path / "folder.pth").mkdir()
-    assert_refused(tmp_path / "folder.pth", "")
-
-
-def assert_refused(path: Path, message: str) -> None:
-    with pytest.raises(WeightsError) as caught:
-        load_encoder("vgg16", path)
-    assert str(caught.value).startswith(f"{path}: {message}")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("vgg16", "caffe"), "vgg16 has no weights 'caffe'; expected features, imagenet, slim, random, or a file"),
-        (("vgg19", "features"), "vgg19 has no weights 'features'; expected imagenet, slim, random, or a file"),
-        (("vgg11",), "architecture is 'vgg11'; expected one of vgg16, vgg19"),
-    ],
-)
-def test_an_unknown_name_is_refused_with_the_known_ones(arguments: tuple[str, ...], message: str) -> None:
-    with pytest.raises(WeightsError) as caught:
-        load_encoder(*arguments)
-    assert str(caught.value) == message
-
-
-def test_an_unknown_way_to_preprocess_is_refused(weights_file: Path) -> None:
-    with pytest.raises(WeightsError, match=r"^preprocess is 'bgr'; expected imagenet or caffe$"):
-        load_encoder("vgg16", weights_file, preprocess="bgr")
-
 
 # --- random weights -------------------------------------------------------------------------------
 
@@ -512,9 +64,6 @@ def test_random_weights_keep_the_signals_size() -> None:
     assert 0.1 < taps["conv5_1"].std() / taps["conv1_2"].std() < 10
 
 
-# --- normalisation on photographs, and its cache --------------------------------------------------
-
-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the means go; the folder is not there yet."""
@@ -524,6 +73,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def mean_of(encoder: VGGEncoder, image: Tensor, layer: str = "relu1_2") -> Tensor:
     return encoder(image, [layer])[layer].mean((0, 2, 3))
+
+
+# --- normalisation on photographs, and its cache --------------------------------------------------
 
 
 def test_normalising_on_images_brings_their_mean_activations_to_one(weights_file: Path, image: Tensor) -> None:
@@ -640,12 +192,12 @@ def test_a_folder_without_pictures_is_refused_by_name(weights_file: Path, tmp_pa
         load_encoder("vgg16", weights_file, normalize=tmp_path / "empty")
 
 
-# --- the small bundled encoders -------------------------------------------------------------------
-
-
 @pytest.fixture
 def slim() -> VGGEncoder:
     return load_encoder("vgg19", "slim")
+
+
+# --- the small bundled encoders -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -730,12 +282,12 @@ def test_unknown_weights_name_the_slim_ones_too() -> None:
         load_encoder("vgg19", "caffe")
 
 
-# --- the encoder of a checkpoint ------------------------------------------------------------------
-
-
 def told(encoder: VGGEncoder, **changes: Any) -> dict[str, Any]:
     metadata = {key: getattr(encoder, key) for key in ("name", "architecture", "pooling", "padding")}
     return {"name": "rain", "encoder": {**metadata, "sha256": encoder.digest, **changes}}
+
+
+# --- the encoder of a checkpoint ------------------------------------------------------------------
 
 
 def test_a_checkpoints_encoder_is_found_by_its_name(slim: VGGEncoder) -> None:

@@ -11,7 +11,7 @@ from fststyle.color import match_color
 from fststyle.encoders.files import preprocessing
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder, layer_names
-from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance, style_figures, window_statistics
+from fststyle.evaluation.style import LAYERS, SCALES, SIZE, WINDOW, StyleDistance, window_statistics
 from fststyle.images import to_image
 
 SMALL = {"layers": ("relu1_1", "relu2_1"), "size": 64, "window": 16}
@@ -118,7 +118,7 @@ def test_what_a_result_lacks_of_the_painting_is_in_the_second_figure() -> None:
 
 
 def test_the_painting_itself_measures_0(deep: VGGEncoder, photograph: Tensor, painting: Tensor) -> None:
-    found = style_figures(painting, photograph, painting, deep)
+    found = StyleDistance(photograph, painting, deep)(painting)
     assert found.everywhere == pytest.approx(0, abs=1e-6)
     assert found.all_of_it == pytest.approx(0, abs=1e-6)
 
@@ -172,7 +172,7 @@ def test_an_encoder_that_ends_too_early_is_named(photograph: Tensor, painting: T
     weights = {key: value for key, value in random_weights("vgg16", widths=(2,) * 5).items() if key[4] != "5"}
     shallow = VGGEncoder(weights, name="shallow")
     with pytest.raises(ValueError, match=r"^shallow ends at pool4 and has no relu5_1; use an encoder that reaches it$"):
-        style_figures(photograph, photograph, painting, shallow)
+        StyleDistance(photograph, painting, shallow)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from torch import nn
 from fststyle.images import to_image, to_pixels
 from fststyle.inference.graphs import to_onnx
 from fststyle.inference.openvino import openvino_core
-from fststyle.networks.blocks import InstanceNorm
-from fststyle.networks.image_network import ImageNetwork
+from fststyle.networks.blocks import ImageNetwork, InstanceNorm
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 

@@ -17,8 +17,7 @@ from fststyle.inference.backends import TorchBackend
 from fststyle.inference.strips import Moments
 from fststyle.inference.tiled import cost, evaluate_in_strips, pixels_in_strips
 from fststyle.model_file import all_styles
-from fststyle.networks.blocks import Conv, ConvBlock, Norm, ResidualBlock, UpBlock, make_norm
-from fststyle.networks.image_network import ImageNetwork
+from fststyle.networks.blocks import Conv, ConvBlock, ImageNetwork, Norm, ResidualBlock, UpBlock, make_norm
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
 

@@ -13,8 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-from fststyle.networks.blocks import ColorTransform, InstanceNorm
-from fststyle.networks.image_network import IMAGENET_MEAN
+from fststyle.networks.blocks import IMAGENET_MEAN, ColorTransform, InstanceNorm
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
 

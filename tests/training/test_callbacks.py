@@ -29,7 +29,7 @@ from fststyle.training.callbacks import (
     Diagnostics,
     Export,
     Previews,
-    held_out_terms,
+    held_out_by_style,
     trained_network,
 )
 from fststyle.training.sources import DataError
@@ -325,7 +325,7 @@ def test_faults_are_told_when_they_are_new(held_out: Tensor, caplog: pytest.LogC
 def test_held_out_terms_are_means_over_photographs_not_over_batches(held_out: Tensor) -> None:
     task = make_task()
     uneven, one = ([{"image": part} for part in held_out.split(size)] for size in (2, 3))
-    first = held_out_terms(task.network, task, uneven)
-    assert first == pytest.approx(held_out_terms(task.network, task, one), rel=1e-4)
+    first = held_out_by_style(task.network, task, uneven)[""]
+    assert first == pytest.approx(held_out_by_style(task.network, task, one)[""], rel=1e-4)
     assert task.network.training
-    assert held_out_terms(task.network, task, []) == {}
+    assert held_out_by_style(task.network, task, []) == {}

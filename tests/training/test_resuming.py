@@ -247,17 +247,8 @@ def test_another_learning_rate_takes_effect(desk: Path) -> None:
 
 
 #: Keys that change neither the objective nor the order of samples, by their beginnings.
-FREE = (
-    "steps",
-    "name",
-    "output",
-    "overwrite",
-    "resume",
-    "ckpt_path",
-    "init_from",
-    "threads",
-    "calibration_photographs",
-)
+FREE: tuple[str, ...] = ("steps", "name", "output", "overwrite", "resume", "ckpt_path", "init_from", "threads")
+FREE += ("calibration_photographs",)
 FREE += ("trainer.", "callbacks.", "logger.", "hydra.", "task.optimizer", "task.learning_rate", "task.schedule")
 FREE += ("task.warmup", "task.steps", "task.compile", "data.workers", "data.max_unreadable", "style.name", "styles")
 
@@ -265,11 +256,8 @@ FREE += ("task.warmup", "task.steps", "task.compile", "data.workers", "data.max_
 def test_every_key_is_compared_or_known_to_be_free(desk: Path) -> None:
     """A new setting is one or the other."""
     (state,) = training_checkpoints(desk / "out")
-    compared = {
-        *torch.load(state, weights_only=True)["settings"],
-        "data.batch_size",
-        *("encoder.seed", "data.seed", "data.source.path"),
-    }
+    compared = {*torch.load(state, weights_only=True)["settings"], "data.batch_size"}
+    compared |= {"encoder.seed", "data.seed", "data.source.path"}
 
     def keys(node: Any, prefix: str = "") -> list[str]:
         found = []

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fststyle.images import resize_pixels
-from fststyle.images.sizes import resized_rows
+from fststyle.images.arrays import resized_rows
 
 
 @pytest.mark.parametrize("shape", [(700, 50, 3), (700, 50), (700, 50, 4)])
