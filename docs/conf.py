@@ -40,6 +40,7 @@ CONTENTS = """
 :hidden:
 :caption: Guides
 docs/pictures
+docs/any_painting
 docs/video
 docs/swap
 docs/superres

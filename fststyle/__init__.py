@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fststyle.version import __version__
 
 _PUBLIC = {
+    "StylePredictor": "fststyle.inference",
     "StylizeOptions": "fststyle.inference",
     "PerceptualLoss": "fststyle.losses",
     "Stylizer": "fststyle.inference",
@@ -32,6 +33,7 @@ _PUBLIC = {
 }
 __all__ = [
     "PerceptualLoss",
+    "StylePredictor",
     "StylizeOptions",
     "Stylizer",
     "SuperResNet",
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from fststyle.encoders.pretrained import load_encoder
     from fststyle.encoders.vgg import VGGEncoder
     from fststyle.images import load_image, read_mask, save_image
-    from fststyle.inference import StylizeOptions, Stylizer, Swapper, Upscaler, in_regions
+    from fststyle.inference import StylePredictor, StylizeOptions, Stylizer, Swapper, Upscaler, in_regions
     from fststyle.losses import PerceptualLoss
     from fststyle.networks.superres import SuperResNet
     from fststyle.networks.transform import TransformNet

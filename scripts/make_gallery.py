@@ -28,10 +28,19 @@ import torch
 from PIL import Image
 from skimage import data as pictures
 
-from fststyle import Stylizer, Swapper, Upscaler
+from fststyle import StylePredictor, Stylizer, Swapper, Upscaler
 from fststyle.evaluation.superres import bicubic
-from fststyle.images import contact_sheet, read_picture, resize_longer_side, to_image, to_pixels, write_atomically
+from fststyle.images import (
+    contact_sheet,
+    load_image,
+    read_picture,
+    resize_longer_side,
+    to_image,
+    to_pixels,
+    write_atomically,
+)
 from fststyle.inference.options import PLAIN
+from fststyle.inference.predictor import SIZE
 from fststyle.inference.sheet import style_sheet
 from fststyle.losses import mean_term
 from fststyle.model_file import KINDS, bundled_files, read_metadata, style_names
@@ -63,6 +72,10 @@ Steps, images and minutes are those of a model's last training run. A run with `
 MEASURED = """Held-out terms are means over the layers of the training objective, on photographs held out from training:
 style is 1 for a photograph that was not stylised, content is 1 for another photograph. They measure that objective, not
 how good a picture looks.
+"""
+
+PREDICTED = """`--style PICTURE` predicts a style of any picture, without training. Of these pictures training has seen none: it had
+pictures of `scripts/paint_random.py`, with photographs as motifs, and photographs.
 """
 
 #: A model's metadata, and what enlarges a picture, uint8 (H, W, 3).
@@ -153,7 +166,19 @@ def swap(folder: Path) -> None:
                 save(result, folder / f"{photo}_swap_{name}.jpg")
 
 
-MAKERS = {"styles": stylise, "superres": enlarge, "swap": swap}
+def predict(folder: Path) -> None:
+    """The photographs in the styles that are predicted of the paintings that come with the project."""
+    for model, path in bundled_files("arbitrary").items():
+        predictor = StylePredictor.from_checkpoint(path)
+        for name, painting in paintings().items():
+            network = predictor(load_image(painting, SIZE))
+            for photo in PHOTOGRAPHS:
+                with torch.no_grad():
+                    result = to_pixels(network(to_image(photograph(photo, SHOWN))))
+                save(result, folder / f"{photo}_{model}_{name}.jpg")
+
+
+MAKERS = {"styles": stylise, "arbitrary": predict, "superres": enlarge, "swap": swap}
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -234,6 +259,10 @@ def page() -> str:
                 f"![{photo} in all styles of {name}](../docs/gallery/{photo}_{name}.jpg)\n" for photo in PHOTOGRAPHS
             ]
         parts += [figures(styles, TRAINED | HELD_OUT), MEASURED, commands(styles)]
+    for name, metadata in records["arbitrary"].items():
+        cell = f"![{{0}} in the style predicted of {{1}}](../docs/gallery/{{0}}_{name}_{{1}}.jpg)"
+        parts += [f"## Any painting: `{name}`\n", PREDICTED, grids(list(paintings()), cell)]
+        parts += [figures({name: metadata}, TRAINED), commands({name: metadata})]
     if models := records["superres"]:
         parts.append("## Super-resolution\n")
         for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():

@@ -45,7 +45,7 @@ def test_the_zoo_has_twelve_styles_and_the_files_of_one_style_win() -> None:
 def test_a_bundled_file_has_the_manifests_hash_and_size_and_is_small(name: str) -> None:
     data = (resource("checkpoints") / name).read_bytes()
     assert hashlib.sha256(data).hexdigest() == MANIFEST[name]["sha256"]
-    assert len(data) == MANIFEST[name]["bytes"] <= 4.2e6
+    assert len(data) == MANIFEST[name]["bytes"] <= (7e6 if name.startswith("arbitrary/") else 4.2e6)
     made_by = {"encoders": "python scripts/distill_encoder.py "}
     trained = ("fststyle train ", "python scripts/train_together.py ")
     assert MANIFEST[name]["command"].startswith(made_by.get(name.split("/")[0], trained))

@@ -53,9 +53,11 @@ class StylePredictor:
 
     def __call__(self, painting: Tensor) -> TransformNet:
         """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16."""
-        from fststyle.networks.arbitrary import style_statistics
+        from fststyle.networks.arbitrary import fit_palette, style_statistics
 
-        return self.network.of_painting(style_statistics(self.encoder, painting))
+        network = self.network.of_painting(style_statistics(self.encoder, painting))
+        fit_palette(network, painting)
+        return network
 
     def save(self, painting: str | os.PathLike[str], path: str | os.PathLike[str], size: int | None = SIZE) -> None:
         """Write a model file of a painting's style: its norms and colours; the convolutions are in the predictor's.

@@ -171,3 +171,62 @@ class ArbitraryNet(nn.Module):
         own = {name: value[0] for name, value in self.style_parameters(statistics).items()}
         network.load_state_dict({**self.painter.state_dict(), **own})
         return network.eval()
+
+
+# --- the palette ------------------------------------------------------------------------------------
+
+#: Sides and number of the noise pictures, and pixels of what is made of them that are compared.
+_SIDE, _COUNT, _PIXELS = 128, 3, 2000
+#: Means of sorted values along each direction of colour.
+_PARTS = 48
+
+
+def fit_palette(network: TransformNet, painting: Tensor, steps: int = 60) -> None:
+    """Bend a network's colour transform until the colours that it makes are distributed as a painting's.
+
+    Predictions are a little off for paintings unlike those of the training, and wrong colours are what shows first.
+    Only the 12 numbers of the transform change, and no photograph is needed: noise of a photograph's spectrum takes the
+    place of one.
+
+    Args:
+        network: of one style, with a colour transform and ``output="sigmoid"``.
+        painting: (1, 3, H, W), RGB in [0, 1].
+        steps: of Adam.
+    """
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        body = network.decode(network.transform(network.encode(_noise(generator))))
+        made = network.colors(body)[..., 8:-8, 8:-8].transpose(0, 1).flatten(1)
+        made = made[:, torch.randperm(made.shape[1], generator=generator)[:_PIXELS]]
+        wanted = _distribution(painting.flatten(2)[0])
+    turn, shift = torch.eye(3, requires_grad=True), torch.zeros(3, 1, requires_grad=True)
+    optimizer = torch.optim.Adam([turn, shift])
+    with torch.enable_grad():
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = 0.06 * (1 - step / steps)
+            difference = (_distribution(torch.sigmoid(turn @ made + shift)) - wanted).square().mean()
+            optimizer.zero_grad()
+            (difference + 1e-4 * (turn - torch.eye(3)).square().sum()).backward()
+            optimizer.step()
+    own: Any = network.colors
+    with torch.no_grad():
+        own.weight.copy_((turn @ own.weight.view(3, 3)).flatten())
+        own.bias.copy_((turn @ own.bias[:, None] + shift).flatten())
+
+
+def _noise(generator: torch.Generator) -> Tensor:
+    """Grey noise whose amplitude falls as that of photographs, with a little colour: (N, 3, S, S)."""
+    frequency = torch.fft.fftfreq(_SIDE)
+    fall = (frequency[:, None].square() + frequency.square()).clamp(min=1 / _SIDE**2).pow(-0.65)
+    white = torch.randn(_COUNT, 3, _SIDE, _SIDE, generator=generator)
+    pink = torch.fft.ifft2(torch.fft.fft2(white) * fall).real
+    pink = pink / pink.std((2, 3), keepdim=True)
+    return (0.45 + 0.22 * pink[:, :1] + 0.06 * pink).clamp(0, 1)
+
+
+def _distribution(colours: Tensor) -> Tensor:
+    """Of colours (3, N): sorted values along 9 directions, in means (9, _PARTS)."""
+    mixed = [[1, 1, 1], [1, -1, 0], [1, 0, -1], [0, 1, -1], [1, 1, -1], [-1, 1, 1]]
+    directions = torch.tensor([*torch.eye(3).tolist(), *mixed])
+    values = (directions / directions.norm(dim=1, keepdim=True)) @ colours
+    return nn.functional.adaptive_avg_pool1d(values.sort(-1).values, _PARTS)

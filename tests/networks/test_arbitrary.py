@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.networks.arbitrary import LEVELS, ArbitraryNet, statistics_layers, style_statistics
+from fststyle.images import to_image
+from fststyle.networks.arbitrary import LEVELS, ArbitraryNet, fit_palette, statistics_layers, style_statistics
 from fststyle.networks.transform import TransformNet
 
 
@@ -83,3 +85,24 @@ def test_what_cannot_be_made_is_refused() -> None:
         ArbitraryNet(0)
     with pytest.raises(ValueError, match="expected one like"):
         ArbitraryNet.from_style(TransformNet(width=4, norm="batch"), 10)
+
+
+def test_a_palette_is_fitted_to_the_painting(astronaut: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = TransformNet(width=8, residual_blocks=1, colors=True).eval()
+    photograph = to_image(astronaut[:160, 64:256].copy())
+    painting = (torch.rand(1, 3, 64, 64) * torch.tensor([0.2, 0.5, 0.9]).view(1, 3, 1, 1)).square()
+
+    @torch.no_grad()
+    def apart() -> float:
+        """Of the means and deviations of the colours made and wanted."""
+        made = network(photograph)
+        return float(
+            sum((f(made) - f(painting)).abs().sum() for f in (lambda x: x.mean((2, 3)), lambda x: x.std((2, 3))))
+        )
+
+    before, weights = apart(), {key: value.clone() for key, value in network.state_dict().items()}
+    fit_palette(network, painting)
+    assert apart() < before / 3
+    changed = {key for key, value in network.state_dict().items() if not torch.equal(value, weights[key])}
+    assert changed == {"colors.weight", "colors.bias"}
