@@ -74,8 +74,8 @@ style is 1 for a photograph that was not stylised, content is 1 for another phot
 how good a picture looks.
 """
 
-PREDICTED = """`--style PICTURE` predicts a style of any picture, without training. Of these pictures training has seen none: it had
-pictures of `scripts/paint_random.py`, with photographs as motifs, and photographs.
+PREDICTED = """`--style PICTURE` predicts a style of any picture, without training. What predicts has seen none of these
+pictures (the zoo, whose convolutions it began with, has): it was trained on pictures of `scripts/paint_random.py`, and on photographs.
 """
 
 #: A model's metadata, and what enlarges a picture, uint8 (H, W, 3).

@@ -144,7 +144,9 @@ class Objective(nn.Module):
             alone = {k: v[:1] if is_style_parameter(k) else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
                 moved = stability_loss(
-                    lambda x: functional_call(network, alone, (x,)), photographs, output, warp, gain, STABILITY_NOISE
+                    lambda x: functional_call(network, alone, (x,)),
+                    *(photographs[:1], output[:1], warp, gain),
+                    STABILITY_NOISE * torch.randn_like(photographs[:1]),
                 )
             total = total + self.stability_weight * moved
         content = sum(weight * terms.content[layer] for layer, weight in loss.content_layers.items())
@@ -243,7 +245,7 @@ def main() -> None:
     options.add_argument("--loss", **several, metavar="KEY=VALUE", help="instead of what loss=balanced has")
     options.add_argument("--checkerboard", type=float, default=1000.0)
     options.add_argument("--margin", type=int, default=16, help="as task.margin")
-    options.add_argument("--stability", type=float, default=0.0, help="weight of losses.stability_loss")
+    options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)

@@ -51,7 +51,7 @@ def stability_loss(
     outputs: Tensor,
     warp: Tensor,
     gain: Tensor | float = 1.0,
-    noise: float = 0.0,
+    noise: Tensor | float = 0.0,
 ) -> Tensor:
     """What a network makes differently of a picture that is warped, a little brighter or darker, and noisy, but for the
     warp itself; over the fine detail that it makes.
@@ -65,17 +65,17 @@ def stability_loss(
     strong strokes no more than one of soft ones. It has no gradient, so that detail is not made for its own sake.
 
     Args:
-        network: (1, 3, H, W) to the same size.
-        images, outputs: what it was given and what it made, (B, 3, H, W) each; the first of the batch is used.
+        network: (B, 3, H, W) to the same size.
+        images, outputs: what it was given and what it made, (B, 3, H, W) each.
         warp: (1, 2, K, K), where each pixel is taken from: pixels right and down of where it is, smooth between the
             points; a tensor, so that a compiled graph serves all.
         gain: factor of the brightness.
-        noise: standard deviation of the noise added, of a camera's sensor for example.
+        noise: added to what is warped, (B or 1, 3, H, W): that of a camera's sensor for example.
 
     Returns:
-        Scalar: mean squared difference of the pixels that are, and were, at least 16 pixels, or a quarter of a side,
-        from the border, as what came into view is not compared; over the mean square of what is finer than a Gaussian
-        of 4 pixels in ``outputs``.
+        Scalar, the mean over the batch: mean squared difference of the pixels that are, and were, at least 16 pixels,
+        or a quarter of a side, from the border, as what came into view is not compared; over the mean square of what
+        is finer than a Gaussian of 4 pixels in ``outputs``.
     """
     height, width = images.shape[-2:]
     y = torch.arange(height, device=images.device, dtype=torch.float32)[:, None]
@@ -85,17 +85,19 @@ def stability_loss(
     grid = torch.stack([from_x * 2 / (width - 1) - 1, from_y * 2 / (height - 1) - 1], -1)[None]
 
     def warped(image: Tensor) -> Tensor:
-        return F.grid_sample(image[:1].float(), grid, "bicubic", "reflection", align_corners=True)
+        return F.grid_sample(
+            image.float(), grid.expand(len(image), -1, -1, -1), "bicubic", "reflection", align_corners=True
+        )
 
     given = warped(images).mul(gain).clamp(0, 1)
-    again = network((given + noise * torch.randn_like(given) if noise else given).to(images.dtype))
+    again = network((given + noise).to(images.dtype))
     border = min(_BORDER, min(height, width) // 4)
     known = torch.ones_like(from_x)
     for at, was, side in ((x, from_x, width), (y, from_y, height)):
         for place in (at, was):
             known = known * ((place >= border) & (place <= side - 1 - border))
-    difference = (again.float() - warped(outputs)).square().mean((0, 1))
+    difference = (again.float() - warped(outputs)).square().mean(1)
     with torch.no_grad():
-        made = outputs[:1].float()
-        fine = (made - gaussian_blur(made, _FINE)).square().mean()
-    return (difference * known).sum() / known.sum().clamp(min=1) / (fine + _LEAST)
+        made = outputs.float()
+        fine = (made - gaussian_blur(made, _FINE)).square().mean((1, 2, 3))
+    return ((difference * known).sum((1, 2)) / known.sum().clamp(min=1) / (fine + _LEAST)).mean()

@@ -176,12 +176,12 @@ class ArbitraryNet(nn.Module):
 # --- the palette ------------------------------------------------------------------------------------
 
 #: Sides and number of the noise pictures, and pixels of what is made of them that are compared.
-_SIDE, _COUNT, _PIXELS = 128, 3, 2000
+_SIDE, _COUNT, _PIXELS = 128, 3, 1500
 #: Means of sorted values along each direction of colour.
-_PARTS = 48
+_PARTS = 32
 
 
-def fit_palette(network: TransformNet, painting: Tensor, steps: int = 60) -> None:
+def fit_palette(network: TransformNet, painting: Tensor, steps: int = 200) -> None:
     """Bend a network's colour transform until the colours that it makes are distributed as a painting's.
 
     Predictions are a little off for paintings unlike those of the training, and wrong colours are what shows first.
@@ -198,15 +198,17 @@ def fit_palette(network: TransformNet, painting: Tensor, steps: int = 60) -> Non
         body = network.decode(network.transform(network.encode(_noise(generator))))
         made = network.colors(body)[..., 8:-8, 8:-8].transpose(0, 1).flatten(1)
         made = made[:, torch.randperm(made.shape[1], generator=generator)[:_PIXELS]]
-        wanted = _distribution(painting.flatten(2)[0])
+        colours = painting.flatten(2)[0]
+        axes = _axes(colours)
+        wanted = _distribution(colours, axes)
     turn, shift = torch.eye(3, requires_grad=True), torch.zeros(3, 1, requires_grad=True)
     optimizer = torch.optim.Adam([turn, shift])
     with torch.enable_grad():
         for step in range(steps):
-            optimizer.param_groups[0]["lr"] = 0.06 * (1 - step / steps)
-            difference = (_distribution(torch.sigmoid(turn @ made + shift)) - wanted).square().mean()
+            optimizer.param_groups[0]["lr"] = 0.08 * (1 - step / steps)
+            difference = (_distribution(torch.sigmoid(turn @ made + shift), axes) - wanted).abs().mean()
             optimizer.zero_grad()
-            (difference + 1e-4 * (turn - torch.eye(3)).square().sum()).backward()
+            (difference + 3e-4 * (turn - torch.eye(3)).square().sum()).backward()
             optimizer.step()
     own: Any = network.colors
     with torch.no_grad():
@@ -224,9 +226,17 @@ def _noise(generator: torch.Generator) -> Tensor:
     return (0.45 + 0.22 * pink[:, :1] + 0.06 * pink).clamp(0, 1)
 
 
-def _distribution(colours: Tensor) -> Tensor:
-    """Of colours (3, N): sorted values along 9 directions, in means (9, _PARTS)."""
-    mixed = [[1, 1, 1], [1, -1, 0], [1, 0, -1], [0, 1, -1], [1, 1, -1], [-1, 1, 1]]
-    directions = torch.tensor([*torch.eye(3).tolist(), *mixed])
-    values = (directions / directions.norm(dim=1, keepdim=True)) @ colours
-    return nn.functional.adaptive_avg_pool1d(values.sort(-1).values, _PARTS)
+def _axes(colours: Tensor) -> Tensor:
+    """Directions (13, 3) in which colours (3, N) are to be compared: their principal axes, each in units of the spread
+    along it, and mixtures of these. A palette is often nearly flat; what leaves its plane shows as wrong hues."""
+    values, vectors = torch.linalg.eigh(torch.cov(colours.double()))
+    axes = (vectors / (values.clamp(min=0).sqrt() + 0.02)).T.to(colours)
+    mixed = [[1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]]
+    mixed += [[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]
+    weights = nn.functional.normalize(torch.tensor([*torch.eye(3).tolist(), *mixed]), dim=1)
+    return weights @ axes
+
+
+def _distribution(colours: Tensor, axes: Tensor) -> Tensor:
+    """Of colours (3, N): sorted values along directions (K, 3), in means (K, _PARTS)."""
+    return nn.functional.adaptive_avg_pool1d((axes @ colours).sort(-1).values, _PARTS)

@@ -125,7 +125,8 @@ class ArbitraryTask(Task):
         if regularized and self.stability_weight:
             moved = stability_loss(
                 lambda image: apply(image, inputs.statistics[:1]),
-                *(photographs, output, inputs.warp, inputs.gain, STABILITY_NOISE),
+                *(photographs[:1], output[:1], inputs.warp, inputs.gain),
+                STABILITY_NOISE * torch.randn_like(photographs[:1]),
             )
             terms.total = terms.total + self.stability_weight * moved
         terms.by_image = None  # whose styles have no names

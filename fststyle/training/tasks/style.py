@@ -17,6 +17,8 @@ from fststyle.training.tasks.base import Task, check_weight
 
 #: Standard deviation of the noise in the stability term's pictures: two levels of 255.
 STABILITY_NOISE = 2 / 255
+#: Of so many photographs in a row one is judged by the stability term, which costs a pass of the network for each.
+STABILITY_EVERY = 4
 
 
 class StyleTask(Task):
@@ -45,6 +47,7 @@ class StyleTask(Task):
     kind = "style"
     warp: Tensor
     gain: Tensor
+    noise: Tensor
     #: Sums of the style terms of each style's photographs since they were logged, and how many these are.
     sums: Tensor
 
@@ -55,7 +58,7 @@ class StyleTask(Task):
         style_targets: Mapping[str, Tensor],
         style_samples: int | None = 8192,
         checkerboard_weight: float = 1000.0,
-        stability_weight: float = 0.0,
+        stability_weight: float = 1.0,
         margin: int = 16,
         optimizer: str = "muon",
         learning_rate: float = 3e-3,
@@ -101,27 +104,36 @@ class StyleTask(Task):
         self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:
-        """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides the
-        warp, the same on all ranks and in a run that is resumed."""
+        """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides warp
+        and noise, the same on all ranks and in a run that is resumed."""
         if self.stability_weight:
-            step = self.trainer.global_step if self._trainer is not None else 0
-            for buffer, value in zip(
-                (self.warp, self.gain), random_warp(np.random.default_rng((5, step))), strict=True
-            ):
+            rng = np.random.default_rng((5, self.trainer.global_step if self._trainer is not None else 0))
+            for buffer, value in zip((self.warp, self.gain), random_warp(rng), strict=True):
                 buffer.copy_(value)
+            noise = rng.normal(0, STABILITY_NOISE, (1, *batch["image"].shape[1:])).astype(np.float32)
+            self.noise = torch.from_numpy(noise).to(self.warp.device)
         return (batch["image"], batch["which"]) if self.names else batch["image"]
+
+    def steadied(self, count: int) -> tuple[slice, float]:
+        """Which of a rank's photographs the stability term judges, and the factor of their mean: every fourth of all
+        ranks' together, so that the mean over the ranks does not depend on how many there are."""
+        attached = self._trainer is not None
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if attached else (0, 1)
+        chosen = slice(-rank * count % STABILITY_EVERY, None, STABILITY_EVERY)
+        here, everywhere = (len(range(*chosen.indices(count))), -(-ranks * count // STABILITY_EVERY))
+        return chosen, ranks * here / everywhere
 
     def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs, which = inputs if self.names else (inputs, None)
         photographs = photographs.contiguous(memory_format=torch.channels_last)
         applied: Callable[..., Tensor] = network or self.network
-        targets, paint = self.style_targets, applied
+        targets, mixture = self.style_targets, None
         if which is not None:
             targets = {layer: target[which] for layer, target in targets.items()}
             mixture = F.one_hot(which, len(self.names)).to(photographs)
 
-            def paint(image: Tensor) -> Tensor:  # the batch, or the first of it
-                return applied(image, mixture[: len(image)])
+        def paint(image: Tensor, chosen: slice = slice(None)) -> Tensor:
+            return applied(image) if mixture is None else applied(image, mixture[chosen])
 
         content = self.loss.content_targets(photographs, targets)
         output = paint(photographs)
@@ -130,8 +142,11 @@ class StyleTask(Task):
         if regularized and self.checkerboard_weight:
             terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if regularized and self.stability_weight:
-            moved = stability_loss(paint, photographs, output, self.warp, self.gain, STABILITY_NOISE)
-            terms.total = terms.total + self.stability_weight * moved
+            chosen, share = self.steadied(len(photographs))
+            if share:
+                pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
+                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
+                terms.total = terms.total + self.stability_weight * share * moved
         return terms
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,13 +102,26 @@ def test_what_does_not_fit_style_swap_is_refused() -> None:
 
 def test_a_stability_weight_adds_the_stability_loss_of_the_steps_warp() -> None:
     task = make(stability_weight=3.0)
-    photographs = task.inputs({"image": pictures(2, 0.0)})
+    photographs = task.inputs({"image": pictures(6, 0.0)})
     assert float(task.warp.abs().max()) > 0
+    assert float(task.noise.std()) == pytest.approx(2 / 255, rel=0.1)
     with torch.no_grad():
-        torch.manual_seed(0)
         more = task.compute_loss(photographs, regularized=True).total - task.compute_loss(photographs).total
-        torch.manual_seed(0)
-        expected = 3 * stability_loss(
-            task.network, photographs, task.network(photographs), task.warp, task.gain, 2 / 255
-        )
+        fourth = photographs[::4]
+        expected = 3 * stability_loss(task.network, fourth, task.network(fourth), task.warp, task.gain, task.noise)
     assert float(more) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_every_fourth_photograph_of_all_ranks_is_steadied(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make(stability_weight=1.0)
+    for ranks, count in ((1, 4), (2, 2), (2, 3), (3, 5)):
+        shares = []
+        chosen = set()
+        for rank in range(ranks):
+            monkeypatch.setattr(task, "_trainer", SimpleNamespace(global_rank=rank, world_size=ranks))
+            which, share = task.steadied(count)
+            own = range(count)[which]
+            chosen |= {rank * count + index for index in own}
+            shares.append(share / ranks / len(own) if own else 0.0)
+        assert chosen == set(range(0, ranks * count, 4))
+        assert [share for share in shares if share] == pytest.approx([1 / len(chosen)] * sum(map(bool, shares)))
