@@ -75,7 +75,8 @@ how good a picture looks.
 """
 
 PREDICTED = """`--style PICTURE` predicts a style of any picture, without training. What predicts has seen none of these
-pictures (the zoo, whose convolutions it began with, has): it was trained on pictures of `scripts/paint_random.py`, and on photographs.
+pictures (the zoo, whose convolutions it began with, has): it was trained on pictures of
+`scripts/paint_random.py`, and on photographs.
 """
 
 #: A model's metadata, and what enlarges a picture, uint8 (H, W, 3).
