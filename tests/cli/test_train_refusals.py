@@ -57,7 +57,7 @@ def test_ctrl_c_keeps_the_last_state_and_exports(tmp_path: Path, words: tuple[st
 BAD_WORDS = [
     ("stpes=3", "unknown key 'stpes'; did you mean 'steps'?"),
     ("network.widht=3", "unknown key 'network.widht'; did you mean 'network.width'?"),
-    ("network=resnett", "network has no option 'resnett'; did you mean 'resnet'?; known: inverse, johnson, "),
+    ("network=resnett", "network has no option 'resnett'; did you mean 'resnet'?; known: arbitrary, inverse, "),
     ("+network.norms=batch", "norms"),
     ("style.image=none.png", "none.png: no such file"),
     ("style.image=text.jpg", "text.jpg: is not a picture"),

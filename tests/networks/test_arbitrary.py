@@ -31,7 +31,7 @@ def made(paintings: torch.Tensor) -> ArbitraryNet:
 
 
 def test_statistics_by_hand(encoder: VGGEncoder) -> None:
-    image = torch.rand(2, 3, 32, 48)
+    image = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     found = style_statistics(encoder, image)
     layers = statistics_layers(encoder)
     assert (layers[0], layers[-1]) == ("relu1_1", "relu4_3")
@@ -44,7 +44,7 @@ def test_statistics_by_hand(encoder: VGGEncoder) -> None:
     torch.testing.assert_close(found[:, 3 * LEVELS + 9 :][:, : first.shape[1]], (first.mean((2, 3)) + 0.02).log())
     deepest = features["relu4_3"].flatten(2).std(-1, correction=0)
     torch.testing.assert_close(found[:, -deepest.shape[1] :], (deepest + 0.02).log())
-    torch.testing.assert_close(style_statistics(encoder, image[1:]), found[1:])
+    torch.testing.assert_close(style_statistics(encoder, image[1:]), found[1:], rtol=1e-4, atol=1e-4)
 
 
 def test_components_have_a_variance_of_one_and_are_uncorrelated(made: ArbitraryNet, paintings: torch.Tensor) -> None:
