@@ -144,11 +144,10 @@ def save_model_file(
     for key, value in (encoder or {}).items():
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
-    described: dict[str, Any] = {"network": {"class": name, "arguments": arguments, "dtype": dtype}}
+    only = {"norms_only": True} if norms_only else {}
+    described: dict[str, Any] = {"network": {"class": name, "arguments": arguments, "dtype": dtype, **only}}
     if styles:
         described["styles"] = [{**entry.metadata, "name": entry.name} for entry in styles]
-    if norms_only:
-        described["network"]["norms_only"] = True
     if metadata.get("kind") in ("style", "arbitrary"):
         described["trunk"] = trunk_hash(trunk_of(state))
     write_tensors(path, tensors, {**metadata, **described})
