@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,28 +12,21 @@ from fststyle.encoders.truncated import truncated_encoder
 from fststyle.losses import (
     LossTerms,
     PerceptualLoss,
-    checkerboard_loss,
     measure_normalizers,
-    random_warp,
-    stability_loss,
 )
 from fststyle.networks.arbitrary import DEEPEST, ArbitraryNet, style_statistics
-from fststyle.training.tasks.base import Task, check_weight
-from fststyle.training.tasks.style import STABILITY_NOISE
+from fststyle.training.tasks.style import PaintingTask
 
 
 class Painted(NamedTuple):
-    """Photographs (B, 3, H, W), statistics (B, F) and style targets (B, …) of their paintings, and warp and gain of the
-    stability term."""
+    """Photographs (B, 3, H, W), statistics (B, F) and style targets (B, …) of their paintings."""
 
     photographs: Tensor
     statistics: Tensor
     targets: dict[str, Tensor]
-    warp: Tensor
-    gain: Tensor
 
 
-class ArbitraryTask(Task):
+class ArbitraryTask(PaintingTask):
     """Train a network to paint in the style of any painting (Ghiasi et al. 2017): each photograph has a style picture.
 
     The objective is that of ``StyleTask``, for each photograph by its style picture.
@@ -42,10 +34,10 @@ class ArbitraryTask(Task):
     Args:
         network: ``networks.arbitrary.ArbitraryNet``.
         loss: balanced, over an encoder that carries measurements of photographs.
-        style_samples, checkerboard_weight, stability_weight, margin: as in ``StyleTask``.
+        stability_weight: as in ``StyleTask``.
         train: ``all``, or ``norms``: what predicts scales, shifts and colours alone, for convolutions that stay.
         component_pictures: crops of style pictures whose statistics' principal components a style is predicted from.
-        options: as in ``Task``.
+        options: as in ``PaintingTask``.
     """
 
     kind = "arbitrary"
@@ -54,15 +46,12 @@ class ArbitraryTask(Task):
         self,
         network: nn.Module,
         loss: PerceptualLoss,
-        style_samples: int | None = 8192,
-        checkerboard_weight: float = 1000.0,
         stability_weight: float = 0.0,
-        margin: int = 16,
         train: str = "all",
         component_pictures: int = 600,
         **options: Any,
     ) -> None:
-        super().__init__(network, loss, **options)
+        super().__init__(network, loss, stability_weight=stability_weight, train=train, **options)
         if not isinstance(network, ArbitraryNet):
             raise ValueError(f"the network is a {type(network).__name__}; any painting takes network=arbitrary")
         if loss.encoder is None or not loss.balanced:
@@ -76,15 +65,10 @@ class ArbitraryTask(Task):
                 f"{loss.encoder.name} gives {found.shape[1]} statistics of a painting, and the network takes "
                 f"{network.config['statistics']}; set network.statistics={found.shape[1]}"
             )
-        if train not in ("all", "norms"):
-            raise ValueError(f"train is {train!r}; expected all or norms")
         network.painter.requires_grad_(train == "all")
         if component_pictures < 2:
             raise ValueError(f"component_pictures is {component_pictures}; expected at least 2")
         self.component_pictures = component_pictures
-        self.style_samples, self.margin = style_samples, margin
-        self.checkerboard_weight = check_weight(checkerboard_weight)
-        self.stability_weight = check_weight(stability_weight, "stability_weight")
         self._style: Tensor | None = None
 
     def on_fit_start(self) -> None:
@@ -108,27 +92,18 @@ class ArbitraryTask(Task):
         rows = [{layer: target[[k]] for layer, target in targets.items()} for k in range(len(paintings))]
         units = measure_normalizers(loss, None, [*rows, rows[0]])  # two at least: with a row for each
         loss.normalizers = {k: v[:-1].to(paintings.device) if isinstance(v, Tensor) else v for k, v in units.items()}
-        step = self.trainer.global_step if self._trainer is not None else 0
-        warp, gain = (value.to(paintings.device) for value in random_warp(np.random.default_rng((5, step))))
-        return Painted(batch["image"], style_statistics(loss.encoder, paintings), targets, warp, gain)
+        self.draw_warp(batch["image"])
+        return Painted(batch["image"], style_statistics(loss.encoder, paintings), targets)
 
     def compute_loss(self, inputs: Painted, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs = inputs.photographs.contiguous(memory_format=torch.channels_last)
-        apply, loss = network or self.network, self.loss
+        apply = network or self.network
         which = torch.arange(len(photographs), device=photographs.device)
-        content = loss.content_targets(photographs, inputs.targets)
-        output = apply(photographs, inputs.statistics)
-        samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
-        terms: LossTerms = loss(output, content, inputs.targets, samples=samples, which=which, margin=margin)
-        if regularized and self.checkerboard_weight:
-            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
-        if regularized and self.stability_weight:
-            moved = stability_loss(
-                lambda image: apply(image, inputs.statistics[:1]),
-                *(photographs[:1], output[:1], inputs.warp, inputs.gain),
-                STABILITY_NOISE * torch.randn_like(photographs[:1]),
-            )
-            terms.total = terms.total + self.stability_weight * moved
+
+        def paint(image: Tensor, chosen: slice) -> Tensor:
+            return apply(image, inputs.statistics[chosen])  # type: ignore[no-any-return]
+
+        terms = self.judge(paint, photographs, inputs.targets, which, regularized)
         terms.by_image = None  # whose styles have no names
         return terms
 

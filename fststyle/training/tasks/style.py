@@ -21,7 +21,93 @@ STABILITY_NOISE = 2 / 255
 STABILITY_EVERY = 4
 
 
-class StyleTask(Task):
+class PaintingTask(Task):
+    """What the training of one style, of several and of any has in common: what is minimised besides the loss.
+
+    Args:
+        network, loss, options: as in ``Task``.
+        style_samples, checkerboard_weight, stability_weight, margin, train: as in ``StyleTask``.
+    """
+
+    warp: Tensor
+    gain: Tensor
+    noise: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: PerceptualLoss,
+        style_samples: int | None = 8192,
+        checkerboard_weight: float = 1000.0,
+        stability_weight: float = 1.0,
+        margin: int = 16,
+        train: str = "all",
+        **options: Any,
+    ) -> None:
+        super().__init__(network, loss, **options)
+        if train not in ("all", "norms"):
+            raise ValueError(f"train is {train!r}; expected all or norms")
+        if style_samples is not None and style_samples < 1:
+            raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
+        if margin < 0:
+            raise ValueError(f"margin is {margin}; expected a number of pixels ≥ 0")
+        self.style_samples, self.margin = style_samples, margin
+        self.checkerboard_weight = check_weight(checkerboard_weight)
+        self.stability_weight = check_weight(stability_weight, "stability_weight")
+        self.register_buffer("warp", torch.zeros(1, 2, POINTS, POINTS), persistent=False)
+        self.register_buffer("gain", torch.ones(()), persistent=False)
+
+    def draw_warp(self, photographs: Tensor) -> None:
+        """Warp and noise of the stability term, which the step decides: the same on all ranks and in a run that is
+        resumed."""
+        if self.stability_weight:
+            rng = np.random.default_rng((5, self.trainer.global_step if self._trainer is not None else 0))
+            for buffer, value in zip((self.warp, self.gain), random_warp(rng), strict=True):
+                buffer.copy_(value)
+            noise = rng.normal(0, STABILITY_NOISE, (1, *photographs.shape[1:])).astype(np.float32)
+            self.noise = torch.from_numpy(noise).to(self.warp.device)
+
+    def steadied(self, count: int) -> tuple[slice, float]:
+        """Which of a rank's photographs the stability term judges, and the factor of their mean: every fourth of all
+        ranks' together, so that the mean over the ranks does not depend on how many there are."""
+        attached = self._trainer is not None
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if attached else (0, 1)
+        chosen = slice(-rank * count % STABILITY_EVERY, None, STABILITY_EVERY)
+        here, everywhere = (len(range(*chosen.indices(count))), -(-ranks * count // STABILITY_EVERY))
+        return chosen, ranks * here / everywhere
+
+    def judge(
+        self,
+        paint: Callable[[Tensor, slice], Tensor],
+        photographs: Tensor,
+        targets: Mapping[str, Tensor],
+        which: Tensor | None,
+        regularized: bool,
+    ) -> LossTerms:
+        """The loss of what is painted; ``regularized`` adds to the total what only training needs.
+
+        Args:
+            paint: photographs, and which of the batch they are, to pictures of their size.
+            photographs: (B, 3, H, W).
+            targets: style targets, of one style or of each photograph's.
+            which: (B,), as the loss takes it.
+        """
+        content = self.loss.content_targets(photographs, targets)
+        output = paint(photographs, slice(None))
+        samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
+        terms: LossTerms = self.loss(output, content, targets, samples=samples, which=which, margin=margin)
+        if regularized and self.checkerboard_weight:
+            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
+        if regularized and self.stability_weight:
+            chosen, share = self.steadied(len(photographs))
+            if share:
+                pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
+                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
+                terms.total = terms.total + self.stability_weight * share * moved
+        return terms
+
+
+class StyleTask(PaintingTask):
     """Train a network for one style (Johnson, Alahi, Fei-Fei 2016, § 3), or for several.
 
     Of several (Dumoulin, Shlens, Kudlur 2017), each photograph of a batch is painted in one, and judged by its targets,
@@ -45,9 +131,6 @@ class StyleTask(Task):
     """
 
     kind = "style"
-    warp: Tensor
-    gain: Tensor
-    noise: Tensor
     #: Sums of the style terms of each style's photographs since they were logged, and how many these are.
     sums: Tensor
 
@@ -68,7 +151,10 @@ class StyleTask(Task):
         train: str = "all",
         **options: Any,
     ) -> None:
-        super().__init__(network, loss, learning_rate, schedule, warmup, optimizer=optimizer, **options)
+        scheduled = {"optimizer": optimizer, "learning_rate": learning_rate, "schedule": schedule, "warmup": warmup}
+        options |= {"style_samples": style_samples, "checkerboard_weight": checkerboard_weight}
+        options |= {"stability_weight": stability_weight, "margin": margin, "train": train}
+        super().__init__(network, loss, **scheduled, **options)  # type: ignore[arg-type]
         if getattr(network, "scale", 1) != 1:
             raise ValueError(
                 f"the network is a {type(network).__name__}, which enlarges; a style takes one that keeps the size, "
@@ -81,8 +167,6 @@ class StyleTask(Task):
                 f"the network is for {styles} styles, and there are {max(1, len(names))}; expected the same number of "
                 "norms, names and style targets"
             )
-        if train not in ("all", "norms"):
-            raise ValueError(f"train is {train!r}; expected all or norms")
         self.norms_only = train == "norms"
         if self.norms_only:
             own = network.style_parameters() if isinstance(network, TransformNet) else {}
@@ -91,37 +175,12 @@ class StyleTask(Task):
             network.requires_grad_(False)
             for value in own.values():
                 value.requires_grad_(True)
-        if style_samples is not None and style_samples < 1:
-            raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
-        self.style_samples = style_samples
-        self.checkerboard_weight = check_weight(checkerboard_weight)
-        self.stability_weight = check_weight(stability_weight, "stability_weight")
-        if margin < 0:
-            raise ValueError(f"margin is {margin}; expected a number of pixels ≥ 0")
-        self.margin = margin
-        self.register_buffer("warp", torch.zeros(1, 2, POINTS, POINTS), persistent=False)
-        self.register_buffer("gain", torch.ones(()), persistent=False)
         self.register_buffer("sums", torch.zeros(2, styles), persistent=styles > 1)
 
     def inputs(self, batch: Mapping[str, Any]) -> Any:
-        """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several; the step decides warp
-        and noise, the same on all ranks and in a run that is resumed."""
-        if self.stability_weight:
-            rng = np.random.default_rng((5, self.trainer.global_step if self._trainer is not None else 0))
-            for buffer, value in zip((self.warp, self.gain), random_warp(rng), strict=True):
-                buffer.copy_(value)
-            noise = rng.normal(0, STABILITY_NOISE, (1, *batch["image"].shape[1:])).astype(np.float32)
-            self.noise = torch.from_numpy(noise).to(self.warp.device)
+        """Photographs (B, 3, H, W), with the numbers (B,) of their styles, if there are several."""
+        self.draw_warp(batch["image"])
         return (batch["image"], batch["which"]) if self.names else batch["image"]
-
-    def steadied(self, count: int) -> tuple[slice, float]:
-        """Which of a rank's photographs the stability term judges, and the factor of their mean: every fourth of all
-        ranks' together, so that the mean over the ranks does not depend on how many there are."""
-        attached = self._trainer is not None
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if attached else (0, 1)
-        chosen = slice(-rank * count % STABILITY_EVERY, None, STABILITY_EVERY)
-        here, everywhere = (len(range(*chosen.indices(count))), -(-ranks * count // STABILITY_EVERY))
-        return chosen, ranks * here / everywhere
 
     def compute_loss(self, inputs: Any, network: nn.Module | None = None, regularized: bool = False) -> LossTerms:
         photographs, which = inputs if self.names else (inputs, None)
@@ -132,22 +191,10 @@ class StyleTask(Task):
             targets = {layer: target[which] for layer, target in targets.items()}
             mixture = F.one_hot(which, len(self.names)).to(photographs)
 
-        def paint(image: Tensor, chosen: slice = slice(None)) -> Tensor:
+        def paint(image: Tensor, chosen: slice) -> Tensor:
             return applied(image) if mixture is None else applied(image, mixture[chosen])
 
-        content = self.loss.content_targets(photographs, targets)
-        output = paint(photographs)
-        samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
-        terms: LossTerms = self.loss(output, content, targets, samples=samples, which=which, margin=margin)
-        if regularized and self.checkerboard_weight:
-            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
-        if regularized and self.stability_weight:
-            chosen, share = self.steadied(len(photographs))
-            if share:
-                pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
-                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
-                terms.total = terms.total + self.stability_weight * share * moved
-        return terms
+        return self.judge(paint, photographs, targets, which, regularized)
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
         return network(photograph)  # type: ignore[no-any-return]
