@@ -3,8 +3,8 @@
     python scripts/paint_random.py -o FOLDER [--count 1000] [--photographs FOLDER] [--size 384] [--seed 0]
 
 A picture has a motif (a photograph, or shapes drawn by chance), a palette, and a manner: strokes from broad to fine,
-dabs, shards, facets, flat areas with outlines, ink, long bands, or free shapes. All of it is drawn from the seed
-and the picture's number, so that a picture is the same wherever and in whatever order it is painted.
+dabs, shards, facets, flat areas with outlines, ink, long bands, free shapes, or large planes. All of it is drawn from
+the seed and the picture's number, so that a picture is the same wherever and in whatever order it is painted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from fststyle.images import save_image
 from fststyle.training.generated import dead_leaves
-from paint_styles import lit, mixed, waves
+from paint_styles import jittered, lit, mixed, waves
 
 #: Drawn larger and reduced, for smooth edges.
 SCALE = 1.5
@@ -28,15 +28,25 @@ Rng = np.random.Generator
 
 
 def random_palette(rng: Rng) -> NDArray[np.float64]:
-    """3 to 7 colours (K, 3) of 255, from dark to light, of one to three hues."""
+    """3 to 7 colours (K, 3) of 255, from dark to light: of one to three hues, of many, or nearly grey."""
     count, hues = int(rng.integers(3, 8)), rng.uniform(0, 1) + rng.choice([[0, 0.04], [0, 0.5], [0, 0.33], [0, 0.12]])
-    strong = rng.beta(1.6, 1.8)
+    kind = rng.random()
+    strong = 0.08 if kind < 0.15 else rng.beta(1.6, 1.8)
+    if kind > 0.7:
+        hues = rng.uniform(0, 1, count)
     darkest, lightest = rng.uniform(0.03, 0.3), rng.uniform(0.65, 1)
     colours = []
     for value in np.linspace(darkest, lightest, count):
         hue = rng.choice(hues) + rng.normal(0, 0.03)
         colours.append(colorsys.hsv_to_rgb(hue % 1, np.clip(strong + rng.normal(0, 0.2), 0, 1), value))
     return 255 * np.array(colours)
+
+
+def accents(rng: Rng) -> list[NDArray[np.float64]]:
+    """None to four strong colours (3) of 255, each at home in a small part of a picture."""
+    count = rng.choice([0, 0, 1, 2, 3, 4])
+    return [255 * np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.6, 1), rng.uniform(0.4, 1)))
+            for _ in range(count)]  # fmt: skip
 
 
 class Motif:
@@ -52,7 +62,13 @@ class Motif:
         self.palette = random_palette(rng)
         share = rng.choice([0.0, 0.0, 0.3, 0.6, 0.9])
         hue = (self.light + rng.uniform(0, 0.5) * (waves(size, rng, 0.8) - 0.5)).clip(0, 1)
-        self.colours = np.clip(share * own + (1 - share) * mixed(list(map(tuple, self.palette)), hue), 0, 255)
+        self.colours = share * own + (1 - share) * mixed(list(map(tuple, self.palette)), hue)
+        self.accents = accents(rng)
+        for accent in self.accents:
+            place = waves(size, rng, rng.uniform(0.4, 1.5), 6)
+            cover = np.clip((place - np.quantile(place, rng.uniform(0.85, 0.97))) * 20, 0, 1)[..., None]
+            self.colours = (1 - cover) * self.colours + cover * accent * (0.6 + 0.7 * self.light[..., None])
+        self.colours = np.clip(self.colours, 0, 255)
         broad = np.asarray(soft.convert("L").filter(ImageFilter.GaussianBlur(size / 40)), float)
         down, right = np.gradient(broad)
         along = np.arctan2(down, right) + np.pi / 2  # along edges
@@ -67,14 +83,10 @@ class Motif:
         return rows, columns
 
 
-def _shade(colour: NDArray[np.float64], rng: Rng, amount: float) -> tuple[int, ...]:
-    return tuple(np.clip(colour + rng.normal(0, amount) + rng.normal(0, amount / 2, 3), 0, 255).astype(int))
-
-
 def strokes(motif: Motif, rng: Rng) -> Image.Image:
     """Long or short strokes along the motif's directions, each of one colour, in bristles."""
     size = motif.size
-    image = Image.new("RGB", (size, size), _shade(motif.palette[rng.integers(len(motif.palette))], rng, 5))
+    image = Image.new("RGB", (size, size), jittered(motif.palette[rng.integers(len(motif.palette))], rng, 5))
     draw = ImageDraw.Draw(image)
     width, jitter = size * rng.uniform(0.008, 0.035), rng.uniform(4, 24)
     steps, bristles = int(rng.integers(2, 14)), int(rng.integers(1, 5))
@@ -98,14 +110,14 @@ def strokes(motif: Motif, rng: Rng) -> Image.Image:
             for bristle in range(bristles):
                 off = normal * each * ((bristle + 0.5) / bristles - 0.5)
                 moved = (line + off).ravel().tolist()
-                draw.line(moved, _shade(colour, rng, jitter / 3), max(1, round(each / bristles + 1)), joint="curve")
+                draw.line(moved, jittered(colour, rng, jitter / 3), max(1, round(each / bristles + 1)), joint="curve")
     return lit(image, rng.choice([0, 0.4, 0.8]))
 
 
 def dabs(motif: Motif, rng: Rng) -> Image.Image:
     """Dots and short dabs on a ground."""
     size = motif.size
-    image = Image.new("RGB", (size, size), _shade(motif.palette[-1 if rng.random() < 0.6 else 0], rng, 5))
+    image = Image.new("RGB", (size, size), jittered(motif.palette[-1 if rng.random() < 0.6 else 0], rng, 5))
     draw = ImageDraw.Draw(image)
     radius, long, jitter = size * rng.uniform(0.004, 0.016), rng.uniform(1, 3), rng.uniform(5, 35)
     around = np.linspace(0, 2 * np.pi, 9)[:-1]
@@ -115,7 +127,7 @@ def dabs(motif: Motif, rng: Rng) -> Image.Image:
         for point, angle, colour in zip(points, angles, colours, strict=True):
             along = each * np.array([np.cos(angle), np.sin(angle)])
             edge = long * np.cos(around)[:, None] * along + np.sin(around)[:, None] * along[::-1] * (-1, 1)
-            draw.polygon((point + edge).ravel().tolist(), _shade(colour, rng, jitter))
+            draw.polygon((point + edge).ravel().tolist(), jittered(colour, rng, jitter))
     return image
 
 
@@ -144,6 +156,21 @@ def shards(motif: Motif, rng: Rng) -> Image.Image:
     return lit(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), rng.choice([0, 0.3]))
 
 
+Part = tuple[slice, slice]
+
+
+def _inside(points: NDArray[np.float64], size: int) -> tuple[Part, NDArray[np.float64], Image.Image] | None:
+    """The part of a picture around a polygon (N, 2), the polygon's points there, and a mask of it; None outside."""
+    left, top = np.clip(points.min(0), 0, size - 1).astype(int)
+    right, bottom = np.clip(points.max(0) + 1, 1, size).astype(int)
+    if right <= left or bottom <= top:
+        return None
+    mask = Image.new("L", (int(right - left), int(bottom - top)))
+    moved = points - (left, top)
+    ImageDraw.Draw(mask).polygon(moved.ravel().tolist(), 255)
+    return (slice(top, bottom), slice(left, right)), moved, mask
+
+
 def facets(motif: Motif, rng: Rng) -> Image.Image:
     """Overlapping planes, each shaded from one edge, with dark or light edges."""
     size = motif.size
@@ -157,15 +184,10 @@ def facets(motif: Motif, rng: Rng) -> Image.Image:
         outline = centre + side * rng.uniform(0.5, 1.4) * np.stack(
             [np.cos(turns), np.sin(turns) * rng.uniform(0.4, 1)], 1
         )
-        left, top = np.clip(outline.min(0), 0, size - 1).astype(int)
-        right, bottom = np.clip(outline.max(0) + 1, 1, size).astype(int)
-        if right <= left or bottom <= top:
+        found = _inside(outline, size)
+        if found is None:
             continue
-        mask = Image.new("L", (int(right - left), int(bottom - top)))
-        drawn = ImageDraw.Draw(mask)
-        points = (outline - (left, top)).ravel().tolist()
-        drawn.polygon(points, 255)
-        part = (slice(top, bottom), slice(left, right))
+        part, moved, mask = found
         across = (np.cos(angle) * (x[part] - centre[0]) + np.sin(angle) * (y[part] - centre[1])) / side
         rows, columns = motif.at(centre[None])
         colour = motif.colours[rows[0], columns[0]] + rng.normal(0, 18)
@@ -173,6 +195,7 @@ def facets(motif: Motif, rng: Rng) -> Image.Image:
         picture[part] = (1 - cover) * picture[part] + cover * (colour + 30 * across[..., None])
         if edges:
             line = Image.new("L", mask.size)
+            points = moved.ravel().tolist()
             ImageDraw.Draw(line).line([*points, *points[:2]], 200, max(1, round(size / 250)))
             ink = (np.asarray(line, float) / 255)[..., None]
             picture[part] = (1 - ink) * picture[part] + ink * motif.palette[0]
@@ -215,7 +238,7 @@ def ink(motif: Motif, rng: Rng) -> Image.Image:
         angle = motif.angle[motif.at(points)] if follows else np.full(len(points), first)
         half = gap * rng.uniform(1, 2.5) * np.stack([np.cos(angle + layer), np.sin(angle + layer)], 1)
         for start, end in zip(points - half, points + half, strict=True):
-            draw.line([*start, *end], _shade(pen, rng, 12), max(1, round(gap * rng.uniform(0.1, 0.3))))
+            draw.line([*start, *end], jittered(pen, rng, 12), max(1, round(gap * rng.uniform(0.1, 0.3))))
     return image
 
 
@@ -243,7 +266,7 @@ def free(motif: Motif, rng: Rng) -> Image.Image:
     image = Image.blend(soft, Image.new("RGB", soft.size, tuple(motif.palette[-1].astype(int))), rng.uniform(0, 0.7))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(150, 500))):
-        colour = _shade(motif.palette[rng.integers(len(motif.palette))], rng, 20)
+        colour = jittered(motif.palette[rng.integers(len(motif.palette))], rng, 20)
         x, y = rng.uniform(0, size, 2)
         w, h = size * rng.uniform(0.01, 0.12, 2)
         kind = rng.integers(4)
@@ -266,8 +289,48 @@ def free(motif: Motif, rng: Rng) -> Image.Image:
     return image
 
 
+def planes(motif: Motif, rng: Rng) -> Image.Image:
+    """Large planes with sharp edges, shaded from one side to the other, straight or round; few are of an accent's
+    colour; perhaps thick dark curves."""
+    size = motif.size
+    picture = np.empty((size, size, 3))
+    picture[:] = motif.palette[rng.integers(len(motif.palette))]
+    largest, smallest = rng.uniform(0.3, 0.6), rng.uniform(0.03, 0.1)
+    y, x = np.mgrid[0:size, 0:size]
+    for side in size * np.geomspace(largest, smallest, int(rng.integers(30, 140))):
+        centre, angle = rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi)
+        turns = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 6))))
+        if rng.random() < 0.35:  # a part of an ellipse
+            turns = np.linspace(0, rng.uniform(np.pi / 2, 2 * np.pi), 24)
+        shape = np.stack([np.cos(turns), rng.uniform(0.3, 1) * np.sin(turns)], 1)
+        turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        found = _inside(centre + side * shape @ turned, size)
+        if found is None:
+            continue
+        part, _, mask = found
+        rows, columns = motif.at(centre[None])
+        colour = motif.colours[rows[0], columns[0]]
+        if motif.accents and rng.random() < 0.12:
+            colour = motif.accents[rng.integers(len(motif.accents))]
+        light = rng.uniform(0, 2 * np.pi)
+        across = (np.cos(light) * (x[part] - centre[0]) + np.sin(light) * (y[part] - centre[1])) / side
+        cover = np.asarray(mask, float)[..., None] / 255
+        shaded = colour + rng.choice([0, 30, 70]) * np.clip(across, -1, 1)[..., None]
+        picture[part] = (1 - cover) * picture[part] + cover * shaded
+    picture += rng.normal(0, rng.choice([0, 5]), (size, size, 1))
+    image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    for _ in range(int(rng.choice([0, 0, 6, 20]))):
+        left, top, wide, high = size * rng.uniform([-0.1, -0.1, 0.1, 0.1], [0.9, 0.9, 0.5, 0.5])
+        box = [left, top, left + wide, top + high]
+        draw.arc(
+            box, *rng.uniform(0, 360, 2), jittered(motif.palette[0], rng, 8), round(size * rng.uniform(0.004, 0.02))
+        )
+    return image
+
+
 MANNERS: dict[Callable[[Motif, Rng], Image.Image], float] = {
-    strokes: 0.36, dabs: 0.1, shards: 0.1, facets: 0.12, flat: 0.12, ink: 0.06, bands: 0.07, free: 0.07,
+    strokes: 0.31, dabs: 0.1, shards: 0.06, facets: 0.1, flat: 0.12, ink: 0.05, bands: 0.06, free: 0.08, planes: 0.12,
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,11 +54,9 @@ class StylePredictor:
 
     def __call__(self, painting: Tensor) -> TransformNet:
         """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16."""
-        from fststyle.networks.arbitrary import fit_palette, style_statistics
+        from fststyle.networks.arbitrary import predicted_network
 
-        network = self.network.of_painting(style_statistics(self.encoder, painting))
-        fit_palette(network, painting)
-        return network
+        return predicted_network(self.network, self.encoder, painting)
 
     def save(self, painting: str | os.PathLike[str], path: str | os.PathLike[str], size: int | None = SIZE) -> None:
         """Write a model file of a painting's style: its norms and colours; the convolutions are in the predictor's.
@@ -93,12 +92,20 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
     if without_torch():
         raise ModelFileError(f"{painting}: a picture as a style takes torch; {NOT_LITE}")
     painting = user_path(painting)
-    key = f"{file_sha256(find_model_file(model, 'arbitrary'))[:12]}-{file_sha256(painting)[:20]}-{size}"
+    file = find_model_file(model, "arbitrary")
+    sha256 = file_sha256(file)
+    key = f"{sha256[:12]}-{file_sha256(painting)[:20]}-{size}"
     path = cache_folder("predicted") / key / f"{printable(painting.stem)}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        StylePredictor.from_checkpoint(model).save(painting, path, size)
+        _predictor(file, sha256).save(painting, path, size)
     return path
+
+
+@functools.lru_cache(maxsize=1)
+def _predictor(file: Path, sha256: str) -> StylePredictor:
+    """Of a file with this content, loaded once for the paintings of a call."""
+    return StylePredictor.from_checkpoint(file)
 
 
 def is_painting(name: str) -> bool:

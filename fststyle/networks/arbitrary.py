@@ -173,6 +173,13 @@ class ArbitraryNet(nn.Module):
         return network.eval()
 
 
+def predicted_network(network: ArbitraryNet, encoder: VGGEncoder, painting: Tensor) -> TransformNet:
+    """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16, in that painting's colours."""
+    predicted = network.of_painting(style_statistics(encoder, painting))
+    fit_palette(predicted, painting)
+    return predicted
+
+
 # --- the palette ------------------------------------------------------------------------------------
 
 #: Sides and number of the noise pictures, and pixels of what is made of them that are compared.

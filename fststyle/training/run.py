@@ -239,12 +239,12 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
 
 
 def _start(name: str, kind: str) -> ModelFile:
-    """The model file that a run goes on from: of its own kind, or for any painting also one of styles."""
-    if kind == "arbitrary":
-        path = find_model_file(name, kind if name in bundled_files(kind) else "style")
-        kind = next(each for each in (kind, "style") if read_metadata(path)["kind"] == each or each == "style")
-        return load_model_file(path, kind)
-    return load_model_file(find_model_file(name, kind), kind)
+    """The model file that a run goes on from: of its own kind, or of styles for any painting, and the other way."""
+    if kind not in ("arbitrary", "style"):
+        return load_model_file(find_model_file(name, kind), kind)
+    path = find_model_file(name, "arbitrary" if name in bundled_files("arbitrary") else "style")
+    found = read_metadata(path)["kind"]
+    return load_model_file(path, found if found in ("arbitrary", "style") else kind)
 
 
 def _check_takes_styles(config: DictConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile
+from fststyle.networks.arbitrary import ArbitraryNet, encoder_of_paintings, predicted_network
 from fststyle.networks.transform import TransformNet
 
 log = logging.getLogger(__name__)
@@ -23,15 +24,19 @@ def begun_from(
 
     A style that the file has, by name, goes on from its norms. Another one begins with those of the style in the file
     whose targets are nearest to its own: marks and palette of one painting, which training bends; the mean of all would
-    be a style without marks. Where nothing can be compared, as with targets of another encoder, it is the mean.
+    be a style without marks. Where nothing can be compared, as with targets of another encoder, it is the mean. A
+    network for any painting predicts the norms.
 
     Args:
-        start: of one style or several.
+        start: of one style or several, or for any painting.
         loss: whose targets the file's may be compared with.
         paintings: by name, (1, 3, H, W).
         colors: give each style a colour transform too, which at first changes nothing.
     """
     network: Any = start.network
+    if isinstance(network, ArbitraryNet) and paintings:
+        encoder = encoder_of_paintings(start)
+        return together([predicted_network(network, encoder, painting) for painting in paintings.values()])
     if colors and isinstance(network, TransformNet):
         network = network.with_colors()
     known = {entry.name: entry.style_targets for entry in start.styles} or {
@@ -44,10 +49,18 @@ def begun_from(
         near = name if name in known else nearest(loss.style_targets(painting), known, loss.style_layers)
         log.info("%s begins with the norms of %s", name, near or "all styles, on average")
         rows.append([float(each == near) if near else 1 / len(known) for each in known])
-    if len(rows) == 1:
-        return network.of_mixture(torch.tensor(rows[0]))
-    made = TransformNet(**{**network.config, "styles": len(rows)})
-    made.load_state_dict({**network.state_dict(), **network.mixed_parameters(torch.tensor(rows))})
+    return together([network.of_mixture(torch.tensor(row)) for row in rows])
+
+
+def together(networks: Sequence[TransformNet]) -> TransformNet:
+    """One network of the styles of several, which have the same convolutions; one alone is returned as it is."""
+    first = networks[0]
+    if len(networks) == 1:
+        return first
+    made = TransformNet(**{**first.config, "styles": len(networks)})
+    own = [each.style_parameters() for each in networks]
+    rows = {name: torch.stack([each[name] for each in own]) for name in own[0]}
+    made.load_state_dict({**first.state_dict(), **rows})
     return made
 
 

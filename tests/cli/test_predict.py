@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fststyle.cli import main
-from fststyle.images import save_image
+from fststyle.config import compose
+from fststyle.images import load_image, save_image
 from fststyle.inference import StylizeOptions, Stylizer
 from fststyle.inference.predictor import StylePredictor, predicted_style
 from fststyle.model_file import load_model_file, read_metadata
+from fststyle.networks.arbitrary import style_statistics
+from fststyle.training.run import build
 from tests.commands import in_folder, train
 
 TINY = (
@@ -108,6 +112,32 @@ def test_several_paintings_are_one_file_whose_styles_mix(
         assert main(["predict", *words, "-o", "mine.safetensors"]) == 2
         assert "mine.safetensors: is there already" in capsys.readouterr().err
     assert [entry["name"] for entry in read_metadata(tmp_path / "mine.safetensors")["styles"]] == ["flowers", "night"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_training_goes_on_from_what_is_predicted(
+    count: int, model: Path, paintings: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fststyle.networks.arbitrary.fit_palette", lambda *_: None)
+    words = [f"style.image={paintings / 'night.png'}"] if count == 1 else [f"style.image={paintings}"]
+    words += [
+        "style.size=64",
+        "experiment=norms",
+        f"init_from={model}",
+        "data=folder",
+        f"data.source.path={photographs}",
+    ]
+    words += ["data.size=48", "data.batch_size=2", "data.workers=0", "data.held_out=2", "calibration_photographs=4"]
+    run = build(compose("train", [*words, "threads=1", f"output={tmp_path / 'run'}"]))
+    loaded = load_model_file(model, "arbitrary")
+    found = run.task.network.style_parameters()
+    for k, name in enumerate(["flowers", "night"][-count:]):
+        painting = load_image(paintings / f"{name}.png", 64)
+        wanted = loaded.network.of_painting(style_statistics(StylePredictor(loaded).encoder, painting))
+        for key, value in wanted.style_parameters().items():
+            torch.testing.assert_close(found[key].reshape(count, -1)[k], value)
+    trained = {name for name, value in run.task.network.named_parameters() if value.requires_grad}
+    assert trained == set(found)
 
 
 @pytest.mark.usefixtures("bundled")
