@@ -123,14 +123,12 @@ def save_model_file(
         raise ModelFileError(f"{name} is not a network that a model file can rebuild; expected {', '.join(NETWORKS)}")
     if dtype not in ("float16", "float32"):
         raise ModelFileError(f"dtype is {dtype!r}; expected float16 or float32")
-    tensors = {}
+    tensors: dict[str, Any] = {}
     state = {key: value.detach().cpu() for key, value in network.state_dict().items()}
     for key, value in state.items():
         if norms_only and not is_style_parameter(key):
             continue
-        if value.is_floating_point():
-            value = value.to(getattr(torch, dtype))
-        tensors[f"network.{key}"] = value.contiguous()
+        tensors[f"network.{key}"] = value.to(getattr(torch, dtype)) if value.is_floating_point() else value
     arguments: Any = network.config
     many = int(arguments.get("styles", 1))
     if len(styles) != (many if many > 1 else 0) or len({entry.name for entry in styles}) < len(styles):
@@ -140,7 +138,7 @@ def save_model_file(
     for number, entry in enumerate(styles):
         tensors |= stored(entry.style_targets, f"styles.{number}.style_targets", half=True)
         if entry.thumbnail:
-            tensors[f"styles.{number}.thumbnail"] = torch.frombuffer(bytearray(entry.thumbnail), dtype=torch.uint8)
+            tensors[f"styles.{number}.thumbnail"] = np.frombuffer(entry.thumbnail, np.uint8)
     for key, value in (encoder or {}).items():
         kept = torch.float32 if key.startswith("preprocess.") else getattr(torch, dtype)
         tensors[f"encoder.{key}"] = value.detach().to(kept).cpu().contiguous()
@@ -153,11 +151,12 @@ def save_model_file(
     write_tensors(path, tensors, {**metadata, **described})
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and metadata as one model file: to a temporary file, then moved into place."""
-    from safetensors.torch import save
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Write arrays or tensors on the CPU, and metadata, as one model file: a temporary one, then moved into place."""
+    from safetensors.numpy import save
 
-    data = save(dict(tensors), {_KEY: json_text({"format": FORMAT, **metadata})})
+    arrays = {name: np.asarray(value, order="C") for name, value in tensors.items()}
+    data = save(arrays, {_KEY: json_text({"format": FORMAT, **metadata})})
     write_atomically(path, lambda file: file.write(data))
 
 

@@ -25,6 +25,7 @@ LITE = (
     *(f"fststyle/cli/{name}.py" for name in ("export", "info", "styles", "stylize", "upscale", "web")),
     "checkpoints/styles/zoo.safetensors",
     "checkpoints/superres/*",
+    "checkpoints/arbitrary/*",
 )
 #: But for modules that compute with PyTorch themselves.
 FULL = tuple(f"fststyle/{name}.py" for name in ("cluster", "color", "config", "diagnostics", "merging", "padding"))

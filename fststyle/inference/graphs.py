@@ -14,7 +14,7 @@ import numpy as np
 
 from fststyle.inference.onnx import Graph
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
-from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, under
+from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, trunk_of, under
 
 #: As ``networks.blocks.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
@@ -44,6 +44,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "skip": True,
     },
 }
+_ARGUMENTS["ArbitraryNet"] = _ARGUMENTS["TransformNet"] | {"colors": True}
 _WORDS = {
     "norm": ("instance", "batch", "none"),
     "padding": ("reflect", "zeros"),
@@ -101,12 +102,15 @@ def to_onnx(
         metadata: texts that the file gets.
         halved: kernels that float16 holds exactly, as those of bundled styles, take half the bytes.
 
-    For several styles there is a second input, the mixture (B or 1, styles), float32, that each picture gets.
+    For several styles there is a second input, the mixture (B or 1, styles), float32, that each picture gets. For any
+    painting it is the parameters (B or 1, N) that a style has of its own, one after the other as in ``style_sizes``.
 
     Raises:
         ValueError: a network that has no description here, arguments or weights that are not its own.
     """
     name, arguments = network["class"], dict(network["arguments"])
+    if name == "ArbitraryNet":
+        arguments, weights = {key: arguments[key] for key in ("width", "residual_blocks")}, trunk_of(weights)
     if name not in _ARGUMENTS:
         raise ValueError(f"it names a network {name!r}; a runtime takes {' or '.join(_ARGUMENTS)}")
     if strange := arguments.keys() - _ARGUMENTS[name].keys():
@@ -124,20 +128,30 @@ def to_onnx(
     return content
 
 
+def style_sizes(width: int, residual_blocks: int) -> dict[str, int]:
+    """How many parameters a style has of its own in a ``TransformNet`` with colour transform, by name and in order."""
+    widths = {"encode.0": width, "encode.1": 2 * width, "encode.2": 4 * width}
+    widths |= {f"transform.{k}{part}": 4 * width for k in range(residual_blocks) for part in (".first", "")}
+    widths |= {"decode.0": 2 * width, "decode.1": width}
+    norms = {f"{name}.norm.{key}": size for name, size in widths.items() for key in ("weight", "bias")}
+    return norms | {"colors.weight": 9, "colors.bias": 3}
+
+
 class _Builder:
     """The operations of one network, in the order in which they are applied."""
 
     def __init__(self, name: str, arguments: Mapping[str, Any], weights: Weights, pixels: bool, halved: bool) -> None:
         self.pixels, self.halved, self.graph, self.weights = pixels, halved, Graph(), weights
-        self.mixture, self.used = "", set[str]()
+        self.chosen, self.used = "", set[str]()
         self.width, self.blocks = int(arguments["width"]), int(arguments["residual_blocks"])
+        self.given = style_sizes(self.width, self.blocks) if name == "ArbitraryNet" else {}
         self.norm_kind, self.padding = arguments["norm"], arguments["padding"]
         self.upsampling, self.output = arguments["upsampling"], arguments["output"]
         self.border, self.styles = int(arguments.get("border", 0)), int(arguments.get("styles", 1))
         self.colors = bool(arguments.get("colors", False))
         self.scale, self.skip = int(arguments.get("scale", 1)), bool(arguments.get("skip", False))
-        self.stages: Callable[[str], str] = self.transform if name == "TransformNet" else self.enlarge
-        self.multiple = 4 if name == "TransformNet" else 1
+        self.stages: Callable[[str], str] = self.enlarge if name == "SuperResNet" else self.transform
+        self.multiple = 1 if name == "SuperResNet" else 4
 
     def built(self, metadata: Mapping[str, str] | None) -> bytes:
         """The whole graph: padded, through the stages, cropped, in range."""
@@ -147,7 +161,9 @@ class _Builder:
         )
         given = self.graph.input("pixels" if self.pixels else "image", "uint8" if self.pixels else "float32", dims)
         if self.styles > 1:
-            self.mixture = self.graph.input("mixture", "float32", ("mixtures", self.styles))
+            self.chosen = self.graph.input("mixture", "float32", ("mixtures", self.styles))
+        elif self.given:
+            self.chosen = self.graph.input("parameters", "float32", ("styles", sum(self.given.values())))
         first = 1 if self.pixels else 2
         padded = given
         sides = [add("Shape", given, start=axis, end=axis + 1) for axis in (first, first + 1)]
@@ -252,7 +268,7 @@ class _Builder:
         """
         side, reach, add, constant = 9, 4, self.graph.add, self.graph.constant
         kernel, bias = self.of(f"{name}.conv.weight", (3, self.width, side, side)), self.of(f"{name}.conv.bias", (3,))
-        if self.colors and not self.mixture:
+        if self.colors and not self.chosen:
             matrix, shift = self.of("colors.weight", (9,)).reshape(3, 3), self.of("colors.bias", (3,))
             kernel, bias = np.einsum("ij,jkyx->ikyx", matrix, kernel), matrix @ bias + shift
         spread = np.zeros((3, 2, 2, self.width, side + 1, side + 1), np.float32)
@@ -262,17 +278,24 @@ class _Builder:
         x = self.padded(x, reach) if self.padding == "reflect" else x
         x = add("Conv", x, *values, strides=[2, 2], pads=[reach if self.padding == "zeros" else 0] * 4)
         x = add("DepthToSpace", x, blocksize=2, mode="CRD")
-        return self.coloured(x) if self.colors and self.mixture else x
+        return self.coloured(x) if self.colors and self.chosen else x
 
     def coloured(self, x: str) -> str:
-        """The colour transform of a mixture; that of one style goes into the last convolution."""
+        """The colour transform of each picture's own; that of one style goes into the last convolution."""
         add, constant = self.graph.add, self.graph.constant
-        weight, shift = self.of("colors.weight", (self.styles, 9)), self.of("colors.bias", (self.styles, 3))
         sides = add("Shape", x)
-        matrix = add("Reshape", add("MatMul", self.mixture, constant(weight)), constant([-1, 3, 3], "int64"))
-        shifts = add("Reshape", add("MatMul", self.mixture, constant(shift)), constant([-1, 3, 1], "int64"))
+        matrix = add("Reshape", self.own("colors.weight", 9), constant([-1, 3, 3], "int64"))
+        shifts = add("Reshape", self.own("colors.bias", 3), constant([-1, 3, 1], "int64"))
         values = add("MatMul", matrix, add("Reshape", x, constant([0, 3, -1], "int64")))
         return add("Reshape", add("Add", values, shifts), sides)
+
+    def own(self, name: str, size: int) -> str:
+        """A style's parameters (B or 1, size) that are no constant: mixed, or a part of those that are given."""
+        add, constant = self.graph.add, self.graph.constant
+        if not self.given:
+            return add("MatMul", self.chosen, constant(self.of(name, (self.styles, size))))
+        start = sum(list(self.given.values())[: list(self.given).index(name)])
+        return add("Slice", self.chosen, *(constant([each], "int64") for each in (start, start + size, 1)))
 
     def resized(self, x: str, mode: str, scale: int) -> str:
         """As ``torch.nn.functional.interpolate``, of which ``linear`` and ``cubic`` do not align corners."""
@@ -337,17 +360,15 @@ class _Builder:
         return self.graph.add("Pad", x, self.graph.constant([0, 0, reach, reach] * 2, "int64"), mode="reflect")
 
     def instance_norm(self, x: str, name: str, channels: int) -> str:
-        """The one operation that runtimes know; of a mixture, with its scale and shift behind it."""
+        """The one operation that runtimes know; with scale and shift behind it where each picture has its own."""
         add, constant = self.graph.add, self.graph.constant
-        shape = (self.styles, channels) if self.mixture else (channels,)
-        scale, shift = self.of(f"{name}.weight", shape), self.of(f"{name}.bias", shape)
-        plain = (np.ones(channels), np.zeros(channels)) if self.mixture else (scale, shift)
-        x = add("InstanceNormalization", x, *map(constant, plain), epsilon=EPS)
-        if not self.mixture:
-            return x
+        if not self.chosen:
+            values = [constant(self.of(f"{name}.{key}", (channels,))) for key in ("weight", "bias")]
+            return add("InstanceNormalization", x, *values, epsilon=EPS)
+        x = add("InstanceNormalization", x, constant(np.ones(channels)), constant(np.zeros(channels)), epsilon=EPS)
         sides = constant([-1, channels, 1, 1], "int64")
-        mixed = [add("Reshape", add("MatMul", self.mixture, constant(each)), sides) for each in (scale, shift)]
-        return add("Add", add("Mul", x, mixed[0]), mixed[1])
+        scale, shift = (add("Reshape", self.own(f"{name}.{key}", channels), sides) for key in ("weight", "bias"))
+        return add("Add", add("Mul", x, scale), shift)
 
     def of(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor of the state, float32."""

@@ -43,7 +43,12 @@ def openvino_core() -> Any:
     Each gives the thread a signal stack of its own when it loads the CPU plugin, and puts back the one before
     when it is deleted. Of two that overlap the second puts back the first one's, which is gone by then:
     the next signal ends the process.
+
+    Raises:
+        DeviceError: OpenVINO is not installed.
     """
+    if not openvino_installed():
+        raise DeviceError("openvino is not installed; pip install openvino, or use --backend torch")
     import openvino as ov
 
     return ov.Core()
@@ -65,8 +70,6 @@ class OpenVINOBackend:
     name = "openvino"
 
     def __init__(self, path: Path, precision: str = "auto") -> None:
-        if not openvino_installed():
-            raise DeviceError("openvino is not installed; pip install openvino, or use --backend torch")
         if precision not in ("auto", "float32", "bfloat16"):
             raise DeviceError(f"precision is {precision!r}; with openvino expected one of auto, float32, bfloat16")
         if precision == "auto":
@@ -115,15 +118,24 @@ class OpenVINOBackend:
         return self._compiled(pixels=False)
 
     def _compiled(self, pixels: bool) -> Any:
-        core, content = openvino_core(), graph_of(self.path, pixels)
-        try:
-            model = core.read_model(content, b"")
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ModelFileError(f"{self.path}: does not fit its own description ({reason})") from None
-        precision = {"bfloat16": "bf16", "float32": "f32"}[self.precision]
-        hints = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": precision}
-        return core.compile_model(model, "CPU", hints | _cache())
+        return compiled(graph_of(self.path, pixels), self.path, self.precision)
+
+
+def compiled(graph: bytes, path: Path, precision: str = "float32") -> Any:
+    """A graph, as the content of an ONNX file, ready to be called.
+
+    Raises:
+        DeviceError: OpenVINO is not installed.
+        ModelFileError: tensors that do not fit, of the model file at ``path``.
+    """
+    try:
+        model = openvino_core().read_model(graph, b"")
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelFileError(f"{path}: does not fit its own description ({reason})") from None
+    hint = {"bfloat16": "bf16", "float32": "f32"}[precision]
+    hints = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": hint}
+    return openvino_core().compile_model(model, "CPU", hints | _cache())
 
 
 def _cache() -> dict[str, str]:

@@ -8,16 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fststyle import palette
 from fststyle.checks import check_name
-from fststyle.images import SUFFIXES, check_style_sides, load_image
-from fststyle.model_file import ModelFileError, find_model_file, load_model_file, save_model_file
-from fststyle.resources import NOT_LITE, cache_folder, file_sha256, printable, user_path, without_torch
+from fststyle.images import SUFFIXES, check_style_sides, read_picture
+from fststyle.inference.graphs import graph_of, style_sizes
+from fststyle.inference.openvino import compiled
+from fststyle.inference.prediction import colour_statistics, prediction_graph
+from fststyle.model_file import ModelFileError, check_kind, find_model_file, load_model_file, write_tensors
+from fststyle.resources import cache_folder, file_sha256, printable, user_path
+from fststyle.tensor_files import load_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fststyle.model_file import ModelFile
-    from fststyle.networks.arbitrary import ArbitraryNet
     from fststyle.networks.transform import TransformNet
 
 #: The network that is used when none is named.
@@ -29,34 +34,63 @@ SIZE = 512
 class StylePredictor:
     """``predictor(painting) -> network``: what a painting's style has of its own is predicted (Ghiasi et al. 2017).
 
+    It runs on OpenVINO, and PyTorch is imported for the network alone.
+
     Args:
-        checkpoint: a model file of kind ``arbitrary``.
+        path: a model file of kind ``arbitrary``.
 
     Raises:
+        DeviceError: OpenVINO is not installed.
         ModelFileError: its encoder and its network do not fit each other.
     """
 
-    def __init__(self, checkpoint: ModelFile) -> None:
-        from fststyle.networks.arbitrary import encoder_of_paintings
-
-        self.encoder = encoder_of_paintings(checkpoint)
-        self.network: ArbitraryNet = checkpoint.network  # type: ignore[assignment]
-        self.metadata = checkpoint.metadata
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.metadata = check_kind(path, "arbitrary")
+        try:
+            graph = prediction_graph(self.metadata, load_arrays(path))
+            arguments = self.metadata["network"]["arguments"]
+            self.arguments = {key: arguments[key] for key in ("width", "residual_blocks")} | {"colors": True}
+        except Exception as error:  # whatever foreign metadata and foreign tensors lead to
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelFileError(f"{path}: does not hold what its kind, arbitrary, needs ({reason})") from None
+        self._predict, self._paint = (compiled(each, self.path) for each in (graph, graph_of(self.path, pixels=False)))
 
     @classmethod
     def from_checkpoint(cls, name_or_path: str | os.PathLike[str] = DEFAULT) -> StylePredictor:
         """Load a bundled network by name, or a model file of kind ``arbitrary``.
 
         Raises:
-            ModelFileError: unknown name, no sound model file, or one of another kind.
+            DeviceError, ModelFileError: unknown name, no sound model file, or one of another kind; as the constructor.
         """
-        return cls(load_model_file(find_model_file(name_or_path, "arbitrary"), "arbitrary"))
+        return cls(find_model_file(name_or_path, "arbitrary"))
+
+    def parameters(self, painting: np.ndarray) -> dict[str, np.ndarray]:
+        """What the style of a painting, float32 (1, 3, H, W) in [0, 1], has of its own in a ``TransformNet``, by name.
+
+        Scales and shifts of its norms are predicted. Predictions are a little off for paintings unlike those of the
+        training, and wrong colours are what shows first: so the 12 numbers of the colour transform are bent until the
+        network's colours are distributed as the painting's; noise takes the place of photographs (``palette``).
+        """
+        painting = np.ascontiguousarray(painting, np.float32)
+        colours = painting[0].reshape(3, -1)
+        sizes = style_sizes(self.arguments["width"], self.arguments["residual_blocks"])
+        flat = self._predict([painting, colour_statistics(colours)])[0][0]
+        own = dict(zip(sizes, np.split(flat, np.cumsum(list(sizes.values()))[:-1]), strict=True))
+        noise = palette.noise().transpose(0, 3, 1, 2).astype(np.float32) / 255
+        made = self._paint([noise, flat[None]])[0].clip(1e-6, 1 - 1e-6)
+        matrix, shift = palette.fitted(np.log(made / (1 - made)), colours)
+        own["colors.bias"] = (matrix @ own["colors.bias"][:, None] + shift)[:, 0]
+        own["colors.weight"] = (matrix @ own["colors.weight"].reshape(3, 3)).reshape(-1)
+        return own
 
     def __call__(self, painting: Tensor) -> TransformNet:
         """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16."""
-        from fststyle.networks.arbitrary import predicted_network
+        import torch
 
-        return predicted_network(self.network, self.encoder, painting)
+        network: Any = load_model_file(self.path, "arbitrary").network
+        own = {name: torch.from_numpy(value) for name, value in self.parameters(painting.cpu().numpy()).items()}
+        return network.of_style(own)  # type: ignore[no-any-return]
 
     def save(self, painting: str | os.PathLike[str], path: str | os.PathLike[str], size: int | None = SIZE) -> None:
         """Write a model file of a painting's style: its norms and colours; the convolutions are in the predictor's.
@@ -70,8 +104,10 @@ class StylePredictor:
             ImageError, OSError: a picture that cannot be used, a file that cannot be written.
         """
         painting = Path(painting)
-        network = self(load_image(painting, size, trim=True))
+        rgb = read_picture(painting, size, trim=True).rgb
         check_style_sides(painting)
+        own = self.parameters(rgb.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+        network = {"class": "TransformNet", "arguments": self.arguments, "dtype": "float16", "norms_only": True}
         metadata: dict[str, Any] = {
             "kind": "style",
             "name": check_name(printable(painting.stem), "the picture's name"),
@@ -79,8 +115,9 @@ class StylePredictor:
             "encoder": self.metadata.get("encoder"),
             "init_from": {key: self.metadata.get(key) for key in ("name", "command", "steps", "images", "init_from")},
             **{"predicted": True, "created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
+            **{"network": network, "trunk": self.metadata["trunk"]},
         }
-        save_model_file(path, network, metadata, norms_only=True)
+        write_tensors(path, {f"network.{name}": value.astype(np.float16) for name, value in own.items()}, metadata)
 
 
 def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size: int = SIZE) -> Path:
@@ -89,8 +126,6 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
     Raises:
         as ``StylePredictor.save``.
     """
-    if without_torch():
-        raise ModelFileError(f"{painting}: a picture as a style takes torch; {NOT_LITE}")
     painting = user_path(painting)
     file = find_model_file(model, "arbitrary")
     sha256 = file_sha256(file)
@@ -105,7 +140,7 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
 @functools.lru_cache(maxsize=1)
 def _predictor(file: Path, sha256: str) -> StylePredictor:
     """Of a file with this content, loaded once for the paintings of a call."""
-    return StylePredictor.from_checkpoint(file)
+    return StylePredictor(file)
 
 
 def is_painting(name: str) -> bool:

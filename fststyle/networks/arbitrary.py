@@ -6,12 +6,14 @@ network* (2017): conditional instance norm, whose scales and shifts are predicte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fststyle import palette
 from fststyle.encoders.truncated import encoder_in, unfit
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.model_file import ModelFile
@@ -167,8 +169,11 @@ class ArbitraryNet(nn.Module):
     @torch.no_grad()
     def of_painting(self, statistics: Tensor) -> TransformNet:
         """An ordinary network for the style of one painting, statistics (1, F); it shares no memory with this one."""
+        return self.of_style({name: value[0] for name, value in self.style_parameters(statistics).items()})
+
+    def of_style(self, own: Mapping[str, Tensor]) -> TransformNet:
+        """An ordinary network for the style that has these parameters of its own, by name."""
         network = TransformNet(**self.painter.config)
-        own = {name: value[0] for name, value in self.style_parameters(statistics).items()}
         network.load_state_dict({**self.painter.state_dict(), **own})
         return network.eval()
 
@@ -180,70 +185,19 @@ def predicted_network(network: ArbitraryNet, encoder: VGGEncoder, painting: Tens
     return predicted
 
 
-# --- the palette ------------------------------------------------------------------------------------
-
-#: Sides and number of the noise pictures, and pixels of what is made of them that are compared.
-_SIDE, _COUNT, _PIXELS = 128, 3, 1500
-#: Means of sorted values along each direction of colour.
-_PARTS = 32
-
-
-def fit_palette(network: TransformNet, painting: Tensor, steps: int = 200) -> None:
-    """Bend a network's colour transform until the colours that it makes are distributed as a painting's.
+@torch.no_grad()
+def fit_palette(network: TransformNet, painting: Tensor) -> None:
+    """Bend a network's colour transform until its colours are distributed as a painting's (``palette.fitted``).
 
     Predictions are a little off for paintings unlike those of the training, and wrong colours are what shows first.
-    Only the 12 numbers of the transform change, and no photograph is needed: noise of a photograph's spectrum takes the
-    place of one.
 
     Args:
         network: of one style, with a colour transform and ``output="sigmoid"``.
         painting: (1, 3, H, W), RGB in [0, 1].
-        steps: of Adam.
     """
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        body = network.decode(network.transform(network.encode(_noise(generator))))
-        made = network.colors(body)[..., 8:-8, 8:-8].transpose(0, 1).flatten(1)
-        made = made[:, torch.randperm(made.shape[1], generator=generator)[:_PIXELS]]
-        colours = painting.flatten(2)[0]
-        axes = _axes(colours)
-        wanted = _distribution(colours, axes)
-    turn, shift = torch.eye(3, requires_grad=True), torch.zeros(3, 1, requires_grad=True)
-    optimizer = torch.optim.Adam([turn, shift])
-    with torch.enable_grad():
-        for step in range(steps):
-            optimizer.param_groups[0]["lr"] = 0.08 * (1 - step / steps)
-            difference = (_distribution(torch.sigmoid(turn @ made + shift), axes) - wanted).abs().mean()
-            optimizer.zero_grad()
-            (difference + 3e-4 * (turn - torch.eye(3)).square().sum()).backward()
-            optimizer.step()
+    noise = torch.from_numpy(palette.noise()).permute(0, 3, 1, 2) / 255
     own: Any = network.colors
-    with torch.no_grad():
-        own.weight.copy_((turn @ own.weight.view(3, 3)).flatten())
-        own.bias.copy_((turn @ own.bias[:, None] + shift).flatten())
-
-
-def _noise(generator: torch.Generator) -> Tensor:
-    """Grey noise whose amplitude falls as that of photographs, with a little colour: (N, 3, S, S)."""
-    frequency = torch.fft.fftfreq(_SIDE)
-    fall = (frequency[:, None].square() + frequency.square()).clamp(min=1 / _SIDE**2).pow(-0.65)
-    white = torch.randn(_COUNT, 3, _SIDE, _SIDE, generator=generator)
-    pink = torch.fft.ifft2(torch.fft.fft2(white) * fall).real
-    pink = pink / pink.std((2, 3), keepdim=True)
-    return (0.45 + 0.22 * pink[:, :1] + 0.06 * pink).clamp(0, 1)
-
-
-def _axes(colours: Tensor) -> Tensor:
-    """Directions (13, 3) in which colours (3, N) are to be compared: their principal axes, each in units of the spread
-    along it, and mixtures of these. A palette is often nearly flat; what leaves its plane shows as wrong hues."""
-    values, vectors = torch.linalg.eigh(torch.cov(colours.double()))
-    axes = (vectors / (values.clamp(min=0).sqrt() + 0.02)).T.to(colours)
-    mixed = [[1, 1, 0], [1, -1, 0], [1, 0, 1], [1, 0, -1], [0, 1, 1], [0, 1, -1]]
-    mixed += [[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]
-    weights = nn.functional.normalize(torch.tensor([*torch.eye(3).tolist(), *mixed]), dim=1)
-    return weights @ axes
-
-
-def _distribution(colours: Tensor, axes: Tensor) -> Tensor:
-    """Of colours (3, N): sorted values along directions (K, 3), in means (K, _PARTS)."""
-    return nn.functional.adaptive_avg_pool1d((axes @ colours).sort(-1).values, _PARTS)
+    made = own(network.decode(network.transform(network.encode(noise))))
+    matrix, shift = map(torch.from_numpy, palette.fitted(made.numpy(), painting.flatten(2)[0].numpy()))
+    own.weight.copy_((matrix @ own.weight.view(3, 3)).flatten())
+    own.bias.copy_((matrix @ own.bias[:, None] + shift).flatten())

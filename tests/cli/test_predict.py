@@ -14,8 +14,8 @@ from fststyle.config import compose
 from fststyle.images import load_image, save_image
 from fststyle.inference import StylizeOptions, Stylizer
 from fststyle.inference.predictor import StylePredictor, predicted_style
-from fststyle.model_file import load_model_file, read_metadata
-from fststyle.networks.arbitrary import style_statistics
+from fststyle.model_file import load_model_file, read_metadata, save_model_file
+from fststyle.networks.arbitrary import encoder_of_paintings, predicted_network, style_statistics
 from fststyle.training.run import build
 from tests.commands import in_folder, train
 
@@ -114,6 +114,24 @@ def test_several_paintings_are_one_file_whose_styles_mix(
     assert [entry["name"] for entry in read_metadata(tmp_path / "mine.safetensors")["styles"]] == ["flowers", "night"]
 
 
+@pytest.mark.parametrize(("pooling", "padding"), [("max", "reflect"), ("average", "zeros")])
+def test_what_runs_without_torch_predicts_as_torch_does(
+    pooling: str, padding: str, model: Path, paintings: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    found = load_model_file(model, "arbitrary")
+    told = {**found.metadata, "encoder": {**found.metadata["encoder"], "pooling": pooling, "padding": padding}}
+    save_model_file(tmp_path / "any.safetensors", found.network, told, encoder=found.encoder)
+    found = load_model_file(tmp_path / "any.safetensors")
+    painting = load_image(paintings / "night.png")
+    wanted = predicted_network(found.network, encoder_of_paintings(found), painting).style_parameters()
+    own = StylePredictor(tmp_path / "any.safetensors").parameters(painting.numpy())
+    assert list(own) == list(wanted)
+    for name, value in wanted.items():
+        colour = name.startswith("colors.")
+        np.testing.assert_allclose(own[name], value.detach().numpy(), atol=0.05 if colour else 1e-4)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_training_goes_on_from_what_is_predicted(
     count: int, model: Path, paintings: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +151,7 @@ def test_training_goes_on_from_what_is_predicted(
     found = run.task.network.style_parameters()
     for k, name in enumerate(["flowers", "night"][-count:]):
         painting = load_image(paintings / f"{name}.png", 64)
-        wanted = loaded.network.of_painting(style_statistics(StylePredictor(loaded).encoder, painting))
+        wanted = loaded.network.of_painting(style_statistics(encoder_of_paintings(loaded), painting))
         for key, value in wanted.style_parameters().items():
             torch.testing.assert_close(found[key].reshape(count, -1)[k], value)
     trained = {name for name, value in run.task.network.named_parameters() if value.requires_grad}
