@@ -50,6 +50,7 @@ class LossTerms:
     ``content`` and ``style`` hold one scalar per layer, ``color``, ``tv`` and ``pixel`` one each, all of them
     before any weight (and after the normalisers, where the loss has some); ``total`` is weighted. ``by_image`` is the
     mean of the style terms of each image (B,), where images have different styles; it is no term of its own.
+    ``added`` holds what a training adds to the loss by name, before its weight.
     """
 
     total: Tensor
@@ -59,6 +60,7 @@ class LossTerms:
     tv: Tensor | None = None
     pixel: Tensor | None = None
     by_image: Tensor | None = None
+    added: dict[str, Tensor] = field(default_factory=dict)
 
     def scalars(self) -> dict[str, Tensor]:
         """Every term by name: ``total``, ``content/relu2_2``, ``style/relu1_2``, …, ``color``, ``tv``, ``pixel``."""
@@ -67,7 +69,7 @@ class LossTerms:
         named |= {f"style/{layer}": value for layer, value in self.style.items()}
         single = {"color": self.color, "tv": self.tv, "pixel": self.pixel}
         named |= {name: value for name, value in single.items() if value is not None}
-        return named
+        return named | self.added
 
 
 def mean_term(terms: Mapping[str, float], kind: str) -> float:

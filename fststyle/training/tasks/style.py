@@ -97,13 +97,15 @@ class PaintingTask(Task):
         samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
         terms: LossTerms = self.loss(output, content, targets, samples=samples, which=which, margin=margin)
         if regularized and self.checkerboard_weight:
-            terms.total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
+            terms.added["checkerboard"] = checkerboard_loss(output)
+            terms.total = terms.total + self.checkerboard_weight * terms.added["checkerboard"]
         if regularized and self.stability_weight:
             chosen, share = self.steadied(len(photographs))
+            terms.added["stability"] = output.new_zeros(())
             if share:
                 pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
-                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
-                terms.total = terms.total + self.stability_weight * share * moved
+                terms.added["stability"] = share * stability_loss(lambda image: paint(image, chosen), *pictures)
+            terms.total = terms.total + self.stability_weight * terms.added["stability"]
         return terms
 
 
