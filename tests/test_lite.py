@@ -98,6 +98,7 @@ def test_the_one_takes_the_other_of_the_same_version(wheels: dict[str, Path]) ->
         "styles",
         "stylize photo.png --style wave --median --strength 0.5 --preserve-color -o a.png --overwrite",
         "stylize photo.png --mix wave=0.5 udnie=0.5 -o mixed.png",
+        "stylize photo.png --style photo.png -o painted.png",
         "upscale photo.png",
         "export zoo/wave --format onnx",
     ],
