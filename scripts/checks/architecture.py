@@ -80,7 +80,7 @@ def train_step() -> dict[str, list[str]]:
     loss.normalizers = measure_normalizers(loss, [batch], targets)
     network = instantiate(config.network, width=4, residual_blocks=1)
     task = instantiate(config.task, network=network, loss=loss, style_targets=targets)
-    task._trainer = SimpleNamespace(global_step=1, log_every_n_steps=50)
+    task._trainer = SimpleNamespace(global_step=1, log_every_n_steps=50, global_rank=0, world_size=1)
     return entered(lambda: task.training_step({"image": batch}, 0))
 
 
