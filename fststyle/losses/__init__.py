@@ -5,6 +5,7 @@ from fststyle.losses.functional import (
     CHROMA,
     COLOR_BLOCK,
     QUANTILES,
+    WARP_POINTS,
     ContentForm,
     GramDivisor,
     Reduction,
@@ -19,17 +20,19 @@ from fststyle.losses.functional import (
     gram_matrix,
     pixel_loss,
     projected,
+    random_warp,
     sliced_wasserstein,
+    stability_loss,
     style_loss,
     total_variation,
 )
 from fststyle.losses.perceptual import Layers, LossTerms, PerceptualLoss, mean_term, split_layer
-from fststyle.losses.stability import random_warp, stability_loss
 
 __all__ = [
     "CHROMA",
     "COLOR_BLOCK",
     "QUANTILES",
+    "WARP_POINTS",
     "ContentForm",
     "GramDivisor",
     "Layers",

@@ -55,11 +55,15 @@ The closed-form gradients of the papers hold for the Gatys convention behind a R
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fststyle.networks.blocks import gaussian_blur
 
 ContentForm = Literal["mean", "half_sum"]
 GramDivisor = Literal["none", "hw", "chw"]
@@ -76,6 +80,18 @@ CHROMA = 6.0
 PERIOD, WINDOW = 4, 32
 #: Side of the blocks, in pixels, over which the colour term averages.
 COLOR_BLOCK = 32
+#: Points of a warp of the stability term each way, between which it is smooth.
+WARP_POINTS = 5
+#: Pixels of the shift of a warp at most, and of what its points differ from that by: turned, enlarged, bent.
+_SHIFT, _BEND = 4.0, 3.0
+#: Change of brightness that goes with a warp at most, either way.
+_GAIN = 0.05
+#: Standard deviation, in pixels, of the Gaussian that fine detail is finer than.
+_FINE = 4.0
+#: Of fine detail, less than a level of 255.
+_LEAST = 1e-5
+#: Pixels at the border that the stability term does not compare.
+_BORDER = 16
 
 
 # --- pure functions -------------------------------------------------------------------------------
@@ -292,6 +308,84 @@ def color_loss(image: Tensor, target: Tensor) -> Tensor:
     grey = difference.mean(1).square()
     share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:])) / image[0, 0].numel()
     return ((0.75 * grey + 0.25 * difference.square().mean(1)) * share[0]).sum((1, 2))
+
+
+def random_warp(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A warp and a brightness for ``stability_loss``.
+
+    Every other warp is a shift by whole pixels, which needs no interpolation: nothing blurs what is compared.
+
+    Returns:
+        (1, 2, WARP_POINTS, WARP_POINTS), in pixels right and down, and a factor, ().
+    """
+    shift = rng.uniform(-_SHIFT, _SHIFT, (2, 1, 1))
+    if rng.random() < 0.5:
+        warp = np.broadcast_to(np.rint(shift), (2, WARP_POINTS, WARP_POINTS))
+    else:
+        across = np.broadcast_to(np.linspace(-1, 1, WARP_POINTS), (WARP_POINTS, WARP_POINTS))
+        turn, zoom = rng.uniform(-_BEND, _BEND, 2)
+        linear = np.stack([zoom * across - turn * across.T, turn * across + zoom * across.T])
+        warp = shift + linear + rng.normal(0, _BEND / 4, (2, WARP_POINTS, WARP_POINTS))
+    gain = torch.tensor(1 + rng.uniform(-_GAIN, _GAIN), dtype=torch.float32)
+    return torch.from_numpy(warp.astype(np.float32))[None], gain
+
+
+def stability_loss(
+    network: Callable[[Tensor], Tensor],
+    images: Tensor,
+    outputs: Tensor,
+    warp: Tensor,
+    gain: Tensor | float = 1.0,
+    noise: Tensor | float = 0.0,
+) -> Tensor:
+    """What a network makes differently of a picture that is warped, a little brighter or darker, and noisy, but for the
+    warp itself; over the fine detail that it makes.
+
+    Networks that reduce and enlarge are equivariant to movements of whole steps of their coarsest grid only (Zhang
+    2019, "Making convolutional networks shift-invariant again"): edges end in steps of 4 pixels, and a film flickers.
+    A warp whose flow is known takes the place of the next frame of a video (Eilertsen, Mantiuk, Unger 2019,
+    "Single-frame regularization for temporally stable CNNs").
+
+    The divisor makes styles comparable: networks that were trained without this term measure 0.6 to 1.4, a painting of
+    strong strokes no more than one of soft ones. It has no gradient, so that detail is not made for its own sake.
+
+    Args:
+        network: (B, 3, H, W) to the same size.
+        images, outputs: what it was given and what it made, (B, 3, H, W) each.
+        warp: (1, 2, K, K), where each pixel is taken from: pixels right and down of where it is, smooth between the
+            points; a tensor, so that a compiled graph serves all.
+        gain: factor of the brightness.
+        noise: added to what is warped, (B or 1, 3, H, W): that of a camera's sensor for example.
+
+    Returns:
+        Scalar, the mean over the batch: mean squared difference of the pixels that are, and were, at least 16 pixels,
+        or a quarter of a side, from the border, as what came into view is not compared; over the mean square of what
+        is finer than a Gaussian of 4 pixels in ``outputs``.
+    """
+    height, width = images.shape[-2:]
+    y = torch.arange(height, device=images.device, dtype=torch.float32)[:, None]
+    x = torch.arange(width, device=images.device, dtype=torch.float32)
+    flow = F.interpolate(warp.float(), (height, width), mode="bicubic", align_corners=True)[0]
+    from_x, from_y = x + flow[0], y + flow[1]
+    grid = torch.stack([from_x * 2 / (width - 1) - 1, from_y * 2 / (height - 1) - 1], -1)[None]
+
+    def warped(image: Tensor) -> Tensor:
+        return F.grid_sample(
+            image.float(), grid.expand(len(image), -1, -1, -1), "bicubic", "reflection", align_corners=True
+        )
+
+    given = warped(images).mul(gain).clamp(0, 1)
+    again = network((given + noise).to(images.dtype))
+    border = min(_BORDER, min(height, width) // 4)
+    known = torch.ones_like(from_x)
+    for at, was, side in ((x, from_x, width), (y, from_y, height)):
+        for place in (at, was):
+            known = known * ((place >= border) & (place <= side - 1 - border))
+    difference = (again.float() - warped(outputs)).square().mean(1)
+    with torch.no_grad():
+        made = outputs.float()
+        fine = (made - gaussian_blur(made, _FINE)).square().mean((1, 2, 3))
+    return ((difference * known).sum((1, 2)) / known.sum().clamp(min=1) / (fine + _LEAST)).mean()
 
 
 def _precise(x: Tensor) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.losses import LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
-from fststyle.losses.stability import POINTS
+from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
 from fststyle.networks.transform import TransformNet
 from fststyle.training.tasks.base import Task, check_weight
 
@@ -54,7 +53,7 @@ class PaintingTask(Task):
         self.style_samples, self.margin = style_samples, margin
         self.checkerboard_weight = check_weight(checkerboard_weight)
         self.stability_weight = check_weight(stability_weight, "stability_weight")
-        self.register_buffer("warp", torch.zeros(1, 2, POINTS, POINTS), persistent=False)
+        self.register_buffer("warp", torch.zeros(1, 2, WARP_POINTS, WARP_POINTS), persistent=False)
         self.register_buffer("gain", torch.ones(()), persistent=False)
 
     def draw_warp(self, photographs: Tensor) -> None:
