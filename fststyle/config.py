@@ -23,6 +23,9 @@ from fststyle.resources import printable, resource, user_path
 
 log = logging.getLogger(__name__)
 
+#: Hydra's groups, in the installation or in the source tree.
+CONF = resource("conf")
+
 #: In the folder of a run of a multirun: the command that makes this run alone, and why it failed.
 COMMAND, FAILED = "command.txt", "failed.txt"
 
@@ -72,7 +75,7 @@ def compose(command: str | None = "train", overrides: Sequence[str] = ()) -> Dic
         overrides: Hydra's, such as ``style.image=painting.jpg``.
     """
     register_resolvers()
-    with hydra.initialize_config_dir(str(resource("conf")), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose(command, several_styles(command, overrides))
 
 
@@ -226,7 +229,7 @@ def preset_loss(encoder: Any, preset: str = "balanced", **changes: Any) -> Any:
 
 def preset_style(name: str, image: str) -> DictConfig:
     """What ``style=NAME style.image=IMAGE`` stands for: size, region and weight of the painting."""
-    group = name if (resource("conf") / "style" / f"{name}.yaml").is_file() else "custom"
+    group = name if (CONF / "style" / f"{name}.yaml").is_file() else "custom"
     style = compose(None, [f"+style={group}"]).style
     style.image = escaped(image)
     return style

@@ -18,9 +18,17 @@ from omegaconf.errors import GrammarParseError, InterpolationResolutionError, Om
 
 from fststyle.cli import sweep
 from fststyle.cli.overrides import check_kinds, literal, refused, understood
-from fststyle.config import ConfigError, compose, register_resolvers, several_styles, without_folders, without_traceback
+from fststyle.config import (
+    CONF,
+    ConfigError,
+    compose,
+    register_resolvers,
+    several_styles,
+    without_folders,
+    without_traceback,
+)
 from fststyle.images import SUFFIXES
-from fststyle.resources import resource, user_path
+from fststyle.resources import user_path
 
 register_resolvers()
 
@@ -67,7 +75,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
 
     sweep.Sweep.folder = None
     try:
-        hydra.main(version_base="1.3", config_path=str(resource("conf")), config_name=command)(job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         sweep.forget()
         reason = explain(error, command) if isinstance(error, HydraException) else _missing(error)
@@ -134,7 +142,7 @@ def explain(error: Exception, command: str = "train") -> str:
         if key in _keys(command):
             return f"{key} has no such entry; add one as +{key}.NAME=VALUE"
         group = key.split("@")[0]
-        groups = [p.name for p in resource("conf").iterdir() if p.is_dir()]
+        groups = [p.name for p in CONF.iterdir() if p.is_dir()]
         near = _nearest(group, [*_keys(command), *groups])
         return f"unknown key {key!r}{near}; fststyle {command} --cfg job lists them all"
     if match := re.search(r"Could not find '([^']+)'", text):
@@ -150,7 +158,7 @@ def known_key(word: str, command: str) -> bool:
     if not equals or not os.path.isfile(user_path(word)):
         return bool(equals)
     group = key.partition("@")[0]
-    known = key in _keys(command) or (bool(group) and (resource("conf") / group).is_dir())
+    known = key in _keys(command) or (bool(group) and (CONF / group).is_dir())
     return known and (os.path.lexists(user_path(value)) or Path(word).suffix.lower() not in SUFFIXES)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.checks import check_name
-from fststyle.config import ConfigError, escaped, preset_style
+from fststyle.config import CONF, ConfigError, escaped, preset_style
 from fststyle.images import no_pictures, search
-from fststyle.resources import file_sha256, printable, resource, user_path
+from fststyle.resources import file_sha256, printable, user_path
 
 #: What the names of a network's styles are told apart by, where a mixture of them is named.
 _MARKS = "/,="
@@ -76,7 +76,7 @@ def _of_folder(folder: Path, given: DictConfig) -> dict[str, DictConfig]:
     for file in files:
         name = printable(file.stem)
         _check_once(name, [other for other in files if other.stem == file.stem])
-        known = (resource("conf") / "style" / f"{name}.yaml").is_file()
+        known = (CONF / "style" / f"{name}.yaml").is_file()
         style = preset_style(name, str(file)) if known else OmegaConf.merge(given, {"image": escaped(str(file))})
         found[name] = _plain(name, style)
     return found
