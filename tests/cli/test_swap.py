@@ -152,7 +152,7 @@ def test_what_takes_long_is_told_beforehand(
 ) -> None:
     assert swap("a.png") == 0
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("fststyle.cli.swap.MANY_PAIRS", 53 * 46 - 1)
+    monkeypatch.setattr("fststyle.inference.swapper.MANY_PAIRS", 53 * 46 - 1)
     assert swap("a.png") == 0
     assert "a.png: 53 patches against 46 take minutes and more; a smaller --size" in capsys.readouterr().err
     assert swap("a.png", "--stride", "2") == 0
