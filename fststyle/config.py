@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle import cluster
-from fststyle.checks import check_name, check_path, check_seed
+from fststyle.checks import check_name, check_seed
 from fststyle.resources import printable, resource, user_path
 
 log = logging.getLogger(__name__)
@@ -153,17 +153,6 @@ def set_threads(config: DictConfig) -> None:
         if not isinstance(config.threads, int) or config.threads < 1:
             raise ConfigError(f"threads is {config.threads}; expected a whole number of at least 1, or null")
         torch.set_num_threads(config.threads)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse, before any work, a folder that cannot be made or takes no files."""
-    from fststyle.images import check_writable, existing_part
-
-    check_path(folder, "output")
-    existing = existing_part(folder)
-    if not existing.is_dir():
-        raise ConfigError(f"{folder}: the folder cannot be made ({existing} is a file); use output=FOLDER")
-    check_writable(existing)
 
 
 def load_style(style: DictConfig, size: int | None = None) -> Any:

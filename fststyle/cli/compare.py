@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.checks import check_path
 from fststyle.cli.options import add_device, seed, size
-from fststyle.images import ImageError, check_style_sides, check_writable, existing_part, read_picture
+from fststyle.images import ImageError, check_folder, check_style_sides, read_picture
 from fststyle.inference.paths import expand, readable
 from fststyle.resources import user_path
 
@@ -29,8 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The report."""
     given, failures = expand(options.photos)
-    folder = check_path(options.output, "output")
-    check_writable(existing_part(folder))
+    folder = check_folder(options.output)
     if options.iterations < 1:
         raise ValueError(f"iterations is {options.iterations}; expected at least 1")
     if not options.style:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fststyle.checks import check_path
 from fststyle.cli import evaluate_stability
 from fststyle.cli.options import add_backend, figures_file, where_of
 from fststyle.images import (
     LARGE,
-    check_writable,
-    existing_part,
+    check_folder,
     load_image,
     no_pictures,
     read_header,
@@ -75,8 +73,7 @@ def measure_superres(options: argparse.Namespace) -> int:
     files, failures = search(options.dataset)
     if not files:
         raise nothing_done(failures, report=True) if failures else no_pictures(options.dataset)
-    folder = check_path(options.output, "output")
-    check_writable(existing_part(folder))
+    folder = check_folder(options.output)
     models = options.model or [name for name in bundled_files("superres") if _scale(name) == (options.scale or 4)]
     scales = {model: _scale(model) for model in models}
     scale = options.scale or next(iter(scales.values()), 4)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fststyle.checks import check_path
 from fststyle.cli.options import add_backend, add_steady, figures_file, size, where_of
-from fststyle.images import ImageError, check_writable, existing_part, read_picture
+from fststyle.images import ImageError, check_folder, read_picture
 from fststyle.inference.paths import label_of, readable
 from fststyle.model_file import check_kind, find_model_file, one_style
 from fststyle.resources import user_path
@@ -50,11 +49,9 @@ def measure(options: argparse.Namespace) -> int:
         if not folder.is_dir():
             raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/")
     target = figures_file(options, "clips", "stability")
-    written = None if options.write is None else check_path(options.write, "--write")
-    if written is not None:
-        if written.exists() and (not written.is_dir() or any(written.iterdir())):
-            raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
-        check_writable(existing_part(written))
+    written = None if options.write is None else check_folder(options.write, "--write")
+    if written is not None and written.exists() and any(written.iterdir()):
+        raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
     paths = [user_path(name) for name in options.photos]
     if len({path.stem for path in paths}) < len(paths):
         raise ValueError("two of the photographs have one name; give one of them another")

@@ -17,9 +17,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from fststyle.checks import check_path
 from fststyle.config import COMMAND, FAILED
-from fststyle.images import check_writable, existing_part
+from fststyle.images import check_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +32,7 @@ class Folder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         try:
-            folder = check_path(config.hydra.sweep.dir, "hydra.sweep.dir")
-            check_writable(existing_part(folder))
+            folder = check_folder(config.hydra.sweep.dir, "hydra.sweep.dir")
         except ValueError as error:
             raise Refused(str(error)) from None
         if folder.is_dir() and any(folder.iterdir()) and not _is_multirun(folder):

@@ -16,14 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from tqdm import tqdm
 
-from fststyle.checks import check_free, check_name, check_path, check_seed
+from fststyle.checks import check_free, check_name, check_seed
 from fststyle.color import with_luminance
 from fststyle.config import (
     ConfigError,
     balance,
     build_encoder,
     build_loss,
-    check_folder,
     check_missing,
     instantiate,
     load_style,
@@ -32,7 +31,7 @@ from fststyle.config import (
 from fststyle.devices import choose_device
 from fststyle.evaluation import page as html
 from fststyle.evaluation.compare import write_json
-from fststyle.images import MIN_SIDE, contact_sheet, load_image, read_picture, save_image, to_pixels
+from fststyle.images import MIN_SIDE, check_folder, contact_sheet, load_image, read_picture, save_image, to_pixels
 from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
@@ -159,8 +158,7 @@ def _check(config: DictConfig) -> None:
 def _folder(config: DictConfig) -> Path:
     """Where the sheet goes; refuses what cannot be written, before any work."""
     check_name(config.style.name, "style.name")
-    folder = check_path(config.output, "output")
-    check_folder(folder)
+    folder = check_folder(config.output)
     if _is_preview(folder):
         if not config.overwrite:
             raise ConfigError(f"{folder} holds a preview already; replace it with overwrite=true, or use output=FOLDER")

@@ -28,7 +28,14 @@ from fststyle.images.pillow import (
 )
 from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, load_visible, read_picture
 from fststyle.images.transparency import open_visible
-from fststyle.images.writing import check_ending, check_writable, existing_part, save_image, write_atomically
+from fststyle.images.writing import (
+    check_ending,
+    check_folder,
+    check_writable,
+    existing_part,
+    save_image,
+    write_atomically,
+)
 
 __all__ = [
     "LARGE",
@@ -42,6 +49,7 @@ __all__ = [
     "TooManyPixelsError",
     "check_ending",
     "check_file",
+    "check_folder",
     "check_sides",
     "check_size",
     "check_style_sides",

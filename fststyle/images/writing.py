@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from fststyle.checks import check_path
 from fststyle.images import large
 from fststyle.images.arrays import to_8_bits, to_pixels
 from fststyle.images.pillow import ImageError, check_longest, with_heif
@@ -105,6 +106,24 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
 def existing_part(path: Path) -> Path:
     """The path itself, or the nearest folder above it that exists."""
     return next(part for part in [path, *path.absolute().parents] if part.exists())
+
+
+def check_folder(path: object, key: str = "output") -> Path:
+    """A folder that is to be written to, there or to be made.
+
+    Args:
+        path: as it was given.
+        key: what it was given as, for the message.
+
+    Raises:
+        ValueError: as ``check_path``; a folder that cannot be made, or takes no files.
+    """
+    folder = check_path(path, key)
+    existing = existing_part(folder)
+    if not existing.is_dir():
+        raise ImageError(f"{folder}: the folder cannot be made ({existing} is a file); give another {key}")
+    check_writable(existing)
+    return folder
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fststyle.checks import check_name, check_path
+from fststyle.checks import check_name
 from fststyle.hub import PREFIX, HubError, check_repository, explained, hub_api
-from fststyle.images import check_file, check_writable, existing_part
+from fststyle.images import check_file, check_folder
 from fststyle.merging import merge_files
 from fststyle.model_file import (
     KINDS,
@@ -61,10 +61,9 @@ def prepare(
         ValueError: no such model, an encoder or a mixture, a folder that is not empty, a photo that cannot be read.
     """
     path = _checked(name_or_path, repository, licence, photo)
-    target = check_path(folder, "the folder")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    target = check_folder(folder, "folder")
+    if target.exists() and any(target.iterdir()):
         raise ModelFileError(f"{target}: is there already; expected a new or an empty folder")
-    check_writable(existing_part(target.absolute()))
     (target / PICTURES).mkdir(parents=True)
     metadata = read_metadata(path)
     model = target / _file_name(path)

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fststyle.checks import absent
 from fststyle.cluster import rank, requeued
-from fststyle.config import COMMAND, FAILED, ConfigError, check_folder, without_folders
+from fststyle.config import COMMAND, FAILED, ConfigError, without_folders
 from fststyle.encoders.pretrained import SAME_WEIGHTS
-from fststyle.images import check_writable, existing_part
+from fststyle.images import check_folder, check_writable, existing_part
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFileError, read_metadata
 from fststyle.resources import file_sha256, user_path
