@@ -18,8 +18,8 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 from tqdm import tqdm
 
-from fststyle.config import ENCODERS, named_encoder, preset_loss
-from fststyle.encoders.pretrained import photographs_for_normalizing
+from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import ENCODERS, named_encoder, photographs_for_normalizing
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.evaluation import page as html
 from fststyle.images import load_image, save_image, to_pixels

@@ -32,14 +32,6 @@ COMMAND, FAILED = "command.txt", "failed.txt"
 #: Pixels that a painting may be smoothed by, as a standard deviation.
 MAX_BLUR = 20
 
-#: Encoders by the name that an option takes, as the groups of ``conf/encoder``: architecture and weights.
-ENCODERS = {
-    "vgg16": ("vgg16", None),
-    "vgg19": ("vgg19", None),
-    "slim": ("vgg19", "slim"),
-    "slim_vgg16": ("vgg16", "slim"),
-}
-
 
 class ConfigError(ValueError):
     """A configuration that cannot be composed or used; the message suggests what was meant."""
@@ -195,14 +187,6 @@ def build_encoder(config: DictConfig, data: Any) -> Any:
         log.info("scaling the encoder's filters to mean activation 1 on 100 pictures")
         return instantiate(config.encoder, normalize=list(data.calibration_batches(100)))
     return instantiate(config.encoder)
-
-
-def named_encoder(name: str, architecture: str, normalize: str | None) -> Any:
-    """The encoder that an option names, or that of a file, which has the given architecture."""
-    from fststyle.encoders.pretrained import load_encoder
-
-    known, weights = ENCODERS.get(name, (architecture, name))
-    return load_encoder(known, weights, normalize=normalize)
 
 
 def build_loss(config: DictConfig, encoder: Any, **changes: Any) -> Any:

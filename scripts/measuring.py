@@ -19,7 +19,7 @@ import torch
 from skimage import data as pictures
 from torch.utils.flop_counter import FlopCounterMode
 
-from fststyle.evaluation.compare import write_json
+from fststyle.evaluation.figures import write_json
 from fststyle.images import resize_pixels
 
 #: Options of a check: files, numbers of pixels, names, a folder that need not be given.

@@ -330,5 +330,5 @@ def test_lines_and_the_files_that_a_path_enters_are_counted() -> None:
     text = '"""Of\ntwo lines."""\n\n# No.\nx = 1  # yes\n\n\ndef f():\n    """One."""\n    return (\n        x\n    )\n'
     assert architecture.counted(text) == (5, 12)
     found = architecture.construct()
-    assert found.keys() - {"__init__.py"} == {"config.py", "resources.py", "training/callbacks.py"}
+    assert found.keys() - {"__init__.py"} == {"config.py", "training/callbacks.py"}
     assert found["training/callbacks.py"] == ["AverageWeights.__init__"]

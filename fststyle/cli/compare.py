@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 
 from fststyle.cli.options import add_device, seed, size
-from fststyle.images import ImageError, check_folder, check_style_sides, read_picture
-from fststyle.inference.paths import expand, readable
 from fststyle.resources import user_path
 
 
@@ -26,42 +24,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The report."""
-    given, failures = expand(options.photos)
-    folder = check_folder(options.output)
-    if options.iterations < 1:
-        raise ValueError(f"iterations is {options.iterations}; expected at least 1")
-    if not options.style:
-        raise ValueError("--style is missing; give a bundled style or a model file")
-    stems = [photo.path.stem for photo in given]
-    if len(set(stems)) < len(stems):
-        raise ImageError("two photographs have one name; compare them separately")
-    paintings = options.style_image or []
-    if paintings and len(paintings) != len(options.style):
-        raise ValueError(
-            f"found {len(paintings)} --style-image for {len(options.style)} --style; expected one for each"
-        )
-    sizes = options.size or [256]
-    seen, failures = readable((each.path for each in given), lambda path: read_picture(path, min(sizes)), failures)
-    photos = list(seen)
+    """Compare, print the tables and where the page is."""
+    from fststyle.evaluation.compare import compare_files, equality_table, speed_table
 
-    from fststyle.encoders.pretrained import encoder_of
-    from fststyle.evaluation.compare import Style, check_report, compare, equality_table, speed_table
-    from fststyle.losses import PerceptualLoss
-    from fststyle.model_file import find_model_file, load_model_file, one_style
-
-    styles = []
-    for number, name in enumerate(options.style):
-        checkpoint = load_model_file(one_style(find_model_file(name, "style")), "style")
-        encoder = encoder_of(checkpoint.metadata, options.encoder, options.normalize)
-        painting = read_picture(user_path(paintings[number]), 512, trim=True).rgb if paintings else None
-        if paintings:
-            check_style_sides(user_path(paintings[number]))
-        styles.append(Style(checkpoint, PerceptualLoss.from_metadata(encoder, checkpoint.metadata), painting))
-    check_report(folder, photos, styles, sizes)
-    how = {name: getattr(options, name) for name in ("iterations", "until_crossed", "device", "seed")}
-    cases = compare(photos, styles, sizes, folder, **how)
+    names = ("output", "encoder", "normalize", "iterations", "until_crossed", "device", "seed")
+    how = {name: getattr(options, name) for name in names}
+    styles, images = options.style or [], options.style_image or []
+    cases, failures = compare_files(options.photos, styles, images, sizes=options.size or [256], **how)
     for head, rows in (equality_table(cases), speed_table(cases)):
         print("\n".join("\t".join(line) for line in [head, *rows]))
-    print(folder / "index.html")
+    print(user_path(options.output) / "index.html")
     return 1 if failures else 0

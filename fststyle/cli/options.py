@@ -6,12 +6,10 @@ import argparse
 import dataclasses
 import re
 import sys
-from pathlib import Path
 from typing import TypeVar
 
-from fststyle.checks import SEEDS, check_free, check_path, check_seed, has_keys
+from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
-from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.batch import Summary
 from fststyle.inference.predictor import SIZE, is_painting, predicted_style
 from fststyle.inference.steady import MOVING
@@ -192,19 +190,6 @@ def of_options(kind: type[_Options], options: argparse.Namespace) -> _Options:
 def where_of(options: argparse.Namespace) -> tuple[str, str, str]:
     """Device, backend and precision: what ``add_backend`` says."""
     return options.device, options.backend, options.precision
-
-
-def figures_file(options: argparse.Namespace, *keys: str) -> Path | None:
-    """The file of ``--json``, if one is given; of files that are there only one with such keys is replaced."""
-    if options.json is None:
-        return None
-    target = check_path(options.json, "--json")
-    if target.is_dir():
-        raise ImageError(f"{target}: is a folder; expected a file for the figures")
-    if not has_keys(target, *keys):
-        check_free([target], "--json FILE")
-    check_writable(existing_part(target.parent))
-    return target
 
 
 def finish(summary: Summary) -> int:

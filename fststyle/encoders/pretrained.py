@@ -35,6 +35,14 @@ from fststyle.resources import file_sha256, user_path
 
 log = logging.getLogger(__name__)
 
+#: Encoders by the name that an option takes, as the groups of ``conf/encoder``: architecture and weights.
+ENCODERS = {
+    "vgg16": ("vgg16", None),
+    "vgg19": ("vgg19", None),
+    "slim": ("vgg19", "slim"),
+    "slim_vgg16": ("vgg16", "slim"),
+}
+
 
 def load_encoder(
     architecture: str = "vgg16",
@@ -96,6 +104,12 @@ def load_encoder(
             photographs = read_statistics(path)
     encoder = VGGEncoder(tensors, architecture, pooling, padding or "zeros", name, digest, photographs)  # type: ignore[arg-type]
     return encoder if normalize is None else _normalize(encoder, normalize, cached=path is not None)
+
+
+def named_encoder(name: str, architecture: str, normalize: str | None) -> VGGEncoder:
+    """The encoder that an option names, or that of a file, which has the given architecture."""
+    known, weights = ENCODERS.get(name, (architecture, name))
+    return load_encoder(known, weights, normalize=normalize)
 
 
 def _looks_like_path(weights: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +22,17 @@ import torch
 from torch import Tensor
 
 from fststyle.checks import check_free, check_name, check_path, has_keys
+from fststyle.encoders.pretrained import encoder_of
 from fststyle.evaluation import page as html
-from fststyle.images import load_image, read_picture, save_image, write_atomically
+from fststyle.evaluation.figures import machine, write_json
+from fststyle.images import Failure, ImageError, check_folder, check_style_sides, load_image, read_picture, save_image
 from fststyle.inference import Stylizer
+from fststyle.inference.paths import expand, readable
 from fststyle.losses import LossTerms, PerceptualLoss
-from fststyle.model_file import ModelFile
+from fststyle.model_file import ModelFile, find_model_file, load_model_file, one_style
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
+from fststyle.resources import user_path
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +51,68 @@ class Style:
     @property
     def name(self) -> str:
         return str(self.checkpoint.metadata["name"])
+
+    @classmethod
+    def load(
+        cls, name: str, image: str | None = None, encoder: str | None = None, normalize: str | None = None
+    ) -> Style:
+        """Load a model file and its encoder.
+
+        Args:
+            name: a bundled name, or a model file.
+            image: a picture file of the painting, to be shown.
+            encoder, normalize: as ``weights`` and ``normalize`` of ``encoder_of``.
+
+        Raises:
+            ValueError, OSError: what cannot be loaded.
+        """
+        checkpoint = load_model_file(one_style(find_model_file(name, "style")), "style")
+        loss = PerceptualLoss.from_metadata(encoder_of(checkpoint.metadata, encoder, normalize), checkpoint.metadata)
+        if image is None:
+            return cls(checkpoint, loss)
+        check_style_sides(user_path(image))
+        return cls(checkpoint, loss, read_picture(user_path(image), 512, trim=True).rgb)
+
+
+def compare_files(
+    photos: Sequence[str],
+    styles: Sequence[str],
+    images: Sequence[str] = (),
+    output: str = "compare",
+    sizes: Sequence[int] = (256,),
+    encoder: str | None = None,
+    normalize: str | None = None,
+    **options: Any,
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Load photographs and styles, and compare.
+
+    Args:
+        photos: paths, globs and folders.
+        styles: bundled names, or model files.
+        images: the styles' paintings, to be shown; none, or one for each.
+        output: the report's folder.
+        sizes, options: as for ``compare``.
+        encoder, normalize: as for ``Style.load``.
+
+    Returns:
+        What ``compare`` does, and the photographs that could not be read, which stderr names.
+
+    Raises:
+        ValueError, OSError: refused before work began.
+    """
+    given, failures = expand(photos)
+    folder = check_folder(output)
+    if not styles:
+        raise ValueError("--style is missing; give a bundled style or a model file")
+    stems = [photo.path.stem for photo in given]
+    if len(set(stems)) < len(stems):
+        raise ImageError("two photographs have one name; compare them separately")
+    if images and len(images) != len(styles):
+        raise ValueError(f"found {len(images)} --style-image for {len(styles)} --style; expected one for each")
+    seen, failures = readable((each.path for each in given), lambda path: read_picture(path, min(sizes)), failures)
+    shown: Sequence[str | None] = images or [None] * len(styles)
+    loaded = [Style.load(*each, encoder, normalize) for each in zip(styles, shown, strict=True)]
+    return compare(list(seen), loaded, sizes, folder, **options), failures
 
 
 def compare(
@@ -77,7 +142,13 @@ def compare(
 
     Returns:
         One entry per case, as in ``report.json``.
+
+    Raises:
+        ValueError: refused before work began.
     """
+    if iterations < 1:
+        raise ValueError(f"iterations is {iterations}; expected at least 1")
+    check_report(folder, photos, styles, sizes)
     folder.mkdir(parents=True, exist_ok=True)
     if not _is_report(folder):  # it marks the folder as a report's
         write_json(folder / "report.json", {"machine": machine(), "cases": []})
@@ -222,26 +293,6 @@ def summary(terms: LossTerms) -> dict[str, float]:
 def crossing(totals: Sequence[float], fast: float) -> int | None:
     """The first iteration (from 1) whose total is as low as the one pass's; None if there is none."""
     return next((number for number, total in enumerate(totals, 1) if total <= fast), None)
-
-
-def machine() -> dict[str, str]:
-    """What it was measured on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu()
-    return {"device": device, "threads": str(torch.get_num_threads()), "torch": torch.__version__}
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary file, then move it into place; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write((json.dumps(content, indent=1) + "\n").encode()))
 
 
 # --- the page -------------------------------------------------------------------------------------

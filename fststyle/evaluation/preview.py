@@ -30,7 +30,7 @@ from fststyle.config import (
 )
 from fststyle.devices import choose_device
 from fststyle.evaluation import page as html
-from fststyle.evaluation.compare import write_json
+from fststyle.evaluation.figures import write_json
 from fststyle.images import MIN_SIDE, check_folder, contact_sheet, load_image, read_picture, save_image, to_pixels
 from fststyle.losses import PerceptualLoss, mean_term
 from fststyle.optimization import Optimization, Progress, optimize

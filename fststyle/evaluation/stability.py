@@ -6,14 +6,22 @@ warped to it), values in [0, 1] (Lai et al. 2018, "Learning blind video temporal
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from fststyle.evaluation.clips import Clip
-from fststyle.images import ImageError, read_picture, save_image, to_image
+from fststyle.evaluation.clips import Clip, make_clips
+from fststyle.evaluation.figures import figures_file, write_json
+from fststyle.images import Failure, ImageError, check_folder, read_picture, save_image, to_image
+from fststyle.inference import Stylizer
+from fststyle.inference.paths import label_of, readable
+from fststyle.inference.steady import SteadyInput
+from fststyle.resources import user_path
 
 #: Frames from one to the one that it is compared with: the next, and one later.
 RANGES = (1, 10)
@@ -33,6 +41,83 @@ class Stability:
     short: float
     #: Over ten frames; NaN for clips of fewer.
     long: float
+
+
+def measure_files(
+    photos: Sequence[str],
+    styles: Sequence[str] = (),
+    results: Sequence[str] = (),
+    clips: Sequence[str] = (),
+    width: int = 320,
+    frames: int = 24,
+    steady: float | None = None,
+    write: str | None = None,
+    json: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> tuple[list[Stability], list[Failure]]:
+    """Measure styles, and what was stylised elsewhere, on clips that are made from photographs.
+
+    Args:
+        photos: picture files.
+        styles: bundled names, or model files.
+        results: folders of stylised clips, laid out as those of ``write``.
+        clips: names of those that are made; none: all.
+        width: of frames, pixels, three quarters high.
+        frames: of each clip.
+        steady: as for ``SteadyInput``; None: frames are stylised as they are.
+        write: a new or empty folder for the clips' frames.
+        json: a file for the figures.
+        device, backend, precision: as for ``Stylizer.from_checkpoint``.
+
+    Returns:
+        What was measured, and the photographs that could not be read, which stderr names.
+
+    Raises:
+        ValueError, OSError: refused before work began.
+    """
+    stylizers = {label_of(name): Stylizer.from_checkpoint(name, device, backend, precision) for name in styles}
+    elsewhere = {folder.name: folder for folder in map(user_path, results)}
+    names = ["input", *map(label_of, styles), *(Path(folder).name for folder in results)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two of the results are called {twice[0]}; give one of them another name")
+    for folder in elsewhere.values():
+        if not folder.is_dir():
+            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/")
+    target = figures_file(json, "clips", "stability")
+    written = None if write is None else check_folder(write, "--write")
+    if written is not None and written.exists() and any(written.iterdir()):
+        raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
+    paths = [user_path(name) for name in photos]
+    if len({path.stem for path in paths}) < len(paths):
+        raise ValueError("two of the photographs have one name; give one of them another")
+    read, failures = readable(paths, lambda path: read_picture(path, 4 * width).rgb)
+    pictures = {path.stem: rgb for path, rgb in read.items()}
+    known = make_clips((width * 3 // 4, width), frames)
+    for name in clips:
+        if name not in known:
+            raise ValueError(f"unknown clip {name!r}; expected one of {', '.join(known)}")
+    made = {name: clip for name, clip in known.items() if name in (clips or known)}
+    if written is not None:
+        for folder in write_clips(pictures, made, written):
+            tqdm.write(str(folder))
+
+    def fresh(stylizer: Stylizer) -> Method:
+        if steady is None:
+            return stylizer.pixels
+        calm = SteadyInput(steady)
+        return lambda rgb: stylizer.pixels(calm(rgb))
+
+    methods = {name: functools.partial(fresh, stylizer) for name, stylizer in stylizers.items()}
+    work = len(made) * len(pictures) * (len(methods) + len(elsewhere))
+    with tqdm(total=work, unit="clip", disable=not sys.stderr.isatty()) as bar:
+        rows = list(evaluate(pictures, made, methods, elsewhere, bar.update))
+    if target is not None:
+        about = {"photos": list(pictures), "clips": list(made), "frames": frames, "width": width}
+        write_json(target, {**about, "stability": [vars(row) for row in rows]})
+    return rows, failures
 
 
 def squared_errors(clip: Clip, frames: Sequence[np.ndarray]) -> tuple[list[float], ...]:

@@ -10,14 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.color import match_color
+from fststyle.encoders.pretrained import named_encoder
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.images import check_size
+from fststyle.evaluation.figures import figures_file, write_json
+from fststyle.images import LARGE, Failure, check_size, load_image, read_header, read_picture, to_image
+from fststyle.inference import Stylizer
+from fststyle.inference.paths import readable
+from fststyle.resources import user_path
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 #: Longer side, in pixels, at which photograph and result are measured.
@@ -41,6 +47,78 @@ class StyleFigures:
 
     everywhere: float
     all_of_it: float
+
+
+def measure_files(
+    painting: str,
+    photo: str,
+    results: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    encoder: str = "slim",
+    architecture: str = "vgg19",
+    normalize: str | None = None,
+    json: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> tuple[dict[str, StyleFigures], list[Failure]]:
+    """Measure pictures that were stylised by anything, and what styles make of the photograph at ``SIZE`` pixels.
+
+    Args:
+        painting, photo: picture files, whose style it is, and what was stylised.
+        results: picture files.
+        styles: bundled names, or model files.
+        encoder, architecture: a name of ``ENCODERS``, or a file with weights of that architecture.
+        normalize: a folder of photographs to scale its filters on.
+        json: a file for the figures.
+        device, backend, precision: as for ``Stylizer.from_checkpoint``.
+
+    Returns:
+        Figures by result and style, and the results that could not be read, which stderr names.
+
+    Raises:
+        ValueError, OSError: refused before work began, or what cannot be measured.
+    """
+    if not results and not styles:
+        raise ValueError("nothing to measure; give pictures with --result, or models with --style")
+    stylizers = {name: Stylizer.from_checkpoint(name, device, backend, precision) for name in styles}
+    target = figures_file(json, "painting scales", "results")
+
+    def load(name: str, trim: bool = False) -> Tensor:  # what is large is measured at less all the same
+        path = user_path(name)
+        header = read_header(path, reduced=True)
+        return load_image(path, 4 * SIZE if header.height * header.width > LARGE else None, trim=trim)
+
+    photograph, style = load(photo), load(painting, trim=True)
+    images, failures = readable(results, load, least=0 if styles else 1)
+    judge = named_encoder(encoder, architecture, normalize)
+    if normalize is None and judge.photographs is None:
+        raise ValueError(
+            f"the filters of {judge.name} are not scaled to mean activation 1; "
+            "give a folder of photographs to scale them on: --normalize FOLDER"
+        )
+    distance = StyleDistance(photograph, style, judge)
+    if stylizers:
+        reduced = read_picture(user_path(photo), SIZE).rgb
+        images |= {name: to_image(stylizer.pixels(reduced)) for name, stylizer in stylizers.items()}
+    figures = {}
+    for name, image in images.items():
+        try:
+            figures[name] = distance(image)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if target is not None:
+        about = {
+            "photo": Path(photo).name,
+            "painting": Path(painting).name,
+            "encoder": judge.metadata,
+            "layers": LAYERS,
+            "size": SIZE,
+            "window": WINDOW,
+            "painting scales": SCALES,
+        }
+        write_json(target, {**about, "results": [{"name": name, **vars(found)} for name, found in figures.items()]})
+    return figures, failures
 
 
 class StyleDistance:

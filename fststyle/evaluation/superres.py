@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -12,12 +14,28 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from tqdm import tqdm
 
 from fststyle.checks import check_free, check_path, has_keys
 from fststyle.color import luminance, with_histogram_of
 from fststyle.evaluation import page as html
-from fststyle.evaluation.compare import write_json
-from fststyle.images import MIN_SIDE, ImageError, open_visible, save_image, to_image, to_pixels, write_atomically
+from fststyle.evaluation.figures import write_json
+from fststyle.images import (
+    MIN_SIDE,
+    Failure,
+    ImageError,
+    check_folder,
+    no_pictures,
+    open_visible,
+    save_image,
+    search,
+    to_image,
+    to_pixels,
+    write_atomically,
+)
+from fststyle.inference import Upscaler
+from fststyle.inference.paths import label_of, nothing_done, skip
+from fststyle.model_file import bundled_files, check_kind, find_model_file
 from fststyle.networks.superres import reduce
 from fststyle.resources import printable
 
@@ -36,6 +54,86 @@ class Measured:
     name: str
     figures: dict[str, dict[str, float]]
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def measure_files(
+    dataset: str,
+    output: str = "evaluate",
+    models: Sequence[str] = (),
+    scale: int | None = None,
+    blur: float = 0.0,
+    match_histogram: bool = False,
+    pictures: int = 8,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "auto",
+) -> tuple[list[Measured], list[Failure]]:
+    """Measure models on a folder of pictures, and write a report.
+
+    Args:
+        dataset: the folder.
+        output: the report's.
+        models: bundled names, or model files; none: all that are bundled for the scale.
+        scale: what they enlarge by; None: the models', or 4.
+        blur: of the reduction, as in ``evaluate``.
+        match_histogram: give results the reduced pictures' histograms.
+        pictures: that the report shows.
+        device, backend, precision: as for ``Upscaler.from_checkpoint``.
+
+    Returns:
+        What was measured, and the pictures that could not be read, which stderr names.
+
+    Raises:
+        ValueError, OSError: refused before work began, or not one picture could be measured.
+    """
+    files, failures = search(dataset)
+    if not files:
+        raise nothing_done(failures, report=True) if failures else no_pictures(dataset)
+    folder = check_folder(output)
+    models = models or [name for name in bundled_files("superres") if _scale(name) == (scale or 4)]
+    scales = {model: _scale(model) for model in models}
+    scale = scale or next(iter(scales.values()), 4)
+    for model, own in scales.items():
+        if own != scale:
+            raise ValueError(f"{model} enlarges by {own}; the others, or --scale, by {scale}: measure them separately")
+    twice = [label for label, count in Counter(map(label_of, models)).items() if count > 1]
+    if twice:
+        raise ValueError(f"two of the models are called {twice[0]}; give one of the files another name")
+    if not blur >= 0:
+        raise ValueError(f"--blur is {blur}; expected a number ≥ 0")
+    check_report(folder, files[:pictures], list(map(label_of, models)))
+    methods = {}
+    for model in models:
+        enlarge = Upscaler.from_checkpoint(model, device, backend, precision).pixels
+        methods[label_of(model)] = to_matched(enlarge) if match_histogram else enlarge
+    several = len(files) + len(failures) > 1
+    for _, reason in failures:
+        skip(reason)
+
+    def failed(file: Path, reason: str) -> None:
+        failures.append((file, reason))
+        if several:
+            skip(reason)
+
+    found = evaluate(files, methods, scale, blur, pictures, failed)
+    rows = list(tqdm(found, total=len(files), unit="picture", disable=not sys.stderr.isatty()))
+    if not rows:
+        raise nothing_done(failures)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "data set": Path(dataset).name,
+        "scale": scale,
+        "blur of the reduction": blur,
+        "histogram matched": match_histogram,
+        "measured on": f"luminance (BT.601), a border of {scale} pixels left out",
+    }
+    write(rows, folder, f"Super-resolution ×{scale} on {about['data set']}", about)
+    return rows, failures
+
+
+def _scale(model: str) -> int:
+    arguments = check_kind(find_model_file(model, "superres"), "superres")["network"]["arguments"]
+    return int(arguments.get("scale", 1))
 
 
 def bicubic(scale: int) -> Enlarge:

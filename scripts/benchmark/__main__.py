@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import inference
 import training
 from fststyle.evaluation import page as html
-from fststyle.evaluation.compare import machine, write_json
+from fststyle.evaluation.figures import machine, write_json
 from measuring import Row, measure
 
 TRAINING = (training.step, training.slow, training.train, training.loading, training.ranks, training.saving)

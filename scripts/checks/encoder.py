@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from fststyle.config import ENCODERS, named_encoder, preset_loss
+from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import ENCODERS, named_encoder
 from fststyle.encoders.vgg import VGGEncoder
 from fststyle.evaluation.style import LAYERS
 from fststyle.images import find_pictures, load_image

@@ -21,7 +21,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from fststyle.encoders.pretrained import load_encoder
-from fststyle.evaluation.compare import write_json
+from fststyle.evaluation.figures import write_json
 from fststyle.evaluation.page import curves
 from fststyle.evaluation.style import StyleDistance
 from fststyle.images import load_image, save_image

@@ -29,8 +29,8 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio as psnr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from fststyle.config import named_encoder, preset_loss
-from fststyle.encoders.pretrained import load_encoder
+from fststyle.config import preset_loss
+from fststyle.encoders.pretrained import load_encoder, named_encoder
 from fststyle.images import load_image, save_image
 from fststyle.inference import Stylizer
 from fststyle.losses import PerceptualLoss, measure_normalizers, style_loss
