@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,78 +117,19 @@ def fail(error: Exception) -> None:
     )
 
 
-@dataclass
-class Row:
-    """One run in the table."""
-
-    name: str
-    folder: Path
-    #: Of the exported file; None where there is none.
-    metadata: dict[str, Any] | None
-    #: Why there is none.
-    reason: str = ""
-
-    @property
-    def refused(self) -> bool:
-        return self.reason.startswith("refused")
-
-
-def rows(folder: Path) -> list[Row]:
-    """The runs in a multirun's folder, in the order of their numbers."""
-    from fststyle.model_file import read_metadata
-
-    found = []
-    for command in sorted(folder.glob(f"*/{COMMAND}"), key=lambda path: int(path.parent.name.partition("_")[0])):
-        run = command.parent
-        config: Any = OmegaConf.load(run / "config.yaml") if (run / "config.yaml").is_file() else {}
-        name = str(config.get("name", run.name.partition("_")[2]))
-        exported = run / f"{name}.safetensors"
-        if (run / FAILED).is_file():
-            found.append(Row(name, run, None, (run / FAILED).read_text(encoding="utf-8").strip()))
-        elif exported.is_file():
-            found.append(Row(name, run, read_metadata(exported)))
-        else:
-            found.append(Row(name, run, None, "unfinished: killed, or still running"))
-    return found
-
-
 def report(folder: Path) -> int:
-    """Print the table of a multirun; returns the exit code.
+    """Print the table of a multirun, and how to repeat what failed; returns the exit code.
 
     0 where all are done, 2 where all were refused, else 1.
     """
+    from fststyle.evaluation.multirun import rows, table
+
     runs = rows(folder)
-    lines: list[tuple[str, ...]] = [("run", "steps", "content", "style", "total", "images/s", "diagnostics", "file")]
-    for run in runs:
-        if run.metadata is None:
-            lines.append((run.name, *["—"] * 5, run.reason.partition(":")[0], str(run.folder)))
-        else:
-            lines.append((run.name, *_figures(run.metadata), str(run.folder / f"{run.name}.safetensors")))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print("\n".join(table(runs)))
     missing = [run for run in runs if run.metadata is None]
     for run in missing:
-        print(
-            f"{run.name}: {run.reason}\n  again: {(run.folder / COMMAND).read_text('utf-8', 'surrogateescape').strip()}"
-        )
+        again = (run.folder / COMMAND).read_text("utf-8", "surrogateescape").strip()
+        print(f"{run.name}: {run.reason}\n  again: {again}")
     if not missing:
         return 0
     return 2 if all(run.refused for run in runs) else 1
-
-
-def _figures(metadata: dict[str, Any]) -> Sequence[str]:
-    """Steps, held-out terms (a mean over layers), speed and diagnostics of an exported file's metadata."""
-    from fststyle.diagnostics import faults
-    from fststyle.losses import mean_term
-
-    held_out: dict[str, float] = metadata.get("held_out", {})
-    terms = [*(mean_term(held_out, kind) for kind in ("content", "style")), held_out.get("total", math.nan)]
-    seconds = metadata.get("seconds") or 0
-    found = faults(metadata.get("diagnostics", {}))
-    return (
-        str(metadata["steps"]),
-        *("—" if math.isnan(term) else f"{term:.3g}" for term in terms),
-        f"{metadata['images'] / seconds:.1f}" if seconds else "—",
-        (found[0].partition(" (")[0] if found else "sound") if metadata.get("diagnostics") else "—",
-    )
