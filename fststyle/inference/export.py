@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fststyle.images import MIN_SIDE, check_writable, write_atomically
+from fststyle.checks import check_name, check_path
+from fststyle.images import MIN_SIDE, ImageError, check_writable, write_atomically
 from fststyle.inference.graphs import graph_of
 from fststyle.inference.openvino import openvino_core
-from fststyle.model_file import load_model_file, read_metadata, style_names
+from fststyle.model_file import ModelFileError, find_model_file, kind_of, load_model_file, read_metadata, style_names
+from fststyle.resources import working
 from fststyle.tensor_files import json_text
 
 if TYPE_CHECKING:
@@ -42,6 +45,45 @@ TOLERANCE = 1
 
 class ExportError(RuntimeError):
     """A file that was written, tried, and found to differ; it was removed."""
+
+
+def export_file(model: str, kind: str, output: str | None = None, overwrite: bool = False) -> list[Path]:
+    """Write a model file's network for other programs.
+
+    Args:
+        model: a bundled name, or a model file, of a style or for super-resolution.
+        kind: as for ``export``.
+        output: a file, or a folder; None: called after the style, here.
+        overwrite: replace files that are there.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: refused before work began. RuntimeError: failed.
+    """
+    source = find_model_file(model, kind_of(model))
+    metadata = read_metadata(source)
+    if metadata["kind"] not in ("style", "superres"):
+        raise ModelFileError(
+            f"{source}: is a model file of kind {metadata['kind']!r}, which is not exported; "
+            "expected kind 'style' or 'superres'"
+        )
+    first, name = FORMATS[kind][0], metadata["name"]
+    target = Path() if output is None else check_path(output, "output")
+    if target.is_dir() or not target.suffix:
+        target = target / f"{check_name(name, f'the name in {source}', first)}{first}"
+    if target.suffix != first:
+        raise ImageError(f"{target}: a file of format {kind} ends in {first}")
+    files = [check_path(target.with_suffix(ending), "output") for ending in FORMATS[kind]]
+    check_writable(target.parent)
+    existing = [str(file) for file in files if os.path.lexists(file)]
+    if any(map(os.path.isdir, existing)):
+        raise ImageError(f"{', '.join(existing)}: is a folder; choose another -o")
+    if existing and not overwrite:
+        raise ImageError(f"{', '.join(existing)} exists already; replace it with --overwrite, or choose another -o")
+    with working(f"the export of {name}"):
+        return export(source, target, kind)
 
 
 def export(model: Path, path: Path, kind: str) -> list[Path]:
