@@ -51,23 +51,14 @@ def cache_folder(name: str) -> Path:
     return (Path(own).expanduser() if own else user / "fststyle") / name
 
 
-def memory_limit(root: Path = Path("/")) -> int:
-    """Bytes of memory that this process may take: the least of the machine's, of its container's (control group) and of
-    what ``ulimit -v`` allows.
-
-    Args:
-        root: of the file system that ``/proc`` and ``/sys`` are looked up in.
-    """
-    return min(_memory(root), address_space() or sys.maxsize)
-
-
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes that work may take: half of ``memory_limit``; less, where this process has taken too much of it already.
+    """Bytes that work may take: half of ``memory_limit`` and of what ``ulimit -v`` allows; less, where this process has
+    taken too much of it already.
 
     Args:
         root: as for ``memory_limit``.
     """
-    limit, space = _memory(root), address_space() or sys.maxsize
+    limit, space = memory_limit(root), address_space() or sys.maxsize
     mapped, resident = own_memory()
     free = min(limit // 2, space // 2, limit - resident - _RESERVE, space - mapped - _RESERVE)
     return max(free, _ALWAYS)
@@ -93,8 +84,12 @@ def own_memory() -> tuple[int, int]:
     return found.get("VmSize:", 0), found.get("VmRSS:", 0)
 
 
-def _memory(root: Path) -> int:
-    """The machine's memory or that of the control group, in bytes."""
+def memory_limit(root: Path = Path("/")) -> int:
+    """Bytes of memory that the machine has, or of them its container (control group).
+
+    Args:
+        root: of the file system that ``/proc`` and ``/sys`` are looked up in.
+    """
     names = getattr(os, "sysconf_names", {})
     known = {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names)
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else _UNKNOWN_MEMORY]

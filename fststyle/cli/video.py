@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from fractions import Fraction
 from importlib.util import find_spec
 
@@ -41,7 +40,6 @@ def run(options: argparse.Namespace) -> int:
     if find_spec("av") is None:
         raise ValueError("PyAV is not installed, which reads and writes videos; pip install 'fststyle[video]'")
     import av
-    from tqdm import tqdm
 
     from fststyle.inference.options import StylizeOptions
     from fststyle.video import VideoOptions, stylize_videos
@@ -57,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
         resume=options.resume,
         keep_partial=not options.discard_partial,
         overwrite=options.overwrite,
-        bar=tqdm if sys.stderr.isatty() else None,
     )
     return finish(summary)
 

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fststyle import resources
@@ -29,7 +28,7 @@ from fststyle.encoders.vgg import (
     mean_activations,
     normalize_activations,
 )
-from fststyle.images import find_pictures, open_visible, resize_shorter_side, to_image
+from fststyle.images import ImageError, find_pictures, open_visible, resize_shorter_side, to_image, write_atomically
 from fststyle.model_file import bundled_files
 from fststyle.resources import file_sha256, user_path
 
@@ -202,11 +201,9 @@ def _normalize(encoder: VGGEncoder, photographs: str | os.PathLike[str] | Iterab
         means = mean_activations(encoder, images)
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=cache.parent) as folder:
-            part = Path(folder) / cache.name
-            save_file({key: value.cpu().contiguous() for key, value in means.items()}, part)
-            part.replace(cache)
-    except (OSError, SafetensorError) as error:  # no cache on this machine
+        content = save({key: value.cpu().contiguous() for key, value in means.items()})
+        write_atomically(cache, lambda file: file.write(content))
+    except (OSError, ImageError) as error:  # no cache on this machine
         log.debug("the mean activations were not cached in %s: %s", cache.parent, error)
     return normalize_activations(encoder, means)
 

@@ -6,9 +6,8 @@ import glob
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -37,7 +36,6 @@ def stylize_videos(
     resume: bool = False,
     keep_partial: bool = True,
     overwrite: bool = False,
-    bar: Callable[..., Any] | None = None,
 ) -> Summary:
     """Stylise videos; each result is ``VIDEO_STYLE.mp4`` beside its input, unless ``output`` says otherwise.
 
@@ -47,7 +45,7 @@ def stylize_videos(
         inputs: files and patterns of them; or names of numbered pictures, as ``frames/%06d.png``.
         style: a bundled name, a model file, or a style or a mixture within one.
         output: a file, whose ending chooses the container; numbered pictures, as ``frames/%06d.png``; or a folder.
-        options, video, resume, keep_partial, bar: as for ``stylize_video``.
+        options, video, resume, keep_partial: as for ``stylize_video``.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
         overwrite: videos may be replaced that no run wrote.
 
@@ -65,7 +63,7 @@ def stylize_videos(
     done = 0
     for source, target in jobs:
         try:
-            report = stylize_video(source, target, stylizer, options, video, resume, keep_partial, bar)
+            report = stylize_video(source, target, stylizer, options, video, resume, keep_partial)
         except (VideoError, ImageError, RuntimeError) as error:
             if not several:
                 raise

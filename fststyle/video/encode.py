@@ -21,7 +21,7 @@ from typing import Any
 import av
 import numpy as np
 
-from fststyle.images import save_image
+from fststyle.images import save_image, write_atomically
 from fststyle.video.color import Color, to_frame
 from fststyle.video.formats import NUMBER, Codec, Output, VideoError
 
@@ -140,7 +140,8 @@ class PartWriter:
         self._mux(self._stream.encode())
         self._container.close()
         self._container = None
-        _sync(self._file)
+        with contextlib.suppress(OSError), open(self._file, "rb") as file:
+            os.fsync(file.fileno())
         _write_json(self._file.with_suffix(".json"), {"times": self._times, "durations": self._durations})
         self.count += len(self._times)
         self._times, self._durations = [], []
@@ -233,12 +234,4 @@ def _padded(rgb: np.ndarray) -> np.ndarray:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    _sync(part)
-    part.replace(path)
-
-
-def _sync(path: Path) -> None:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        os.fsync(file.fileno())
+    write_atomically(path, lambda file: file.write(json.dumps(content).encode()))

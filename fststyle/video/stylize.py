@@ -89,7 +89,6 @@ def stylize_video(
     video: VideoOptions = ALL,
     resume: bool = False,
     keep_partial: bool = True,
-    bar: Callable[..., Any] | None = None,
 ) -> Report:
     """Stylise a video file.
 
@@ -101,7 +100,6 @@ def stylize_video(
         video: what is stylised, how it is written.
         resume: go on with what an interrupted run left; without such, begin.
         keep_partial: when interrupted, write what is done to ``NAME.partial.ENDING`` and keep what resuming needs.
-        bar: makes a progress bar, as tqdm does; None for none.
 
     Raises:
         VideoError: it cannot be read or written as asked, or an interrupted run is there and ``resume`` is not given.
@@ -145,7 +143,8 @@ def stylize_video(
         progress.update()
 
     frames = selected(read.frames(video.start), read.time_base, video.start, video.end, video.fps)
-    progress = (bar or _silent)(total=_expected(read, video), initial=writer.count, unit="frame")
+    shown = sys.stderr.isatty()
+    progress = tqdm(total=_expected(read, video), initial=writer.count, unit="frame", disable=not shown)
     with working(str(target)), terminable(), progress:
         try:
             _overlap(_decoded(frames, read, height, width, writer.count), stylised, written)
@@ -285,7 +284,3 @@ def _settings(source: Path, stylizer: Stylizer, options: StylizeOptions, video: 
         **dataclasses.asdict(options),
         **{name: str(value) for name, value in dataclasses.asdict(video).items()},
     }
-
-
-def _silent(total: int | None = None, initial: int = 0, unit: str = "") -> Any:
-    return tqdm(total=total, initial=initial, unit=unit, disable=True, file=sys.stderr)
