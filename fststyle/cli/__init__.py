@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except BrokenPipeError:  # who read our words has enough of them, as head and less
         return 141
-    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
+    except Exception as error:
         if debug:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -99,13 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, (ValueError, OSError)):
             print(f"fststyle: error: {one_line(str(error).strip())}", file=sys.stderr)
             return 2
+        if not isinstance(error, (RuntimeError, MemoryError)):  # a mistake of ours, or what we forgot to check
+            reason = f"unexpected {type(error).__name__}: {error}"
         print(f"fststyle: failed: {one_line(reason)} (--debug shows more)", file=sys.stderr)
-        return 1
-    except Exception as error:  # of a kind that nothing is said with: a mistake of ours, or what we forgot to check
-        if debug:
-            raise
-        reason = one_line(f"{type(error).__name__}: {error}")
-        print(f"fststyle: failed: unexpected {reason} (--debug shows more)", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
         print(f"fststyle: {str(interrupt) or 'interrupted'}", file=sys.stderr)

@@ -25,7 +25,14 @@ class PaintingTask(Task):
 
     Args:
         network, loss, options: as in ``Task``.
-        style_samples, checkerboard_weight, stability_weight, margin, train: as in ``StyleTask``.
+        style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
+        checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
+            style's loss, by which results are compared with the slow mode, whose pixels need none.
+        stability_weight: of ``losses.stability_loss`` in what is minimised, by another warp, brightness and noise in
+            each step; a network trained without measures about 1.
+        margin: pixels at each border without which a picture has to have the style too, in training: a network knows
+            borders by their reflection, and puts colours there that the photograph has no place for elsewhere.
+        train: ``all`` weights, or ``norms``, what a task has besides convolutions.
     """
 
     warp: Tensor
@@ -121,14 +128,8 @@ class StyleTask(PaintingTask):
         names: of several styles; empty for one.
         train: ``all`` weights, or with ``norms`` what a style has of its own alone (scales and shifts of the instance
             norms, and its colour transform), on the convolutions of another network.
-        style_samples: positions per layer that a sliced style term takes in training; None: all. Validation takes all.
-        checkerboard_weight: of ``losses.checkerboard_loss`` in what is minimised. It is no part of the
-            style's loss, by which results are compared with the slow mode, whose pixels need none.
-        stability_weight: of ``losses.stability_loss`` in what is minimised, by another warp, brightness and noise in
-            each step; a network trained without measures about 1.
-        margin: pixels at each border without which a picture has to have the style too, in training: a network knows
-            borders by their reflection, and puts colours there that the photograph has no place for elsewhere.
-        optimizer, learning_rate, schedule, warmup, options: as in ``Task``, whose defaults are the paper's.
+        optimizer, learning_rate, schedule, warmup: as in ``Task``, whose defaults are the paper's.
+        options: as in ``PaintingTask``.
     """
 
     kind = "style"
@@ -140,10 +141,6 @@ class StyleTask(PaintingTask):
         network: nn.Module,
         loss: PerceptualLoss,
         style_targets: Mapping[str, Tensor],
-        style_samples: int | None = 8192,
-        checkerboard_weight: float = 1000.0,
-        stability_weight: float = 1.0,
-        margin: int = 16,
         optimizer: str = "muon",
         learning_rate: float = 3e-3,
         schedule: str = "cosine",
@@ -153,9 +150,7 @@ class StyleTask(PaintingTask):
         **options: Any,
     ) -> None:
         scheduled = {"optimizer": optimizer, "learning_rate": learning_rate, "schedule": schedule, "warmup": warmup}
-        options |= {"style_samples": style_samples, "checkerboard_weight": checkerboard_weight}
-        options |= {"stability_weight": stability_weight, "margin": margin, "train": train}
-        super().__init__(network, loss, **scheduled, **options)  # type: ignore[arg-type]
+        super().__init__(network, loss, train=train, **scheduled, **options)  # type: ignore[arg-type]
         if getattr(network, "scale", 1) != 1:
             raise ValueError(
                 f"the network is a {type(network).__name__}, which enlarges; a style takes one that keeps the size, "
