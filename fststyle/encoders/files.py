@@ -16,7 +16,7 @@ from fststyle.encoders.published import CAFFE, IMAGENET, PUBLISHED, WeightsError
 from fststyle.encoders.vgg import PhotographStatistics, VGGEncoder, conv_names, layer_names
 from fststyle.model_file import ModelFileError, load_tensors, read_metadata, write_tensors
 from fststyle.resources import file_sha256
-from fststyle.tensor_files import compact, fold, unfold
+from fststyle.tensor_files import compact, fold, under, unfold
 
 
 def read_weights(path: Path, architecture: str, preprocess: str | None = None) -> tuple[dict[str, Tensor], str]:
@@ -135,10 +135,6 @@ def read_statistics(path: Path) -> PhotographStatistics | None:
     if measured is None:
         return None
     tensors = load_tensors(path)
-
-    def named(prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-    grams = {layer: unfold(value) for layer, value in named("photographs.gram.").items()}
-    quantiles = {name: value[None].float() for name, value in named("photographs.quantiles.").items()}
+    grams = {layer: unfold(value) for layer, value in under(tensors, "photographs.gram.").items()}
+    quantiles = {name: value[None].float() for name, value in under(tensors, "photographs.quantiles.").items()}
     return PhotographStatistics(grams=grams, quantiles=quantiles, **measured)

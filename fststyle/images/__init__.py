@@ -1,5 +1,5 @@
-"""Pictures: the one image contract (``arrays``), files in (``folders``, ``reading``) and out (``writing``), by Pillow
-(``pillow``) or, where they are never whole in memory or have 16 bits, by libvips (``large``).
+"""Pictures: the one image contract (``arrays``), files in and out (``folders``, ``files``), by Pillow (``pillow``) or,
+where they are never whole in memory or have 16 bits, by libvips (``large``).
 """
 
 from fststyle.images.arrays import (
@@ -14,6 +14,20 @@ from fststyle.images.arrays import (
     to_pixels,
     top_level,
 )
+from fststyle.images.files import (
+    LARGE,
+    check_ending,
+    check_folder,
+    check_sides,
+    check_style_sides,
+    check_writable,
+    existing_part,
+    load_image,
+    load_visible,
+    read_picture,
+    save_image,
+    write_atomically,
+)
 from fststyle.images.folders import SUFFIXES, Failure, find_pictures, no_pictures, search
 from fststyle.images.masks import feathered, read_mask
 from fststyle.images.pillow import (
@@ -26,16 +40,7 @@ from fststyle.images.pillow import (
     open_picture,
     read_header,
 )
-from fststyle.images.reading import LARGE, check_sides, check_style_sides, load_image, load_visible, read_picture
 from fststyle.images.transparency import open_visible
-from fststyle.images.writing import (
-    check_ending,
-    check_folder,
-    check_writable,
-    existing_part,
-    save_image,
-    write_atomically,
-)
 
 __all__ = [
     "LARGE",

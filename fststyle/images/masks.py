@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from fststyle.images.arrays import YCBCR
+from fststyle.images.files import read_picture
 from fststyle.images.pillow import ImageError
-from fststyle.images.reading import read_picture
 
 #: Of the longer side: over so many pixels to each side an edge is softened, unless a number of pixels is given.
 FEATHER = 0.01

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fststyle.images import Header, ImageError, check_ending, check_sides, existing_part, large, write_atomically
-from fststyle.images.writing import WITH_ALPHA
+from fststyle.images.files import WITH_ALPHA
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files
 from fststyle.inference.written import remember

@@ -10,7 +10,7 @@ from PIL import Image
 
 from commands import SMALL as RUN
 from fststyle.cli import main
-from fststyle.images import TooManyPixelsError, large, pillow, read_picture, reading, save_image
+from fststyle.images import TooManyPixelsError, files, large, pillow, read_picture, save_image
 
 #: Of an encoder and a calibration that take no time.
 SMALL = ("encoder=random", "encoder.widths=[4,4,4,4,4]", "calibration_photographs=4", "data.size=32")
@@ -120,9 +120,9 @@ UNREDUCED = ["a.gif", "a.bmp", "a.ppm", "a.tga", "a.jp2"]
 @pytest.fixture
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more than 50,000 pixels none is decoded whole, of more than 20,000 none where less is wanted."""
-    for module in (pillow, reading):
+    for module in (pillow, files):
         monkeypatch.setattr(module, "MAX_PIXELS", 50_000)
-    monkeypatch.setattr(reading, "LARGE", 20_000)
+    monkeypatch.setattr(files, "LARGE", 20_000)
 
 
 def scanned(name: str, astronaut: np.ndarray) -> Image.Image:

@@ -14,20 +14,20 @@ from PIL import Image, ImageFile
 from fststyle.images import (
     ImageError,
     TooManyPixelsError,
+    files,
     large,
     load_image,
     open_picture,
     pillow,
     read_header,
     read_picture,
-    reading,
 )
 
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "LARGE", 10_000)
-    for module in (pillow, reading):
+    monkeypatch.setattr(files, "LARGE", 10_000)
+    for module in (pillow, files):
         monkeypatch.setattr(module, "MAX_PIXELS", 70_000)
 
 
