@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import add_device, seed, size
+from fststyle.cli.options import add_device, said, seed, size
 from fststyle.resources import user_path
 
 
@@ -27,8 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Compare, print the tables and where the page is."""
     from fststyle.evaluation.compare import compare_files, equality_table, speed_table
 
-    names = ("output", "encoder", "normalize", "iterations", "until_crossed", "device", "seed")
-    how = {name: getattr(options, name) for name in names}
+    how = said(options, "output", "encoder", "normalize", "iterations", "until_crossed", "device", "seed")
     styles, images = options.style or [], options.style_image or []
     cases, failures = compare_files(options.photos, styles, images, sizes=options.size or [256], **how)
     for head, rows in (equality_table(cases), speed_table(cases)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import add_backend, add_steady, size, where_of
+from fststyle.cli.options import WHERE, add_backend, add_steady, said, size
 from fststyle.resources import user_path
 
 
@@ -34,13 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--painting", required=True, metavar="PICTURE", help="whose style it is")
     add("--photo", required=True, metavar="PICTURE", help="what was stylised; recoloured, it measures 1")
     add("--result", nargs="+", default=[], metavar="PICTURE", help="the photograph, stylised by anything")
-    add(
-        "--style",
-        action="append",
-        default=[],
-        metavar="NAME_OR_FILE",
-        help="apply it at 640 pixels; repeat for more",
-    )
+    add("--style", action="append", default=[], metavar="NAME_OR_FILE", help="apply it at 640 pixels; repeat for more")
     add("--encoder", default="slim", metavar="NAME_OR_FILE", help="slim, vgg16, vgg19, or a file")
     add("--architecture", choices=("vgg16", "vgg19"), default="vgg19", help="of such a file")
     add("--normalize", metavar="FOLDER", help="photographs to scale the encoder's filters on")
@@ -76,8 +70,8 @@ def superres_report(options: argparse.Namespace) -> int:
     """Print the means, and where the page is."""
     from fststyle.evaluation import superres
 
-    how = (options.model, options.scale, options.blur, options.match_histogram, options.pictures)
-    rows, failures = superres.measure_files(options.dataset, options.output, *how, *where_of(options))
+    how = said(options, "scale", "blur", "match_histogram", "pictures", *WHERE)
+    rows, failures = superres.measure_files(options.dataset, options.output, options.model, **how)
     print("\n".join(superres.lines(rows)))
     print(user_path(options.output) / "index.html")
     return 1 if failures else 0
@@ -87,9 +81,8 @@ def style_figures(options: argparse.Namespace) -> int:
     """Print a line for each result."""
     from fststyle.evaluation import style
 
-    how = (options.encoder, options.architecture, options.normalize, options.json)
-    pictures = (options.painting, options.photo, options.result)
-    figures, failures = style.measure_files(*pictures, options.style, *how, *where_of(options))
+    how = said(options, "painting", "photo", "encoder", "architecture", "normalize", "json", *WHERE)
+    figures, failures = style.measure_files(results=options.result, styles=options.style, **how)
     width = max(map(len, figures))
     for name, found in figures.items():
         print(f"{name:<{width}}  everywhere {found.everywhere:.3f}  all of it {found.all_of_it:.3f}")
@@ -100,8 +93,7 @@ def stability_table(options: argparse.Namespace) -> int:
     """Print the table."""
     from fststyle.evaluation import stability
 
-    how = (options.clip, options.width, options.frames, options.steady, options.write, options.json)
-    results = (options.style, options.results)
-    rows, failures = stability.measure_files(options.photos, *results, *how, *where_of(options))
+    how = said(options, "photos", "results", "width", "frames", "steady", "write", "json", *WHERE)
+    rows, failures = stability.measure_files(styles=options.style, clips=options.clip, **how)
     print("\n".join(stability.lines(rows)))
     return 1 if failures else 0

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import re
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fststyle.checks import SEEDS, check_seed
 from fststyle.cli.pipes import FORMATS
@@ -17,6 +17,8 @@ from fststyle.model_file import ModelFileError, all_styles
 from fststyle.resources import one_line
 
 _Options = TypeVar("_Options")
+#: What ``add_backend`` says.
+WHERE = ("device", "backend", "precision")
 
 
 def add_pictures(command: argparse.ArgumentParser) -> None:
@@ -184,11 +186,16 @@ def byte_count(text: str) -> int:
 
 def of_options(kind: type[_Options], options: argparse.Namespace) -> _Options:
     """What options say that are called as the fields of a dataclass."""
-    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+    return kind(**said(options, *(field.name for field in dataclasses.fields(kind))))  # type: ignore[arg-type]
+
+
+def said(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """What some options say, for a function whose parameters are called so."""
+    return {name: getattr(options, name) for name in names}
 
 
 def where_of(options: argparse.Namespace) -> tuple[str, str, str]:
-    """Device, backend and precision: what ``add_backend`` says."""
+    """Device, backend and precision."""
     return options.device, options.backend, options.precision
 
 

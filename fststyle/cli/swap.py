@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import add_pictures, add_precision, finish, size
+from fststyle.cli.options import add_pictures, add_precision, finish, said, size
 from fststyle.cli.pipes import piped
 from fststyle.inference.batch import Files
 from fststyle.inference.swapper import DEFAULT, swap_files
@@ -25,6 +25,5 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     with piped(options):
         files = Files(options.output, options.size, overwrite=options.overwrite)
-        how = ("style_size", "patch", "stride", "preserve_color", "device", "precision")
-        given = {name: getattr(options, name) for name in how}
-        return finish(swap_files(options.inputs, options.style_image, options.model, files, **given))
+        how = said(options, "model", "style_size", "patch", "stride", "preserve_color", "device", "precision")
+        return finish(swap_files(options.inputs, options.style_image, files=files, **how))

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fststyle.encoders.truncated import truncated_encoder
-from fststyle.losses import (
-    LossTerms,
-    PerceptualLoss,
-    measure_normalizers,
-)
+from fststyle.losses import LossTerms, PerceptualLoss, measure_normalizers
 from fststyle.networks.arbitrary import DEEPEST, ArbitraryNet, style_statistics
 from fststyle.training.tasks.style import PaintingTask
 
