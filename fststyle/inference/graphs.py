@@ -352,9 +352,7 @@ class _Builder:
 
     def kernel(self, value: np.ndarray) -> str:
         """A constant that may be halved."""
-        if self.halved and np.array_equal(value.astype(np.float16), value):
-            return self.graph.add("Cast", self.graph.constant(value, "float16"), to=1)
-        return self.graph.constant(value)
+        return self.graph.halved(value) if self.halved else self.graph.constant(value)
 
     def padded(self, x: str, reach: int) -> str:
         return self.graph.add("Pad", x, self.graph.constant([0, 0, reach, reach] * 2, "int64"), mode="reflect")

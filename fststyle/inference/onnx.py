@@ -41,6 +41,12 @@ class Graph:
         self._constants.append(b"".join([*parts, _bytes(9, np.ascontiguousarray(array).tobytes())]))
         return name
 
+    def halved(self, value: np.ndarray) -> str:
+        """A constant, float32, that takes half the bytes where float16 holds it exactly."""
+        if np.array_equal(value.astype(np.float16), value):
+            return self.add("Cast", self.constant(value, "float16"), to=TYPES["float32"])
+        return self.constant(value)
+
     def add(self, operator: str, *inputs: str, output: str = "", **attributes: object) -> str:
         """An operation; returns the name of its result. Inputs that are left out have an empty name."""
         output = output or self._name(operator.lower())

@@ -26,7 +26,7 @@ def colour_statistics(painting: np.ndarray) -> np.ndarray:
     return np.concatenate([4 * levels.reshape(-1) - 2, 40 * covariance.reshape(-1)])[None].astype(np.float32)
 
 
-def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> bytes:
+def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray], halved: bool = False) -> bytes:
     """The graph, as the content of an ONNX file.
 
     Its inputs are ``image``, a painting, float32 (1, 3, H, W) in [0, 1], H and W ≥ 16, and ``colours``, what
@@ -34,12 +34,14 @@ def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarr
 
     Args:
         metadata, tensors: of the model file.
+        halved: kernels and matrices that float16 holds exactly, as those of bundled files, take half the bytes.
 
     Raises:
         Exception: of any kind, for metadata and tensors that do not fit each other.
     """
     graph = Graph()
     add, constant = graph.add, graph.constant
+    matrix = graph.halved if halved else constant
     weights = {name: value.astype(np.float32) for name, value in tensors.items()}
     encoder, told = under(weights, "encoder."), metadata["encoder"]
     image = graph.input("image", "float32", (1, 3, "height", "width"))
@@ -54,7 +56,7 @@ def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarr
         if int(name[4]) > block:
             block, pool = block + 1, "MaxPool" if told["pooling"] == "max" else "AveragePool"
             x = add(pool, x, kernel_shape=[2, 2], strides=[2, 2])
-        values = constant(encoder[f"{name}.weight"]), constant(encoder[f"{name}.bias"])
+        values = matrix(encoder[f"{name}.weight"]), constant(encoder[f"{name}.bias"])
         reflected = told["padding"] == "reflect"
         x = add("Pad", x, edge, mode="reflect") if reflected else x
         x = add("Relu", add("Conv", x, *values, pads=[0 if reflected else 1] * 4))
@@ -64,10 +66,10 @@ def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarr
         described += [add("Flatten", add("Log", add("Add", value, constant(0.02)))) for value in (mean, spread)]
     network = under(weights, "network.")
     x = add("Sub", add("Concat", *described, axis=1), constant(network["centre"]))
-    x = add("Clip", add("MatMul", x, constant(network["components"])), constant(-4), constant(4))
+    x = add("Clip", add("MatMul", x, matrix(network["components"])), constant(-4), constant(4))
     for layer in (0, 2, 4):
-        matrix, bias = (network[f"predict.{layer}.{key}"] for key in ("weight", "bias"))
-        x = add("Add", add("MatMul", x, constant(matrix.T)), constant(bias))
+        weight, bias = (network[f"predict.{layer}.{key}"] for key in ("weight", "bias"))
+        x = add("Add", add("MatMul", x, matrix(weight.T)), constant(bias))
         x = add("Mul", x, add("Sigmoid", x)) if layer < 4 else x
     arguments = metadata["network"]["arguments"]
     sizes = style_sizes(int(arguments["width"]), int(arguments["residual_blocks"]))
