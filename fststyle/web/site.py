@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fststyle import palette
 from fststyle.checks import check_name
 from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.graphs import graph_of
-from fststyle.model_file import check_kind, find_model_file, style_names
+from fststyle.inference.prediction import prediction_graph
+from fststyle.model_file import ModelFileError, check_kind, find_model_file, style_names
 from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
@@ -24,22 +26,29 @@ MARK = "fststyle-files.json"
 PAGE = Path(__file__).parent / "page"
 
 
-def build_site(folder: Path, models: Sequence[str] = ("zoo",), runtime: Path | None = None) -> Path:
+def build_site(
+    folder: Path, models: Sequence[str] = ("zoo",), runtime: Path | None = None, predictor: str | None = None
+) -> Path:
     """Write the page into a folder; returns it.
 
     Args:
         folder: new or empty, or one that holds a page already, whose files are replaced.
         models: bundled names or model files; of several styles, or one.
         runtime: onnxruntime-web's folder ``dist``; None: as ``runtime_folder`` finds it.
+        predictor: a bundled name or a model file of kind ``arbitrary``, which takes visitors' own paintings as styles;
+            None: the page takes none.
 
     Raises:
-        ModelFileError: unknown, or no style; ImageError: a folder that holds other files, or cannot be written.
+        ModelFileError: unknown, or of another kind; ImageError: a folder that holds other files, or cannot be written.
         FileNotFoundError, RuntimeError: as ``runtime_folder``.
     """
     paths = {str(model): find_model_file(model, "style") for model in models}
     names = [check_name(_name(path), f"the name in {path}", ".onnx") for path in paths.values()]
     if len(set(names)) < len(names):
         raise ImageError(f"found models of one name, {', '.join(names)}; expected each once")
+    predicting = None if predictor is None else find_model_file(predictor, "arbitrary")
+    if predicting:
+        check_kind(predicting, "arbitrary")
     before = _files_of(folder)
     check_writable(existing_part(folder.absolute().parent))
     source = runtime_folder(runtime)
@@ -49,9 +58,11 @@ def build_site(folder: Path, models: Sequence[str] = ("zoo",), runtime: Path | N
         for file in PAGE.iterdir():
             shutil.copyfile(file, part / file.name)
         described = [_model(path, name, part) for name, path in zip(names, paths.values(), strict=True)]
-        about = {"version": __version__, "models": described, "runtime": _runtime(source, part)}
+        own = _own(predicting, part) if predicting else None
+        about = {"version": __version__, "models": described, "own": own, "runtime": _runtime(source, part)}
         (part / "site.json").write_text(json_text(about), encoding="utf-8")
         later = {f"ort/{name}" for name in vars(RUNTIMES["webgpu"]).values()}
+        later |= {name for name in _names(part) if name.startswith("own/")}
         kept = [name for name in _names(part) if name not in later and name != "sw.js"]
         digest = hashlib.sha256(b"".join((part / name).read_bytes() for name in _names(part))).hexdigest()[:16]
         worker = (part / "sw.js").read_text(encoding="utf-8")
@@ -108,6 +119,31 @@ def _model(path: Path, name: str, folder: Path) -> dict[str, Any]:
             (folder / about["thumbnail"]).write_bytes(thumbnail.tobytes())
         styles.append(about)
     return {"name": name, "file": f"models/{name}.onnx", "bytes": len(content), "styles": styles}
+
+
+def _own(path: Path, folder: Path) -> dict[str, Any]:
+    """Write what takes a visitor's painting as a style; returns what the page is told of it.
+
+    One network paints and tells what the palette is fitted to; for this it gives images, not pixels.
+    """
+    try:
+        predict = prediction_graph(check_kind(path, "arbitrary"), load_arrays(path), halved=True)
+        paint = graph_of(path, pixels=False, halved=True)
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever foreign metadata and foreign tensors lead to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelFileError(f"{path}: does not hold what its kind, arbitrary, needs ({reason})") from None
+    (folder / "own").mkdir()
+    about = {}
+    for key, name, content in (
+        ("paint", "paint.onnx", paint),
+        ("predict", "predict.onnx", predict),
+        ("noise", "noise.bin", palette.noise().tobytes()),
+    ):
+        (folder / "own" / name).write_bytes(content)
+        about[key] = {"file": f"own/{name}", "bytes": len(content)}
+    return about
 
 
 def _title(name: str) -> str:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from fststyle.images import save_image
 from fststyle.inference import StylizeOptions, Stylizer
+from fststyle.inference.predictor import predicted_style
 from fststyle.model_file import find_model_file, read_metadata, style_names
 from fststyle.web import build_site, runtime, serve
 
@@ -37,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = runtime.runtime_folder()
     except (OSError, RuntimeError) as error:
         pytest.skip(str(error))
-    return build_site(tmp_path_factory.mktemp("page") / "site", runtime=folder)
+    return build_site(tmp_path_factory.mktemp("page") / "site", runtime=folder, predictor="any")
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,13 @@ def photo(tmp_path: Path, astronaut: np.ndarray) -> Path:
     return tmp_path / "photo.png"
 
 
+@pytest.fixture
+def painting(tmp_path: Path, astronaut: np.ndarray) -> Path:
+    """It takes the place of a painting; it is brought to 512 pixels."""
+    save_image(astronaut[10:230, 130:430].copy(), tmp_path / "rocket.png")
+    return tmp_path / "rocket.png"
+
+
 def until(page: Any, expression: str) -> None:
     """Wait for an expression to hold, of the page, whose security policy lets nothing be evaluated by itself."""
     for _ in range(WAIT // 200):
@@ -109,12 +117,12 @@ def test_every_style_gives_the_picture_of_python(page: Any, photo: Path) -> None
     names = style_names(read_metadata(find_model_file("zoo", "style")))
     page.set_input_files("#file", photo)
     for number, name in enumerate(names):
-        page.locator(".style").nth(number).click()
-        title = page.locator(".style").nth(number).inner_text()
+        page.locator(".style:not(.own)").nth(number).click()
+        title = page.locator(".style:not(.own)").nth(number).inner_text()
         until(page, f"document.getElementById('status').textContent.startsWith('{title},')")
         painted(page)
         assert np.abs(downloaded(page) - pythons(photo, f"zoo/{name}")).max() <= 2, name
-    assert len(names) == page.locator(".style").count()
+    assert len(names) == page.locator(".style:not(.own)").count()
     page.wait_for_selector(".style:last-child[data-ready]")
 
 
@@ -235,7 +243,7 @@ def test_what_is_no_picture_is_said_in_words(page: Any, photo: Path, tmp_path: P
 def test_the_keyboard_does_all(page: Any, photo: Path) -> None:
     page.set_input_files("#file", photo)
     painted(page)
-    page.locator(".style").first.focus()
+    page.locator(".style[aria-checked=true]").focus()
     page.keyboard.press("ArrowRight")
     until(page, "document.getElementById('status').textContent.startsWith('Wave')")
     assert page.evaluate("document.activeElement.getAttribute('aria-checked')") == "true"
@@ -247,3 +255,133 @@ def test_the_keyboard_does_all(page: Any, photo: Path) -> None:
             (each) => !each.textContent.trim() && !each.ariaLabel && !each.labels?.length).map((each) => each.id)"""
     )
     assert unnamed == []
+
+
+def test_an_own_painting_is_a_style_as_pythons_and_is_fetched_for_once_it_is_there(
+    page: Any, photo: Path, painting: Path
+) -> None:
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.wait_for_selector("[data-ready]")
+    page.set_input_files("#file", photo)
+    page.wait_for_selector(".style:last-child[data-ready]")
+    assert asked
+    assert [url for url in asked if "/own/" in url] == []
+    page.set_input_files("#painting", painting)
+    until(page, "document.getElementById('status').textContent.startsWith('Your own painting, ')")
+    assert {url.rsplit("/", 1)[1] for url in asked if "/own/" in url} == {"paint.onnx", "predict.onnx", "noise.bin"}
+    assert page.get_attribute(".own", "aria-checked") == "true"
+    assert not page.is_visible("#mixing")
+    rgb, style = np.asarray(Image.open(photo).convert("RGB")), str(predicted_style(painting))
+    stylizer = Stylizer.from_checkpoint(style, "cpu", "openvino", "float32")
+    assert_as_pythons(downloaded(page), stylizer.pixels(rgb))
+    page.locator("#strength").fill("60")
+    page.check("#colours")
+    assert_as_pythons(downloaded(page), stylizer.pixels(rgb, StylizeOptions(strength=0.6, preserve_color=True)))
+    page.locator("#stroke").fill("2")
+    painted(page)
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "photo_rocket.png"
+
+
+def assert_as_pythons(found: np.ndarray, wanted: np.ndarray) -> None:
+    difference = np.abs(found - wanted)
+    assert np.mean(difference <= 3) >= 0.99, f"mean {difference.mean():.2f}, most {difference.max()}"
+
+
+def test_an_own_painting_is_taken_by_keyboard_dropped_and_pasted(page: Any, photo: Path, painting: Path) -> None:
+    page.on("filechooser", lambda _: None)  # from now on it is caught, not only once the key is pressed
+    page.locator(".style[aria-checked=true]").focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.classList.contains('own')")
+    assert page.get_attribute(".own", "aria-checked") == "false"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(painting)
+    until(page, "document.getElementById('status').textContent.endsWith('choose a photograph.')")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute(".own", "aria-checked") == "false"
+    page.keyboard.press("ArrowLeft")
+    assert page.get_attribute(".own", "aria-checked") == "true"
+    page.set_input_files("#file", photo)
+    assert painted(page).startswith("Your own painting, 120 × 101")
+    for event, field in (("drop", "dataTransfer"), ("paste", "clipboardData")):
+        page.locator(".own").focus()
+        page.evaluate(
+            """([content, event, field]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(content)], `${event}.png`, { type: "image/png" }));
+                const Kind = event === "drop" ? DragEvent : ClipboardEvent;
+                document.getElementById("status").textContent = "";
+                const told = new Kind(event, { [field]: data, bubbles: true, cancelable: true });
+                document.activeElement.dispatchEvent(told);
+            }""",
+            [list(photo.read_bytes()), event, field],
+        )
+        assert painted(page).startswith("Your own painting, 120 × 101")
+        with page.expect_download() as download:
+            page.click("#download")
+        assert download.value.suggested_filename == f"photo_{event}.png"
+
+
+def test_what_is_no_painting_is_said_in_words_and_changes_nothing(page: Any, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("no picture")
+    save_image(np.zeros((16, 700, 3), np.uint8), tmp_path / "strip.png")
+    Image.open(tmp_path / "strip.png").resize((9, 40)).save(tmp_path / "dot.png")
+    for name, message in (
+        ("words.jpg", "words.jpg: is no picture that this browser can open"),
+        ("dot.png", "The picture is 9×40 pixels; expected at least 16 each way."),
+        ("strip.png", "The painting is 700×16 pixels, too narrow; expected at most 32 times as long as wide."),
+    ):
+        page.set_input_files("#painting", tmp_path / name)
+        page.wait_for_selector("#error:not([hidden])")
+        assert message in page.inner_text("#error")
+        page.evaluate("document.getElementById('error').hidden = true")
+    assert page.locator(".own.vacant[aria-checked=false]").count() == 1
+    page.set_input_files("#file", photo)
+    assert painted(page).startswith("Starry night")
+
+
+def test_own_paintings_are_taken_without_a_network_once_one_was(
+    browser: Any, site: Path, photo: Path, painting: Path
+) -> None:
+    with browser.new_context() as context, serve(site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        until(page, "navigator.serviceWorker.controller !== null")
+        page.set_input_files("#painting", painting)
+        page.set_input_files("#file", photo)
+        painted(page)
+        kept = (
+            "caches.keys().then((all) => caches.open(all[0])).then((one) => one.match('own/noise.bin')).then(Boolean)"
+        )
+        until(page, kept)
+        server.shutdown()
+        server.server_close()
+        page.reload()
+        page.wait_for_selector("[data-ready]")
+        page.set_input_files("#painting", photo)
+        page.set_input_files("#file", painting)
+        assert painted(page).startswith("Your own painting, 300 × 220")
+
+
+def test_without_a_network_a_first_own_painting_is_refused_in_words(
+    browser: Any, site: Path, photo: Path, painting: Path
+) -> None:
+    with browser.new_context() as context, serve(site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.set_default_timeout(WAIT)
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        until(page, "navigator.serviceWorker.controller !== null")
+        page.set_input_files("#file", photo)
+        painted(page)
+        server.shutdown()
+        server.server_close()
+        page.set_input_files("#painting", painting)
+        page.wait_for_selector("#error:not([hidden])")
+        assert page.inner_text("#error") == "own/paint.onnx cannot be loaded: there is no way to the page's server."

@@ -17,8 +17,10 @@ from fststyle.cli import main
 from fststyle.images import ImageError
 from fststyle.inference import Stylizer
 from fststyle.inference.openvino import openvino_core
-from fststyle.model_file import StyleEntry, save_model_file
+from fststyle.inference.prediction import colour_statistics, prediction_graph
+from fststyle.model_file import StyleEntry, find_model_file, read_metadata, save_model_file
 from fststyle.networks.transform import TransformNet
+from fststyle.tensor_files import load_arrays
 from fststyle.web import build_site, runtime, serve
 from fststyle.web.site import MARK, PAGE
 
@@ -58,13 +60,15 @@ def test_the_folder_holds_all_that_the_page_asks_for(tmp_path: Path, dist: Path)
     assert all((site / name).is_file() for name in asked)
 
 
-def test_what_works_offline_is_all_but_the_gpus_files(tmp_path: Path, dist: Path) -> None:
-    site = build_site(tmp_path / "site", [model(tmp_path)], dist)
+def test_what_is_kept_from_the_start_is_all_but_the_gpus_files_and_own_paintings(tmp_path: Path, dist: Path) -> None:
+    site = build_site(tmp_path / "site", [model(tmp_path)], dist, "any")
     worker = (site / "sw.js").read_text()
     kept = json.loads(re.search(r"FILES = (\[.*\])", worker)[1])  # type: ignore[index]
     names = {file.relative_to(site).as_posix() for file in site.rglob("*") if file.is_file()}
     gpu = {f"ort/{name}" for name in vars(runtime.RUNTIMES["webgpu"]).values()}
-    assert {*kept} == names - gpu - {"sw.js", MARK} | {"./"}
+    own = {"own/paint.onnx", "own/predict.onnx", "own/noise.bin"}
+    assert own < names
+    assert {*kept} == names - gpu - own - {"sw.js", MARK} | {"./"}
     (dist / "ort.wasm.min.mjs").write_text("another one")
     assert re.findall("VERSION = .*", (build_site(site, [model(tmp_path)], dist) / "sw.js").read_text()) != re.findall(
         "VERSION = .*", worker
@@ -82,6 +86,28 @@ def test_the_model_is_small_and_gives_the_pictures_of_python(tmp_path: Path, dis
     assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 2
     network = TransformNet(4, 1, styles=2)
     assert len(content) < 2.6 * sum(value.numel() for value in network.parameters()) + 15000
+
+
+def test_what_takes_own_paintings_is_small_and_predicts_what_python_predicts(tmp_path: Path, dist: Path) -> None:
+    site = build_site(tmp_path / "site", [model(tmp_path)], dist, "any")
+    about = json.loads((site / "site.json").read_text())["own"]
+    assert all((site / file["file"]).stat().st_size == file["bytes"] for file in about.values())
+    path = find_model_file("any", "arbitrary")
+    graphs = (site / "own/predict.onnx").read_bytes(), prediction_graph(read_metadata(path), load_arrays(path))
+    assert len(graphs[0]) < 0.6 * len(graphs[1])
+    painting = np.random.default_rng(1).random((1, 3, 32, 41), dtype=np.float32)
+    feeds = [painting, colour_statistics(painting[0].reshape(3, -1))]
+    core = openvino_core()
+    found, wanted = (core.compile_model(core.read_model(graph, b""), "CPU")(feeds)[0] for graph in graphs)
+    assert np.abs(wanted).max() > 0.5
+    assert np.allclose(found, wanted, atol=1e-4)
+
+
+def test_own_paintings_are_taken_unless_they_are_left_out(tmp_path: Path, dist: Path) -> None:
+    for words, own in (((), True), (("--predictor", "none"), False)):
+        assert main(["web", model(tmp_path), "-o", str(tmp_path / "site"), "--runtime", str(dist), *words]) == 0
+        assert bool(json.loads((tmp_path / "site/site.json").read_text())["own"]) == own
+        assert (tmp_path / "site/own/paint.onnx").exists() == own
 
 
 def test_a_page_is_built_anew_and_nothing_else_is_touched(tmp_path: Path, dist: Path) -> None:
@@ -133,6 +159,11 @@ def interrupted(*_: object) -> None:
     [
         ((), "found neither -o nor --open"),
         (("-o", "site", "nothing"), "unknown style 'nothing'"),
+        (("-o", "site", "--predictor", "nothing"), "unknown arbitrary 'nothing'; expected a model file or one of any"),
+        (
+            ("-o", "site", "--predictor", "mine.safetensors"),
+            "mine.safetensors: is a model file of kind 'style'; expected kind 'arbitrary'",
+        ),
         (("-o", "site", "--runtime", "empty"), "empty: lacks ort-wasm-simd-threaded.asyncify.mjs, "),
         (("-o", "site", "--open", "--port", "70000"), "--port is 70000; expected a number from 0 to 65535"),
         (("-o", "site", "x4_pixel.safetensors"), "x4_pixel.safetensors: no such file"),
@@ -143,6 +174,7 @@ def test_what_cannot_be_built_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    model(tmp_path)
     assert main(["web", *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "site").exists()

@@ -3,7 +3,8 @@
 import { taken } from "./camera.js";
 import { Engine } from "./engine.js";
 import { finished } from "./finish.js";
-import { MOST, canvasOf, fitted, opened, pixels, resized, shown } from "./picture.js";
+import { listenTo, ownStyle, parametersOf, takePainting } from "./own.js";
+import { MOST, canvasOf, drawn, fitted, opened, pixels, resized, shown } from "./picture.js";
 
 const PREVIEW = 512;
 const THUMBNAIL = 128;
@@ -44,8 +45,8 @@ function safely(work) {
 
 // --- styles -------------------------------------------------------------------------------------
 
-/** The weights of what is chosen; null for a model of one style. */
-function mixture(style = state.style, alone = false) {
+/** The weights of a style, and of the second one; null for a model of one style. */
+function mixture(style, alone = false) {
   if (style.model.styles.length < 2) return null;
   const weights = new Float32Array(style.model.styles.length);
   const second = alone ? null : site.styles[$("second").value];
@@ -67,16 +68,40 @@ function listStyles() {
     button.onclick = safely(() => choose(style));
     $("styles").append(button);
     if (style.thumbnail) sample(style);
+    if (style.own) own(style);
   }
   $("styles").onkeydown = (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
     const count = site.styles.length;
-    const next = site.styles[(site.styles.indexOf(state.style) + step + count) % count];
+    const at = site.styles.findIndex((style) => style.button === document.activeElement);
+    const next = site.styles[(at + step + count) % count];
+    reached(next);
     next.button.focus();
-    next.button.click();
+    if (!next.own || next.painting) next.button.click();
   };
+}
+
+/** The style that the tabulator key leads to. */
+function reached(style) {
+  for (const each of site.styles) each.button.tabIndex = each === style ? 0 : -1;
+}
+
+/** Let the tile of the visitor's own painting ask for one, until it has one, and where it is chosen already. */
+function own(style) {
+  const take = safely(async (file) => {
+    await takePainting(style, file);
+    await choose(style);
+  });
+  style.button.onclick = safely(() => (style.painting && style !== state.style ? choose(style) : $("painting").click()));
+  $("painting").onchange = () => {
+    const [file] = $("painting").files;
+    $("painting").value = "";
+    style.button.focus();
+    if (file) return take(file);
+  };
+  listenTo(style, take);
 }
 
 /** What a style looks like, until there is a photograph. */
@@ -86,19 +111,10 @@ function sample(style) {
   image.src = style.thumbnail;
 }
 
-/** The middle of a picture on a square canvas. */
-function drawn(canvas, source) {
-  const side = Math.min(source.width, source.height);
-  const [x, y] = [(source.width - side) / 2, (source.height - side) / 2];
-  canvas.getContext("2d").drawImage(source, x, y, side, side, 0, 0, canvas.width, canvas.height);
-}
-
 async function choose(style) {
   state.style = style;
-  for (const each of site.styles) {
-    each.button.setAttribute("aria-checked", String(each === style));
-    each.button.tabIndex = each === style ? 0 : -1;
-  }
+  for (const each of site.styles) each.button.setAttribute("aria-checked", String(each === style));
+  reached(style);
   const others = site.styles.filter((each) => each.model === style.model && each !== style);
   const kept = $("second").value;
   $("second").replaceChildren(new Option("no other style", ""));
@@ -107,6 +123,7 @@ async function choose(style) {
   $("mixing").hidden = !others.length;
   $("share").disabled = $("second").value === "";
   if (state.bitmap) await preview();
+  else if (style.own) say("Your painting is the style now; choose a photograph.");
 }
 
 // --- pictures -----------------------------------------------------------------------------------
@@ -136,18 +153,22 @@ function listSizes() {
   $("size").disabled = false;
 }
 
-/** The network's result, of a picture at the size that it is shown at. */
-async function painted(photo, words) {
+/** The network's result in a style that is given, of a picture at the size that it is shown at. */
+async function painted(photo, style, given, words) {
   const stroke = STROKES[$("stroke").value];
   const least = Math.min(photo.width, photo.height) / 16;
   const scale = Math.min(stroke, Math.max(1, least));
   const [width, height] = fitted(Math.round(photo.width / scale), Math.round(photo.height / scale));
   const seen = resized(photo, width, height);
-  const style = state.style;
   say(words, 0);
   const copy = { ...seen, rgb: seen.rgb.slice() };
-  const output = await engine.run(style.model, mixture(), copy, (share) => say(words, share));
+  const output = await engine.run(style.model, given, copy, (share) => say(words, share));
   return resized(output, photo.width, photo.height);
+}
+
+/** What the network is given of a style. */
+function given(style) {
+  return style.own ? parametersOf(style, engine, say) : mixture(style);
 }
 
 function finish(photo, output) {
@@ -159,8 +180,10 @@ async function preview() {
   const turn = ++state.turn;
   await load();
   if (turn !== state.turn) return;
-  const { photo } = state;
-  const output = await painted(photo, "Painting …");
+  const { photo, style } = state;
+  const own = await given(style);
+  if (turn !== state.turn || photo !== state.photo) return;
+  const output = await painted(photo, style, own, "Painting …");
   if (turn !== state.turn || photo !== state.photo) return;
   state.output = output;
   show();
@@ -181,7 +204,7 @@ async function thumbnails() {
   const square = canvasOf(THUMBNAIL, THUMBNAIL);
   const middle = await createImageBitmap(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side);
   const small = pixels(middle, ...fitted(side, side, THUMBNAIL));
-  for (const style of site.styles) {
+  for (const style of site.styles.filter((each) => !each.own)) {
     if (bitmap !== state.bitmap) return;
     const copy = { ...small, rgb: small.rgb.slice() };
     const output = await engine.run(style.model, mixture(style, true), copy);
@@ -199,13 +222,13 @@ async function load() {
 }
 
 async function download() {
-  const { bitmap } = state;
+  const { bitmap, style } = state;
   const side = Number($("size").value) || Infinity;
   const [width, height] = fitted(bitmap.width, bitmap.height, side);
   let result = state.result;
   if (width !== state.photo.width || height !== state.photo.height) {
     const photo = pixels(bitmap, width, height);
-    const output = await painted(photo, `Painting ${width} × ${height} pixels …`);
+    const output = await painted(photo, style, await given(style), `Painting ${width} × ${height} pixels …`);
     if (bitmap !== state.bitmap) return;
     Object.assign(state, { photo, output });
     shown(photo, $("before"));
@@ -250,7 +273,7 @@ function listen() {
   });
   document.addEventListener("paste", safely(async (event) => {
     const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-    if (file) await openFile(file);
+    if (file && !event.defaultPrevented) await openFile(file);
   }));
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -291,9 +314,10 @@ async function main() {
   if (!response.ok) throw new Error("site.json cannot be loaded; build the page again with fststyle web.");
   site = await response.json();
   site.styles = site.models.flatMap((model) => model.styles.map((style, index) => ({ ...style, model, index })));
+  if (site.own) site.styles.unshift(ownStyle(site.own));
   engine = new Engine(site, new URLSearchParams(location.search).get("gpu") !== "no");
   listStyles();
-  await choose(site.styles[0]);
+  await choose(site.styles.find((style) => !style.own));
   document.documentElement.dataset.ready = "true";
 }
 

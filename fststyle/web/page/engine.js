@@ -42,7 +42,8 @@ export class Engine {
   /** Load a model, once; `progress` gets the share that has come. */
   async load(model, progress = () => {}) {
     const runtime = this.site.runtime;
-    const total = model.bytes + (this.about ? 0 : runtime.wasm.bytes);
+    const files = [model, ...(model.own ? [model.own.predict, model.own.noise] : [])];
+    const total = files.reduce((sum, file) => sum + file.bytes, this.about ? 0 : runtime.wasm.bytes);
     let come = 0;
     const told = (bytes) => progress(Math.min(1, (come += bytes) / total));
     try {
@@ -54,26 +55,50 @@ export class Engine {
     }
   }
 
-  /** A picture in a mixture; after the ones that were asked for before. `progress` gets a guess of the share done. */
-  run(model, mixture, picture, progress = () => {}) {
-    const result = this.#last.then(() => this.#run(model, mixture, picture, progress));
+  /**
+   * A picture in a style; after what was asked for before. `given`: a mixture, an own style's parameters, or null;
+   * `progress` gets a guess of the share done.
+   */
+  run(model, given, picture, progress = () => {}) {
+    return this.#after(() => this.#run(model, given, picture, progress));
+  }
+
+  /** The parameters of a painting's style; `loading` and `progress` get the shares that have come, and are done. */
+  predict(model, painting, loading, progress) {
+    return this.#after(() => this.#predict(model, painting, loading, progress));
+  }
+
+  #after(job) {
+    const result = this.#last.then(job);
     this.#last = result.catch(() => {});
     return result;
   }
 
-  async #run(model, mixture, { rgb, width, height }, progress) {
+  async #predict(model, painting, loading, progress) {
+    await this.load(model, loading);
+    progress(0);
+    try {
+      return (await this.#ask({ do: "predict", model: model.file, ...painting }, [], progress)).parameters;
+    } catch (error) {
+      if (this.about?.provider !== "webgpu") throw error;
+      this.#replaced();
+      return this.#predict(model, painting, loading, progress);
+    }
+  }
+
+  async #run(model, given, { rgb, width, height }, progress) {
     await this.load(model);
     const began = performance.now();
     const guess = () => (performance.now() - began) / 1000 / (this.#secondsPerPixel * width * height);
     const timer = setInterval(() => progress(1 - Math.exp(-1.5 * guess())), 100);
     try {
-      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, mixture });
+      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, given });
       this.#secondsPerPixel = (performance.now() - began) / 1000 / (width * height);
       return result;
     } catch (error) {
       if (this.about?.provider !== "webgpu") throw error;
       this.#replaced(); // once more without the GPU, whose memory may be too small
-      return this.#run(model, mixture, { rgb, width, height }, progress);
+      return this.#run(model, given, { rgb, width, height }, progress);
     } finally {
       clearInterval(timer);
     }

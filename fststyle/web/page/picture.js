@@ -19,6 +19,15 @@ export async function opened(file) {
   return bitmap;
 }
 
+/** Width and height with the longer side at `side`. */
+export function brought({ width, height }, side) {
+  const sides = [width, height].map((length) => Math.round((length * side) / Math.max(width, height)));
+  if (Math.min(...sides) < LEAST) {
+    throw new Error(`The painting is ${width}×${height} pixels, too narrow; expected at most ${side / LEAST} times as long as wide.`);
+  }
+  return sides;
+}
+
 /** Width and height with the longer side at most `side`, and at most `MOST` pixels. */
 export function fitted(width, height, side = Infinity) {
   const scale = Math.min(1, side / Math.max(width, height), Math.sqrt(MOST / (width * height)));
@@ -29,6 +38,13 @@ export function canvasOf(width, height) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [width, height];
   return canvas;
+}
+
+/** The middle of a picture on a square canvas. */
+export function drawn(canvas, source) {
+  const side = Math.min(source.width, source.height);
+  const [x, y] = [(source.width - side) / 2, (source.height - side) / 2];
+  canvas.getContext("2d").drawImage(source, x, y, side, side, 0, 0, canvas.width, canvas.height);
 }
 
 /** A bitmap or canvas at a size, as pixels; what is transparent is white. Halved step by step, so that nothing aliases. */

@@ -1,27 +1,49 @@
-// The network, in a thread of its own. Messages: {id, do: "load" | "run", ...}; answers: {id, result} or {id, error}.
+// The network, in a thread of its own. Messages: {id, do: "load" | "run" | "predict", ...}; answers: {id, result} or
+// {id, error}.
+
+import { Predictor, bytesOf, imageOf } from "./prediction.js";
 
 /** How far a GPU's result may lie from the processor's, of 255. */
 const TOLERANCE = 2;
 
 let ort;
 let provider = "wasm";
+let predictor = null;
 const sessions = new Map();
+
+/** A picture to compare them with. */
+const TEST = { width: 40, height: 24, rgb: Uint8Array.from({ length: 3 * 40 * 24 }, (_, at) => (at * at * 31 + at * 17) % 256) };
 
 const jobs = {
   /** Load a runtime and a model; says how many bytes have come, in `progress` messages. */
   async load({ id, model, runtime, gpu }) {
-    if (!ort) await start(runtime, gpu, (part) => postMessage({ id, progress: part }));
+    const progress = (part) => postMessage({ id, progress: part });
+    if (!ort) await start(runtime, gpu, progress);
     if (!sessions.has(model.file)) {
-      const content = await fetched(model.file, model.bytes, (part) => postMessage({ id, progress: part }));
-      sessions.set(model.file, await created(content, model));
+      const content = await fetched(model, progress);
+      let given = null;
+      if (model.own) {
+        const [graph, noise] = [await fetched(model.own.predict, progress), await fetched(model.own.noise, progress)];
+        predictor = new Predictor(ort, await made(graph, "wasm"), noise);
+        given = await predictor.predicted(TEST.rgb, TEST.width, TEST.height);
+      } else if (model.styles.length > 1) {
+        given = new Float32Array(model.styles.length).fill(1 / model.styles.length);
+      }
+      sessions.set(model.file, await created(content, given));
     }
     return { provider, threads: ort.env.wasm.numThreads };
   },
 
-  /** A picture to its result; `mixture` for models of several styles. */
-  async run({ model, rgb, width, height, mixture }) {
-    const result = await applied(sessions.get(model), rgb, width, height, mixture);
+  /** A picture to its result; `given`: a mixture for models of several styles, parameters of an own style. */
+  async run({ model, rgb, width, height, given }) {
+    const result = await applied(sessions.get(model), rgb, width, height, given);
     return { rgb: result, width, height };
+  },
+
+  /** A painting to the parameters of its style. */
+  async predict({ id, model, rgb, width, height }) {
+    const progress = (share) => postMessage({ id, progress: share });
+    return { parameters: await predictor.parameters(sessions.get(model), rgb, width, height, progress) };
   },
 };
 
@@ -29,7 +51,7 @@ async function start(runtime, gpu, progress) {
   provider = gpu && (await adapter()) ? "webgpu" : "wasm";
   const files = runtime[provider];
   ort = await import(new URL(files.module, import.meta.url));
-  const binary = await fetched(files.binary, files.bytes, progress);
+  const binary = await fetched({ file: files.binary, bytes: files.bytes }, progress);
   ort.env.wasm.wasmBinary = binary.buffer;
   ort.env.wasm.wasmPaths = { mjs: new URL(files.glue, import.meta.url).href };
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
@@ -44,17 +66,18 @@ async function adapter() {
   }
 }
 
+function made(content, name) {
+  return ort.InferenceSession.create(content, { executionProviders: [name], graphOptimizationLevel: "all" });
+}
+
 /** A session on the GPU only if it gives what the processor gives: drivers differ. */
-async function created(content, model) {
-  const made = (name) => ort.InferenceSession.create(content, { executionProviders: [name], graphOptimizationLevel: "all" });
-  if (provider === "wasm") return made("wasm");
-  const onProcessor = await made("wasm");
+async function created(content, given) {
+  if (provider === "wasm") return made(content, "wasm");
+  const onProcessor = await made(content, "wasm");
   try {
-    const onGpu = await made("webgpu");
-    const [width, height] = [40, 24];
-    const rgb = Uint8Array.from({ length: 3 * width * height }, (_, at) => (at * at * 31 + at * 17) % 256);
-    const mixture = model.styles.length > 1 ? new Float32Array(model.styles.length).fill(1 / model.styles.length) : null;
-    const [one, other] = [await applied(onGpu, rgb, width, height, mixture), await applied(onProcessor, rgb, width, height, mixture)];
+    const onGpu = await made(content, "webgpu");
+    const { rgb, width, height } = TEST;
+    const [one, other] = [await applied(onGpu, rgb, width, height, given), await applied(onProcessor, rgb, width, height, given)];
     if (one.every((value, at) => Math.abs(value - other[at]) <= TOLERANCE)) {
       await onProcessor.release();
       return onGpu;
@@ -66,16 +89,22 @@ async function created(content, model) {
   return onProcessor;
 }
 
-async function applied(session, rgb, width, height, mixture) {
-  const feeds = { pixels: new ort.Tensor("uint8", rgb, [1, height, width, 3]) };
-  if (mixture) feeds.mixture = new ort.Tensor("float32", mixture, [1, mixture.length]);
+async function applied(session, rgb, width, height, given) {
+  const [picture, own] = session.inputNames;
+  const feeds = {};
+  if (picture === "pixels") feeds.pixels = new ort.Tensor("uint8", rgb, [1, height, width, 3]);
+  else feeds[picture] = new ort.Tensor("float32", imageOf(rgb), [1, 3, height, width]);
+  if (given) feeds[own] = new ort.Tensor("float32", given, [1, given.length]);
   const { result } = await session.run(feeds);
-  return new Uint8Array(await result.getData(true));
+  const data = await result.getData(true);
+  return picture === "pixels" ? new Uint8Array(data) : bytesOf(data);
 }
 
 /** A file's bytes, told as they come. */
-async function fetched(name, bytes, progress) {
-  const response = await fetch(new URL(name, import.meta.url));
+async function fetched({ file: name, bytes }, progress) {
+  const response = await fetch(new URL(name, import.meta.url)).catch(() => {
+    throw new Error(`${name} cannot be loaded: there is no way to the page's server.`);
+  });
   if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status}); reload the page.`);
   const reader = response.body.getReader();
   const content = new Uint8Array(bytes);
