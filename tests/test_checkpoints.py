@@ -59,7 +59,7 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     # What is light and what is dark stays, at the size of strokes: the photograph's subject is still there.
     grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
     # Stones that are blue or orange take from it, and marks as large as an eye.
-    least = {"mosaic": 0.63, "zoo/mosaic_large": 0.64, "zoo/hatching_large": 0.79}.get(style, 0.8)
+    least = {"mosaic": 0.6, "zoo/mosaic": 0.6, "zoo/mosaic_large": 0.64, "zoo/hatching_large": 0.79}.get(style, 0.8)
     assert torch.corrcoef(torch.stack(grey))[0, 1] > least
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2

@@ -36,19 +36,25 @@ def openvino_installed() -> bool:
     return find_spec("openvino") is not None
 
 
-@functools.cache
 def openvino_core() -> Any:
-    """OpenVINO's entrance, one for the whole process.
-
-    Each gives the thread a signal stack of its own when it loads the CPU plugin, and puts back the one before
-    when it is deleted. Of two that overlap the second puts back the first one's, which is gone by then:
-    the next signal ends the process.
+    """OpenVINO's entrance.
 
     Raises:
         DeviceError: OpenVINO is not installed.
     """
     if not openvino_installed():
         raise DeviceError("openvino is not installed; pip install openvino, or use --backend torch")
+    return _core()
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the whole process.
+
+    Each gives the thread a signal stack of its own when it loads the CPU plugin, and puts back the one before
+    when it is deleted. Of two that overlap the second puts back the first one's, which is gone by then:
+    the next signal ends the process.
+    """
     import openvino as ov
 
     return ov.Core()

@@ -107,10 +107,11 @@ class PaintingTask(Task):
             terms.total = terms.total + self.checkerboard_weight * terms.added["checkerboard"]
         if regularized and self.stability_weight:
             chosen, share = self.steadied(len(photographs))
-            terms.added["stability"] = output.new_zeros(())
+            terms.added["stability"] = terms.total.new_zeros(())  # of one type on all ranks, which log their mean
             if share:
                 pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
-                terms.added["stability"] = share * stability_loss(lambda image: paint(image, chosen), *pictures)
+                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
+                terms.added["stability"] = (share * moved).to(terms.total)
             terms.total = terms.total + self.stability_weight * terms.added["stability"]
         return terms
 
