@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fststyle.inference.graphs import style_sizes
+from fststyle.inference.graphs import graph_of, style_sizes
 from fststyle.inference.onnx import Graph
+from fststyle.model_file import ModelFileError, check_kind
 from fststyle.palette import sorted_means
-from fststyle.tensor_files import under
+from fststyle.tensor_files import load_arrays, under
 
 #: As in ``networks.arbitrary``.
 LEVELS, STEP = 16, 0.25
@@ -24,6 +26,23 @@ def colour_statistics(painting: np.ndarray) -> np.ndarray:
     covariance = np.cov(painting, bias=True).astype(np.float32)
     levels = sorted_means(painting, LEVELS)
     return np.concatenate([4 * levels.reshape(-1) - 2, 40 * covariance.reshape(-1)])[None].astype(np.float32)
+
+
+def predictor_graphs(path: Path, halved: bool = False) -> tuple[bytes, bytes]:
+    """What predicts and what paints in a model file of kind ``arbitrary``: the graphs of ``prediction_graph`` and of
+    ``graph_of``, between images.
+
+    Raises:
+        ModelFileError: another kind; its encoder and its network do not fit each other.
+    """
+    metadata = check_kind(path, "arbitrary")
+    try:
+        return prediction_graph(metadata, load_arrays(path), halved), graph_of(path, pixels=False, halved=halved)
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever foreign metadata and foreign tensors lead to
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelFileError(f"{path}: does not hold what its kind, arbitrary, needs ({reason})") from None
 
 
 def prediction_graph(metadata: Mapping[str, Any], tensors: Mapping[str, np.ndarray], halved: bool = False) -> bytes:

@@ -13,12 +13,11 @@ import numpy as np
 from fststyle import palette
 from fststyle.checks import check_name
 from fststyle.images import SUFFIXES, check_style_sides, read_picture
-from fststyle.inference.graphs import graph_of, style_sizes
+from fststyle.inference.graphs import style_sizes
 from fststyle.inference.openvino import compiled
-from fststyle.inference.prediction import colour_statistics, prediction_graph
-from fststyle.model_file import ModelFileError, check_kind, find_model_file, load_model_file, write_tensors
+from fststyle.inference.prediction import colour_statistics, predictor_graphs
+from fststyle.model_file import find_model_file, load_model_file, read_metadata, write_tensors
 from fststyle.resources import cache_folder, file_sha256, printable, user_path
-from fststyle.tensor_files import load_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,15 +45,10 @@ class StylePredictor:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.metadata = check_kind(path, "arbitrary")
-        try:
-            graph = prediction_graph(self.metadata, load_arrays(path))
-            arguments = self.metadata["network"]["arguments"]
-            self.arguments = {key: arguments[key] for key in ("width", "residual_blocks")} | {"colors": True}
-        except Exception as error:  # whatever foreign metadata and foreign tensors lead to
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelFileError(f"{path}: does not hold what its kind, arbitrary, needs ({reason})") from None
-        self._predict, self._paint = (compiled(each, self.path) for each in (graph, graph_of(self.path, pixels=False)))
+        self._predict, self._paint = (compiled(graph, self.path) for graph in predictor_graphs(self.path))
+        self.metadata = read_metadata(path)
+        arguments = self.metadata["network"]["arguments"]
+        self.arguments = {key: arguments[key] for key in ("width", "residual_blocks")} | {"colors": True}
 
     @classmethod
     def from_checkpoint(cls, name_or_path: str | os.PathLike[str] = DEFAULT) -> StylePredictor:
@@ -88,9 +82,12 @@ class StylePredictor:
         """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16."""
         import torch
 
-        network: Any = load_model_file(self.path, "arbitrary").network
         own = {name: torch.from_numpy(value) for name, value in self.parameters(painting.cpu().numpy()).items()}
-        return network.of_style(own)  # type: ignore[no-any-return]
+        return self._network.of_style(own)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _network(self) -> Any:
+        return load_model_file(self.path, "arbitrary").network
 
     def save(self, painting: str | os.PathLike[str], path: str | os.PathLike[str], size: int | None = SIZE) -> None:
         """Write a model file of a painting's style: its norms and colours; the convolutions are in the predictor's.

@@ -15,8 +15,8 @@ from fststyle import palette
 from fststyle.checks import check_name
 from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.graphs import graph_of
-from fststyle.inference.prediction import prediction_graph
-from fststyle.model_file import ModelFileError, check_kind, find_model_file, style_names
+from fststyle.inference.prediction import predictor_graphs
+from fststyle.model_file import check_kind, find_model_file, style_names
 from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
@@ -126,14 +126,7 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
 
     One network paints and tells what the palette is fitted to; for this it gives images, not pixels.
     """
-    try:
-        predict = prediction_graph(check_kind(path, "arbitrary"), load_arrays(path), halved=True)
-        paint = graph_of(path, pixels=False, halved=True)
-    except ModelFileError:
-        raise
-    except Exception as error:  # whatever foreign metadata and foreign tensors lead to
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelFileError(f"{path}: does not hold what its kind, arbitrary, needs ({reason})") from None
+    predict, paint = predictor_graphs(path, halved=True)
     (folder / "own").mkdir()
     about = {}
     for key, name, content in (

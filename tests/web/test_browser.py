@@ -5,11 +5,12 @@ Needs Chromium, playwright, and the runtime, which npm fetches; skips without.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,9 @@ def test_the_camera_gives_a_picture_and_is_switched_off(page: Any) -> None:
     assert page.evaluate("document.getElementById('video').srcObject") is None
 
 
-def test_it_works_without_a_network_once_it_was_loaded(browser: Any, site: Path, photo: Path) -> None:
+@contextlib.contextmanager
+def kept_page(browser: Any, site: Path) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """The page in a browser that keeps it for use without a network, and what stops the server."""
     with browser.new_context() as context, serve(site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = context.new_page()
@@ -177,8 +180,17 @@ def test_it_works_without_a_network_once_it_was_loaded(browser: Any, site: Path,
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
         until(page, "navigator.serviceWorker.controller !== null")
-        server.shutdown()
-        server.server_close()
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+
+        yield page, stop
+
+
+def test_it_works_without_a_network_once_it_was_loaded(browser: Any, site: Path, photo: Path) -> None:
+    with kept_page(browser, site) as (page, stop):
+        stop()
         page.reload()
         page.wait_for_selector("[data-ready]")
         page.set_input_files("#file", photo)
@@ -347,12 +359,7 @@ def test_what_is_no_painting_is_said_in_words_and_changes_nothing(page: Any, pho
 def test_own_paintings_are_taken_without_a_network_once_one_was(
     browser: Any, site: Path, photo: Path, painting: Path
 ) -> None:
-    with browser.new_context() as context, serve(site) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
-        until(page, "navigator.serviceWorker.controller !== null")
+    with kept_page(browser, site) as (page, stop):
         page.set_input_files("#painting", painting)
         page.set_input_files("#file", photo)
         painted(page)
@@ -360,8 +367,7 @@ def test_own_paintings_are_taken_without_a_network_once_one_was(
             "caches.keys().then((all) => caches.open(all[0])).then((one) => one.match('own/noise.bin')).then(Boolean)"
         )
         until(page, kept)
-        server.shutdown()
-        server.server_close()
+        stop()
         page.reload()
         page.wait_for_selector("[data-ready]")
         page.set_input_files("#painting", photo)
@@ -372,16 +378,10 @@ def test_own_paintings_are_taken_without_a_network_once_one_was(
 def test_without_a_network_a_first_own_painting_is_refused_in_words(
     browser: Any, site: Path, photo: Path, painting: Path
 ) -> None:
-    with browser.new_context() as context, serve(site) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
-        until(page, "navigator.serviceWorker.controller !== null")
+    with kept_page(browser, site) as (page, stop):
         page.set_input_files("#file", photo)
         painted(page)
-        server.shutdown()
-        server.server_close()
+        stop()
         page.set_input_files("#painting", painting)
         page.wait_for_selector("#error:not([hidden])")
         assert page.inner_text("#error") == "own/paint.onnx cannot be loaded: there is no way to the page's server."
