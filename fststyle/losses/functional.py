@@ -34,9 +34,9 @@ A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and p
 
 ``color_weight`` (from no paper) holds colours in their places: the photograph is given the mean and covariance of the
 painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 32 × 32 pixels, and
-their squared difference is averaged, that of hue and saturation counting a quarter (``color_loss``). Style terms ask
-which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn dark
-objects light and put the painting's strongest colours anywhere.
+their squared difference is averaged, that of hue and saturation counting ``hue_weight`` times (``color_loss``). Style
+terms ask which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn
+dark objects light and put the painting's strongest colours anywhere.
 
 Total variation is the sum over the image of squared differences between neighbours (``squared``; Johnson's code), or of
 absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W. ``opponent`` (from no paper) divides a difference
@@ -293,21 +293,23 @@ def _block_sums(image: Tensor) -> Tensor:
     return F.avg_pool2d(image, COLOR_BLOCK, ceil_mode=True, divisor_override=1)
 
 
-def color_loss(image: Tensor, target: Tensor) -> Tensor:
+def color_loss(image: Tensor, target: Tensor, hue_weight: float = 0.25) -> Tensor:
     """Difference of an image's blocks from the colours that they should have.
 
     Args:
         image: (B, 3, H, W).
         target: (B or 1, 3, ⌈H / 32⌉, ⌈W / 32⌉), from ``block_colors``.
+        hue_weight: what hue and saturation count, where lightness counts 1.
 
     Returns:
-        (B,): mean over the image of its block's squared difference of the channels' mean, and a quarter of the mean
-        square of what the channels differ by beyond that.
+        (B,): mean over the image of its block's squared difference of the channels' mean, and ``hue_weight`` times the
+        mean square of what the channels differ by beyond that.
     """
     difference = block_colors(image) - target
     grey = difference.mean(1).square()
     share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:])) / image[0, 0].numel()
-    return ((0.75 * grey + 0.25 * difference.square().mean(1)) * share[0]).sum((1, 2))
+    weighted = (1 - hue_weight) * grey + hue_weight * difference.square().mean(1)
+    return (weighted * share[0]).sum((1, 2))
 
 
 def random_warp(rng: np.random.Generator) -> tuple[Tensor, Tensor]:

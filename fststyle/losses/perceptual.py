@@ -90,6 +90,7 @@ class PerceptualLoss(nn.Module):
         content_layers, style_layers: names, or names with a weight ≥ 0 for each; ``relu3_1/2`` is relu3_1 of the
             picture at half its size.
         content_weight, style_weight, color_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
+        hue_weight: what hue and saturation count in the colour term, where lightness counts 1; ≥ 0.
         content_form, gram_divisor, style_form, tv_form, tv_reduction: the conventions in the head of
             ``losses.functional``.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
@@ -109,6 +110,7 @@ class PerceptualLoss(nn.Module):
         content_weight: float = 1.0,
         style_weight: float = 5.0,
         color_weight: float = 0.0,
+        hue_weight: float = 0.25,
         tv_weight: float = 0.0,
         pixel_weight: float = 0.0,
         content_form: ContentForm = "mean",
@@ -125,6 +127,7 @@ class PerceptualLoss(nn.Module):
         self.style_layers = _layer_weights(style_layers, balanced)
         self.weights = {"content": content_weight, "style": style_weight, "color": color_weight}
         self.weights |= {"tv": tv_weight, "pixel": pixel_weight}
+        self.hue_weight = hue_weight
         self.content_form, self.gram_divisor = content_form, gram_divisor
         self.style_form, self.style_divisor = style_form, style_divisor
         self.tv_form, self.tv_reduction, self.balanced = tv_form, tv_reduction, balanced
@@ -140,7 +143,7 @@ class PerceptualLoss(nn.Module):
         if encoder is not None:
             layers = {split_layer(name)[0] for name in (*self.content_layers, *self.style_layers)}
             encoder.check_layers(sorted(layers - {PIXELS}))
-        for name, weight in [*self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
+        for name, weight in [("hue", hue_weight), *self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
         compared = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}
@@ -170,6 +173,7 @@ class PerceptualLoss(nn.Module):
             "content_layers": dict(self.content_layers),
             "style_layers": dict(self.style_layers),
             **{f"{name}_weight": weight for name, weight in self.weights.items()},
+            "hue_weight": self.hue_weight,
             **{name: getattr(self, name) for name in _FORMS},
             "balanced": self.balanced,
         }
@@ -252,7 +256,7 @@ class PerceptualLoss(nn.Module):
                 weighted = (value if self.style_factors is None else self.style_factors[which] * value).mean()
             terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * weighted
         if color is not None:
-            value = color_loss(output, color)
+            value = color_loss(output, color, self.hue_weight)
             terms.color = self._normalized("color", value if which is not None else value.mean(), which).mean()
             terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:

@@ -271,10 +271,15 @@ def _unlinked(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) or value is None else str(value)
 
 
+#: Settings that training checkpoints of earlier versions do not name, and what they were.
+_BEFORE = {"loss.hue_weight": 0.25}
+
+
 def differences(found: Mapping[str, Any], saved: Mapping[str, Any] | None) -> dict[str, str]:
     """By key, in words, what differs from the settings in a checkpoint; nothing for one of an earlier version."""
     if not saved:
         return {}
+    saved = {key: value for key, value in _BEFORE.items() if key in found} | dict(saved)
     return {
         key: f"{key}: found {_shown(found.get(key))}, the checkpoint has {_shown(saved.get(key))}"
         for key in dict.fromkeys([*found, *saved])

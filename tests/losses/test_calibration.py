@@ -98,6 +98,9 @@ def test_colors_are_to_be_the_paintings_where_the_photographs_are(painting: Tens
     assert loss(tinted, wanted).scalars()["color"].item() == pytest.approx(
         0.25 * 0.02 / 3 / normalizers["color"], rel=0.2
     )
+    loss.hue_weight = 6.0  # 24 times as much
+    assert loss(tinted, wanted).scalars()["color"].item() == pytest.approx(0.04 / normalizers["color"], rel=0.2)
+    assert loss(photograph - 0.1, wanted).scalars()["color"].item() == pytest.approx(darker["color"].item(), rel=0.05)
 
 
 def test_colors_of_each_photograph_of_a_batch_and_of_any_size(images: Tensor, painting: Tensor) -> None:
@@ -187,6 +190,7 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         "content_weight": 0.7,
         "style_weight": 30.0,
         "color_weight": 3.0,
+        "hue_weight": 0.7,
         "tv_weight": 0.01,
         "pixel_weight": 0.2,
         "content_form": "half_sum",

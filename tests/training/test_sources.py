@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fststyle.training.sources import DataError, Generated, folder, hub, parquet, webdataset
+from fststyle.training.sources import DataError, Generated, fingerprint, folder, hub, parquet, webdataset
 
 
 def encoded(level: int, format: str = "PNG") -> bytes:
@@ -204,3 +204,20 @@ def test_a_generated_picture_belongs_to_its_seed_and_position() -> None:
     assert first.shape == (32, 32, 3)
     for seed, position in [(1, 6), (2, 5), (5, 1)]:
         assert not np.array_equal(np.asarray(source.picture(seed, position)), first)
+
+
+def test_a_source_is_known_by_its_files_wherever_they_lie(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("1.tar", "2.tar"):
+            (tmp_path / folder / name).write_bytes(name.encode() * 100)
+
+    def of(folder: str, **more: Any) -> str:
+        found = fingerprint(
+            {"_target_": "x.webdataset", "files": f"{tmp_path}/{folder}/*.tar", "column": "jpg", **more}
+        )
+        return str(found).rpartition(" ")[2]
+
+    assert of("a") == of("b") != of("a", column="png")
+    (tmp_path / "b" / "2.tar").write_bytes(b"2.tap" * 100)
+    assert of("a") != of("b")
