@@ -143,7 +143,8 @@ class PerceptualLoss(nn.Module):
         if encoder is not None:
             layers = {split_layer(name)[0] for name in (*self.content_layers, *self.style_layers)}
             encoder.check_layers(sorted(layers - {PIXELS}))
-        for name, weight in [("hue", hue_weight), *self.weights.items(), *self.content_layers.items(), *self.style_layers.items()]:
+        numbers = {"hue": hue_weight, **self.weights}
+        for name, weight in [*numbers.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
                 raise ValueError(f"the weight of {name} is {weight}; expected a number ≥ 0")
         compared = {"content": any(self.content_layers.values()), "style": any(self.style_layers.values())}

@@ -207,14 +207,14 @@ def test_a_generated_picture_belongs_to_its_seed_and_position() -> None:
 
 
 def test_a_source_is_known_by_its_files_wherever_they_lie(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
         for name in ("1.tar", "2.tar"):
-            (tmp_path / folder / name).write_bytes(name.encode() * 100)
+            (tmp_path / place / name).write_bytes(name.encode() * 100)
 
-    def of(folder: str, **more: Any) -> str:
+    def of(place: str, **more: Any) -> str:
         found = fingerprint(
-            {"_target_": "x.webdataset", "files": f"{tmp_path}/{folder}/*.tar", "column": "jpg", **more}
+            {"_target_": "x.webdataset", "files": f"{tmp_path}/{place}/*.tar", "column": "jpg", **more}
         )
         return str(found).rpartition(" ")[2]
 
