@@ -213,9 +213,7 @@ def test_a_source_is_known_by_its_files_wherever_they_lie(tmp_path: Path) -> Non
             (tmp_path / place / name).write_bytes(name.encode() * 100)
 
     def of(place: str, **more: Any) -> str:
-        found = fingerprint(
-            {"_target_": "x.webdataset", "files": f"{tmp_path}/{place}/*.tar", "column": "jpg", **more}
-        )
+        found = fingerprint({"_target_": "x.webdataset", "files": f"{tmp_path}/{place}/*.tar", "column": "jpg", **more})
         return str(found).rpartition(" ")[2]
 
     assert of("a") == of("b") != of("a", column="png")
