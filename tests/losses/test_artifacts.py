@@ -65,11 +65,13 @@ def test_warps_are_whole_shifts_or_smooth_and_bounded() -> None:
     warps, gains = zip(*(random_warp(rng) for _ in range(40)), strict=True)
     whole = [bool((warp == warp.round()).all() and warp.flatten(2).std(-1).max() == 0) for warp in warps]
     assert 10 < sum(whole) < 30
-    assert max(float(warp.abs().max()) for warp in warps) < 16
+    reaches = [float(warp.abs().max()) for warp in warps]
+    assert max(reaches) < 36
+    assert 4 < sum(reach > 12 for reach in reaches) < 16  # as far as in ten frames
     assert all(0.95 <= float(gain) <= 1.05 for gain in gains)
     x = torch.linspace(0, 6, 96).sin()
     smooth = (x[:, None] * x).expand(1, 3, 96, 96) / 2 + 0.5
-    bent = next(warp for warp, is_whole in zip(warps, whole, strict=True) if not is_whole)
+    bent = min((warp for warp, is_whole in zip(warps, whole, strict=True) if not is_whole), key=lambda w: w.abs().max())
     assert float(stability_loss(torch.square, smooth, smooth.square(), bent)) * fine(smooth.square()) < 1e-6
     still = stability_loss(lambda x: smooth.square(), smooth, smooth.square(), bent)  # strokes that do not move
     assert float(still) * fine(smooth.square()) > 1e-4
