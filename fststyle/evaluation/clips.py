@@ -24,6 +24,8 @@ SIZE, FRAMES = (240, 320), 24
 _ROOM = 1.5
 #: Pixels at the border that are not measured: what lies beyond it differs.
 _BORDER = 8
+#: The shortest side of frames, in pixels.
+LEAST = 64
 #: Standard deviation of a sensor's noise, in [0, 1].
 SENSOR_NOISE = 2 / 255
 #: A map of coordinates: 2 × 3, for (x, y, 1) in pixels from the centre of the frame.
@@ -57,10 +59,10 @@ class Clip:
         scene = to_image(_covering(photo, *self.size))
         rng, made = np.random.default_rng(7), []
         for number in range(self.count):
-            image = _sampled(scene, *self._scene_at(number, scene), mode="bicubic")
+            image = sampled(scene, *self._scene_at(number, scene), mode="bicubic")
             if self.layer is not None:
-                inside = self._disc(number)[None, None]
-                image = image * (1 - inside) + self._moved(scene, number) * inside
+                disc = self._disc(number)[None, None]
+                image = image * (1 - disc) + self._moved(scene, number) * disc
             pixels = to_pixels(image).astype(np.int16)
             if self.levels:
                 pixels += rng.integers(-1, 2, pixels.shape, dtype=np.int16)
@@ -80,8 +82,8 @@ class Clip:
             (1, 3, H, W), and a mask, bool (H, W): not what came into view, or is near the border.
         """
         height, width = self.size
-        x, y = self._grid()
-        known = _inside(x, y, height, width)
+        x, y = grid_of(*self.size)
+        known = inside(x, y, height, width)
         then = np.linalg.inv(_square(self.camera(number - back))) @ _square(self.camera(number))
         was_x, was_y = _mapped(then, x, y)
         if self.layer is not None:
@@ -90,31 +92,23 @@ class Clip:
             shift_x, shift_y = (back * step for step in self.layer)
             was_x, was_y = torch.where(on_top, x - shift_x, was_x), torch.where(on_top, y - shift_y, was_y)
             known &= (now == 0) & (before == 0) | (now == 1)
-        known &= _inside(was_x, was_y, height, width)
+        known &= inside(was_x, was_y, height, width)
         rows, columns = was_y + (height - 1) / 2, was_x + (width - 1) / 2
         if bool(((rows - rows.round()).abs() < 1e-6).all() and ((columns - columns.round()).abs() < 1e-6).all()):
             there = earlier[:, :, rows.round().long().clamp(0, height - 1), columns.round().long().clamp(0, width - 1)]
             return there, known
-        return _sampled(earlier, was_x, was_y, mode="bicubic").clamp(0, 1), known
-
-    def _grid(self) -> tuple[Tensor, Tensor]:
-        """Coordinates (x, y) of a frame's pixels from its centre, (H, W) each."""
-        height, width = self.size
-        y, x = torch.meshgrid(
-            torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij"
-        )
-        return x.double(), y.double()
+        return sampled(earlier, was_x, was_y, mode="bicubic").clamp(0, 1), known
 
     def _scene_at(self, number: int, scene: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinates in the scene of a frame's pixels; halves of a pixel are those of the scene's centre."""
-        x, y = _mapped(_square(self.camera(number)), *self._grid())
+        x, y = _mapped(_square(self.camera(number)), *grid_of(*self.size))
         half = [(a - b) % 2 / 2 for a, b in zip(scene.shape[2:], self.size, strict=True)]
         return x + half[1], y + half[0]
 
     def _disc(self, number: int) -> Tensor:
         """Where the moving disc is, from 0 to 1, (H, W): a ramp of two pixels at its edge."""
         assert self.layer is not None
-        x, y = self._grid()
+        x, y = grid_of(*self.size)
         middle = (self.count - 1) // 2
         from_x, from_y = ((number - middle) * step for step in self.layer)
         away = torch.hypot(x - from_x, y - from_y)
@@ -153,10 +147,10 @@ def make_clips(size: tuple[int, int] = SIZE, count: int = FRAMES) -> dict[str, C
     """All clips by name, of frames of that height and width.
 
     Raises:
-        ValueError: frames smaller than 64 pixels, or fewer than 2.
+        ValueError: frames smaller than ``LEAST``, or fewer than 2.
     """
-    if min(size) < 64 or count < 2:
-        raise ValueError(f"found {count} frames of {size[1]}×{size[0]} pixels; expected at least 2 of 64×64")
+    if min(size) < LEAST or count < 2:
+        raise ValueError(f"found {count} frames of {size[1]}×{size[0]} pixels; expected at least 2 of {LEAST}×{LEAST}")
     made = functools.partial(Clip, size=size, count=count)
     clips: Sequence[Clip] = (
         made("pan", camera=_pan),
@@ -187,11 +181,18 @@ def _mapped(matrix: np.ndarray, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
 
 
-def _inside(x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+def grid_of(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Coordinates (x, y) of a frame's pixels from its centre, float64 (H, W) each."""
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    return x.double(), y.double()
+
+
+def inside(x: Tensor, y: Tensor, height: int, width: int) -> Tensor:
+    """Where coordinates are in a frame, and not near its border."""
     return (x.abs() <= (width - 1) / 2 - _BORDER) & (y.abs() <= (height - 1) / 2 - _BORDER)
 
 
-def _sampled(image: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
+def sampled(image: Tensor, x: Tensor, y: Tensor, mode: str) -> Tensor:
     """Values of an image (1, C, H, W) at coordinates from its centre, in pixels, (h, w) each."""
     height, width = image.shape[2:]
     grid = torch.stack([x * 2 / (width - 1), y * 2 / (height - 1)], -1)[None].to(image.dtype)

@@ -1,4 +1,4 @@
-"""How steady a style is over time: warping errors on clips whose motion is known exactly.
+"""How steady a style is over time: warping errors on clips whose motion is known exactly, and on films.
 
 e_stab = sqrt(mean over frames of the mean square difference, where it is known, between a frame and an earlier one
 warped to it), values in [0, 1] (Lai et al. 2018, "Learning blind video temporal consistency"; Huang et al. 2017).
@@ -7,6 +7,7 @@ warped to it), values in [0, 1] (Lai et al. 2018, "Learning blind video temporal
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,17 @@ from tqdm import tqdm
 
 from fststyle.evaluation.clips import Clip, make_clips
 from fststyle.evaluation.figures import figures_file, write_json
+from fststyle.evaluation.films import Film, check_libraries, film_name, is_film, read_film
 from fststyle.images import Failure, ImageError, check_folder, read_picture, save_image, to_image
 from fststyle.inference import Stylizer
 from fststyle.inference.paths import label_of, readable
 from fststyle.inference.steady import SteadyInput
-from fststyle.resources import user_path
+from fststyle.resources import one_line, user_path
 
 #: Frames from one to the one that it is compared with: the next, and one later.
 RANGES = (1, 10)
+#: What part of a frame has to be known at least for it to be measured.
+_KNOWN = 0.1
 #: Gets the frames of a clip in their order, uint8 (H, W, 3).
 Method = Callable[[np.ndarray], np.ndarray]
 #: Makes a method anew for each clip.
@@ -43,8 +47,35 @@ class Stability:
     long: float
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A clip of a photograph, or a film.
+
+    Args:
+        name: the clip's, or the film's.
+        folder: where its frames lie below those of ``write_clips``.
+        motion: where its pixels were.
+        frames: makes or gives them, uint8 (H, W, 3) each.
+    """
+
+    name: str
+    folder: Path
+    motion: Clip | Film
+    frames: Callable[[], list[np.ndarray]]
+
+
+def shots_of(photos: Mapping[str, np.ndarray], clips: Mapping[str, Clip], films: Iterable[Film] = ()) -> list[Shot]:
+    """All clips of all photographs (by name, uint8 (H, W, 3)), clip by clip, then films."""
+    made = [
+        Shot(name, Path(photo, name), clip, functools.partial(clip.frames, pixels))
+        for name, clip in clips.items()
+        for photo, pixels in photos.items()
+    ]
+    return [*made, *(Shot(film.name, Path(film.name), film, film.frames) for film in films)]
+
+
 def measure_files(
-    photos: Sequence[str],
+    inputs: Sequence[str],
     styles: Sequence[str] = (),
     results: Sequence[str] = (),
     clips: Sequence[str] = (),
@@ -57,22 +88,22 @@ def measure_files(
     backend: str = "auto",
     precision: str = "auto",
 ) -> tuple[list[Stability], list[Failure]]:
-    """Measure styles, and what was stylised elsewhere, on clips that are made from photographs.
+    """Measure styles, and what was stylised elsewhere, on clips that are made from photographs, and on films.
 
     Args:
-        photos: picture files.
+        inputs: picture files; films, or names of numbered pictures as ``frames/%06d.png``.
         styles: bundled names, or model files.
         results: folders of stylised clips, laid out as those of ``write``.
         clips: names of those that are made; none: all.
-        width: of frames, pixels, three quarters high.
-        frames: of each clip.
+        width: of frames, pixels; clips are three quarters high, films as high as they are.
+        frames: of each clip; of a film, its first ones.
         steady: as for ``SteadyInput``; None: frames are stylised as they are.
         write: a new or empty folder for the clips' frames.
         json: a file for the figures.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
 
     Returns:
-        What was measured, and the photographs that could not be read, which stderr names.
+        What was measured, and the inputs that could not be read, or not all of it, which stderr names.
 
     Raises:
         ValueError, OSError: refused before work began.
@@ -85,23 +116,33 @@ def measure_files(
         raise ValueError(f"two of the results are called {twice[0]}; give one of them another name")
     for folder in elsewhere.values():
         if not folder.is_dir():
-            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/")
+            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/, films in FILM/")
     target = figures_file(json, "clips", "stability")
     written = None if write is None else check_folder(write, "--write")
     if written is not None and written.exists() and any(written.iterdir()):
         raise ImageError(f"{written}: is there already, and not empty; give another folder for --write")
-    paths = [user_path(name) for name in photos]
-    if len({path.stem for path in paths}) < len(paths):
-        raise ValueError("two of the photographs have one name; give one of them another")
-    read, failures = readable(paths, lambda path: read_picture(path, 4 * width).rgb)
-    pictures = {path.stem: rgb for path, rgb in read.items()}
     known = make_clips((width * 3 // 4, width), frames)
     for name in clips:
         if name not in known:
             raise ValueError(f"unknown clip {name!r}; expected one of {', '.join(known)}")
     made = {name: clip for name, clip in known.items() if name in (clips or known)}
+    films, photos = _told_apart([user_path(name) for name in inputs], made)
+    damage: list[Failure] = []
+
+    def read(path: Path) -> np.ndarray | Film:
+        if path not in films:
+            return read_picture(path, 4 * width).rgb
+        film, damaged = read_film(path, width, frames)
+        damage.extend(damaged)
+        return film
+
+    found, failures = readable([*photos, *films], read)
+    for _, reason in damage:
+        tqdm.write(f"fststyle: {one_line(reason)}; the rest is measured", file=sys.stderr)
+    pictures = {path.stem: each for path, each in found.items() if not isinstance(each, Film)}
+    shots = shots_of(pictures, made, [each for each in found.values() if isinstance(each, Film)])
     if written is not None:
-        for folder in write_clips(pictures, made, written):
+        for folder in write_clips(shots, written):
             tqdm.write(str(folder))
 
     def fresh(stylizer: Stylizer) -> Method:
@@ -111,29 +152,53 @@ def measure_files(
         return lambda rgb: stylizer.pixels(calm(rgb))
 
     methods = {name: functools.partial(fresh, stylizer) for name, stylizer in stylizers.items()}
-    work = len(made) * len(pictures) * (len(methods) + len(elsewhere))
-    with tqdm(total=work, unit="clip", disable=not sys.stderr.isatty()) as bar:
-        rows = list(evaluate(pictures, made, methods, elsewhere, bar.update))
+    with tqdm(total=len(shots) * (len(methods) + len(elsewhere)), unit="clip", disable=not sys.stderr.isatty()) as bar:
+        rows = list(evaluate(shots, methods, elsewhere, bar.update))
     if target is not None:
-        about = {"photos": list(pictures), "clips": list(made), "frames": frames, "width": width}
+        shown = {
+            "photos": list(pictures),
+            "clips": list(made),
+            "films": [film_name(path) for path in films if path in found],
+        }
+        about = {**shown, "frames": frames, "width": width}
         write_json(target, {**about, "stability": [vars(row) for row in rows]})
-    return rows, failures
+    return rows, [*failures, *damage]
 
 
-def squared_errors(clip: Clip, frames: Sequence[np.ndarray]) -> tuple[list[float], ...]:
+def _told_apart(paths: Sequence[Path], clips: Iterable[str]) -> tuple[list[Path], list[Path]]:
+    """Films and photographs.
+
+    Raises:
+        ValueError: two with one name, a film that is called as a clip is, or what films need is not installed.
+    """
+    films = [path for path in paths if is_film(path)]
+    photos = [path for path in paths if path not in films]
+    names = [*(path.stem for path in photos), *map(film_name, films)]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"two of the {'photographs and films' if films else 'photographs'} have one name; give one of them another"
+        )
+    for film in films:
+        check_libraries(film)
+        if photos and film_name(film) in clips:
+            raise ValueError(f"{film}: is called as one of the clips; give it another name")
+    return films, photos
+
+
+def squared_errors(clip: Clip | Film, frames: Sequence[np.ndarray]) -> tuple[list[float], ...]:
     """Mean square differences of each frame to the one ``RANGES`` before it, where that is known."""
     images = [to_image(frame) for frame in frames]
     found: tuple[list[float], ...] = tuple([] for _ in RANGES)
     for errors, back in zip(found, RANGES, strict=True):
         for number in range(back, len(images)):
             expected, known = clip.warped(images[number - back], number, back)
-            errors.append(float((images[number] - expected).square().mean((0, 1))[known].mean()))
+            if known.float().mean() >= _KNOWN:  # else the film was cut between them
+                errors.append(float((images[number] - expected).square().mean((0, 1))[known].mean()))
     return found
 
 
 def evaluate(
-    photos: Mapping[str, np.ndarray],
-    clips: Mapping[str, Clip],
+    shots: Sequence[Shot],
     methods: Mapping[str, Fresh],
     results: Mapping[str, Path],
     tick: Callable[[], object] = lambda: None,
@@ -141,46 +206,44 @@ def evaluate(
     """Warping errors of the clips themselves (``input``), of methods, and of frames that were made elsewhere.
 
     Args:
-        photos: by name, uint8 (H, W, 3).
-        clips: of ``make_clips``.
+        shots: of ``shots_of``.
         methods: by name.
         results: folders that are laid out as those of ``write_clips``, by name.
-        tick: called after each method on each clip of a photograph.
+        tick: called after each method on each shot.
 
     Raises:
         ImageError: a frame of ``results`` is not there, or of another size.
     """
-    for name, clip in clips.items():
+    for name, group in itertools.groupby(shots, lambda shot: shot.name):
         found: dict[str, list[tuple[list[float], ...]]] = {}
-        for photo, pixels in photos.items():
-            frames = clip.frames(pixels)
+        for shot in group:
+            frames = shot.frames()
             made: dict[str, Sequence[np.ndarray]] = {"input": frames}
             for method, fresh in methods.items():
                 apply = fresh()
                 made[method] = [apply(frame) for frame in frames]
                 tick()
             for method, folder in results.items():
-                made[method] = read_frames(folder / photo / name, clip)
+                made[method] = read_frames(folder / shot.folder, shot.motion)
                 tick()
             for method, shown in made.items():
-                found.setdefault(method, []).append(squared_errors(clip, shown))
+                found.setdefault(method, []).append(squared_errors(shot.motion, shown))
         for method, errors in found.items():
             means = [[each for one in errors for each in one[which]] for which in range(len(RANGES))]
             yield Stability(method, name, *(float(np.sqrt(np.mean(each))) if each else float("nan") for each in means))
 
 
-def write_clips(photos: Mapping[str, np.ndarray], clips: Mapping[str, Clip], folder: Path) -> Iterator[Path]:
-    """Write frames as ``FOLDER/PHOTO/CLIP/0001.png``; yields each clip's folder."""
-    for photo, pixels in photos.items():
-        for name, clip in clips.items():
-            where = folder / photo / name
-            where.mkdir(parents=True, exist_ok=True)
-            for number, frame in enumerate(clip.frames(pixels), 1):
-                save_image(frame, where / f"{number:04d}.png")
-            yield where
+def write_clips(shots: Iterable[Shot], folder: Path) -> Iterator[Path]:
+    """Write frames as ``FOLDER/PHOTO/CLIP/0001.png``, ``FOLDER/FILM/0001.png``; yields each folder of frames."""
+    for shot in shots:
+        where = folder / shot.folder
+        where.mkdir(parents=True, exist_ok=True)
+        for number, frame in enumerate(shot.frames(), 1):
+            save_image(frame, where / f"{number:04d}.png")
+        yield where
 
 
-def read_frames(folder: Path, clip: Clip) -> list[np.ndarray]:
+def read_frames(folder: Path, clip: Clip | Film) -> list[np.ndarray]:
     """The frames of a clip that were stylised elsewhere: as many pictures of its size, in the order of their names.
 
     Raises:
@@ -203,11 +266,10 @@ def lines(rows: Iterable[Stability]) -> list[str]:
     for row in rows:
         by_method.setdefault(row.method, {})[row.clip] = row
     clips = list(next(iter(by_method.values())))
-    width = max(map(len, by_method))
-    table = [" ".join([f"{'e_stab':<{width}}", "frames", *(f"{clip:>8}" for clip in clips), f"{'mean':>8}"])]
+    cells = [["e_stab", "frames", *clips, "mean"]]
     for method, found in by_method.items():
         for back, which in zip(RANGES, ("short", "long"), strict=True):
             values = [getattr(found[clip], which) for clip in clips]
-            cells = [f"{value:8.4f}" for value in [*values, float(np.mean(values))]]
-            table.append(" ".join([f"{method:<{width}}", f"{back:>6}", *cells]))
-    return table
+            cells.append([method, str(back), *(f"{value:.4f}" for value in [*values, float(np.mean(values))])])
+    first, *wide = (max(map(len, column)) for column in zip(*cells, strict=True))
+    return [" ".join([f"{row[0]:<{first}}", *map(str.rjust, row[1:], wide)]) for row in cells]

@@ -58,11 +58,12 @@ def test_what_came_into_view_is_left_out(back: int) -> None:
 def test_methods_inputs_and_frames_made_elsewhere(tmp_path: Path, astronaut: np.ndarray) -> None:
     photos = {"a": astronaut, "b": astronaut[:, ::-1].copy()}
     clips = {name: CLIPS[name] for name in ("pan", "still")}
-    assert [folder.relative_to(tmp_path).as_posix() for folder in stability.write_clips(photos, clips, tmp_path)] == [
-        "a/pan", "a/still", "b/pan", "b/still"
+    shots = stability.shots_of(photos, clips)
+    assert [folder.relative_to(tmp_path).as_posix() for folder in stability.write_clips(shots, tmp_path)] == [
+        "a/pan", "b/pan", "a/still", "b/still"
     ]  # fmt: skip
     made = {"half": lambda: lambda rgb: rgb // 2}
-    rows = list(stability.evaluate(photos, clips, made, {"copies": tmp_path}))
+    rows = list(stability.evaluate(shots, made, {"copies": tmp_path}))
     by = {(row.method, row.clip): row for row in rows}
     assert by["copies", "still"].short == by["input", "still"].short > 0
     assert by["half", "still"].long < by["input", "still"].long
@@ -72,4 +73,4 @@ def test_methods_inputs_and_frames_made_elsewhere(tmp_path: Path, astronaut: np.
     assert len(table) == 7
     (tmp_path / "b" / "still" / "0003.png").unlink()
     with pytest.raises(ImageError, match="has 11 pictures; expected the 12 frames"):
-        list(stability.evaluate(photos, clips, {}, {"copies": tmp_path}))
+        list(stability.evaluate(shots, {}, {"copies": tmp_path}))
