@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from clips import make_clip
 from fststyle.cli import main
 from fststyle.evaluation import films, stability
 from fststyle.evaluation.clips import Clip, make_clips
@@ -123,6 +124,16 @@ def test_films_that_cannot_be_read_are_named(here: Path, capsys: pytest.CaptureF
     out, err = capsys.readouterr()
     assert out.split()[2] == "film"
     assert err.startswith("fststyle: skipped: notes.txt: is no video that can be read (")
+
+
+def test_damage_is_named_and_the_rest_is_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = make_clip(Path("whole.mp4"), size=(72, 96), options={"movflags": "faststart"}).read_bytes()
+    Path("part.mp4").write_bytes(whole[: len(whole) * 7 // 10])
+    assert main([*MEASURE, "part.mp4", "--frames", "20"]) == 1
+    out, err = capsys.readouterr()
+    assert out.split()[2] == "part"
+    assert err.startswith("fststyle: part.mp4: damaged: ")
+    assert err.endswith("; the rest is measured\n")
 
 
 @pytest.mark.parametrize(("words", "told"), [
