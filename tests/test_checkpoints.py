@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
+from fststyle.color import match_color
 from fststyle.config import compose
 from fststyle.encoders.pretrained import encoder_of
 from fststyle.evaluation import superres
@@ -56,11 +57,11 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     photograph = to_image(astronaut[:256, 96:352])
     output = Stylizer.from_checkpoint(style, "cpu", "torch")(photograph)
     assert (output - photograph).abs().mean() > 0.05
-    # What is light and what is dark stays, at the size of strokes: the photograph's subject is still there.
-    grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
-    # Stones that are blue or orange take from it, and marks as large as an eye.
-    least = {"mosaic": 0.6, "zoo/mosaic": 0.6, "zoo/mosaic_large": 0.64, "zoo/hatching_large": 0.79}.get(style, 0.8)
-    assert torch.corrcoef(torch.stack(grey))[0, 1] > least
+    # What is light, dark, warm or cool is where it was, at the size of strokes: the photograph's subject is there.
+    recolored = match_color(photograph, output)
+    blocks = [F.avg_pool2d(image - image.mean((2, 3), True), 8).flatten() for image in (recolored, output)]
+    least = {"mosaic": 0.55, "zoo/mosaic_large": 0.6}.get(style, 0.68)  # stones have colours of their own
+    assert torch.corrcoef(torch.stack(blocks))[0, 1] > least
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
     assert (output.amax(1) - output.amin(1)).mean() > (0.02 if "hatching" in style else 0.05)  # black on white
