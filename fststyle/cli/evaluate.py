@@ -43,16 +43,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     style.set_defaults(measure=style_figures)
     stability = tasks.add_parser(
         "stability",
-        help="flicker on clips whose motion is known, and on films",
-        epilog="The motion of a film is estimated, with errors of its own: compare methods on the same film alone, "
+        help="flicker on clips whose motion is known, and on videos",
+        epilog="The motion of a video is estimated, with errors of its own: compare methods on the same video alone, "
         "beside its own row (input).",
     )
     add = stability.add_argument
     add(
         "inputs",
         nargs="+",
-        metavar="PHOTO_OR_FILM",
-        help="photographs that clips are made from; films, or numbered pictures as frames/%%06d.png",
+        metavar="PHOTO_OR_VIDEO",
+        help="photographs that clips are made from; videos, or numbered pictures as frames/%%06d.png",
     )
     add("--style", action="append", default=[], metavar="NAME_OR_FILE", help="repeat for more")
     add(
@@ -62,10 +62,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="clips that were stylised elsewhere, laid out as --write does; repeat for more",
     )
-    add("--write", metavar="FOLDER", help="write the frames there, as PHOTO/CLIP/0001.png, FILM/0001.png")
+    add("--write", metavar="FOLDER", help="write the frames there, as PHOTO/CLIP/0001.png, VIDEO/0001.png")
     add("--clip", action="append", default=[], metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
     add("--width", type=size, default=320, metavar="N", help="of frames; clips are three quarters high; 320")
-    add("--frames", type=int, default=24, metavar="N", help="of each clip; of a film the first; default: 24")
+    add("--frames", type=int, default=24, metavar="N", help="of each clip; of a video the first; default: 24")
     add_steady(stability)
     add("--json", metavar="FILE", help="write the figures there, too")
     add_backend(stability)

@@ -90,7 +90,7 @@ def one_style_of(options: argparse.Namespace) -> str:
 
 
 def add_steady(command: argparse.ArgumentParser) -> None:
-    """Films alone."""
+    """Videos alone."""
     command.add_argument(
         "--steady",
         type=float,

@@ -1,4 +1,4 @@
-"""How steady a style is over time: warping errors on clips whose motion is known exactly, and on films.
+"""How steady a style is over time: warping errors on clips whose motion is known exactly, and on videos.
 
 e_stab = sqrt(mean over frames of the mean square difference, where it is known, between a frame and an earlier one
 warped to it), values in [0, 1] (Lai et al. 2018, "Learning blind video temporal consistency"; Huang et al. 2017).
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from fststyle.evaluation.clips import Clip, make_clips
 from fststyle.evaluation.figures import figures_file, write_json
-from fststyle.evaluation.films import Film, check_libraries, film_name, is_film, read_film
+from fststyle.evaluation.videos import Video, check_libraries, is_video, read_video, video_name
 from fststyle.images import Failure, ImageError, check_folder, read_picture, save_image, to_image
 from fststyle.inference import Stylizer
 from fststyle.inference.paths import label_of, readable
@@ -49,10 +49,10 @@ class Stability:
 
 @dataclass(frozen=True)
 class Shot:
-    """A clip of a photograph, or a film.
+    """A clip of a photograph, or a video.
 
     Args:
-        name: the clip's, or the film's.
+        name: the clip's, or the video's.
         folder: where its frames lie below those of ``write_clips``.
         motion: where its pixels were.
         frames: makes or gives them, uint8 (H, W, 3) each.
@@ -60,18 +60,18 @@ class Shot:
 
     name: str
     folder: Path
-    motion: Clip | Film
+    motion: Clip | Video
     frames: Callable[[], list[np.ndarray]]
 
 
-def shots_of(photos: Mapping[str, np.ndarray], clips: Mapping[str, Clip], films: Iterable[Film] = ()) -> list[Shot]:
-    """All clips of all photographs (by name, uint8 (H, W, 3)), clip by clip, then films."""
+def shots_of(photos: Mapping[str, np.ndarray], clips: Mapping[str, Clip], videos: Iterable[Video] = ()) -> list[Shot]:
+    """All clips of all photographs (by name, uint8 (H, W, 3)), clip by clip, then videos."""
     made = [
         Shot(name, Path(photo, name), clip, functools.partial(clip.frames, pixels))
         for name, clip in clips.items()
         for photo, pixels in photos.items()
     ]
-    return [*made, *(Shot(film.name, Path(film.name), film, film.frames) for film in films)]
+    return [*made, *(Shot(video.name, Path(video.name), video, video.frames) for video in videos)]
 
 
 def measure_files(
@@ -88,15 +88,15 @@ def measure_files(
     backend: str = "auto",
     precision: str = "auto",
 ) -> tuple[list[Stability], list[Failure]]:
-    """Measure styles, and what was stylised elsewhere, on clips that are made from photographs, and on films.
+    """Measure styles, and what was stylised elsewhere, on clips that are made from photographs, and on videos.
 
     Args:
-        inputs: picture files; films, or names of numbered pictures as ``frames/%06d.png``.
+        inputs: picture files; videos, or names of numbered pictures as ``frames/%06d.png``.
         styles: bundled names, or model files.
         results: folders of stylised clips, laid out as those of ``write``.
         clips: names of those that are made; none: all.
-        width: of frames, pixels; clips are three quarters high, films as high as they are.
-        frames: of each clip; of a film, its first ones.
+        width: of frames, pixels; clips are three quarters high, videos as high as they are.
+        frames: of each clip; of a video, its first ones.
         steady: as for ``SteadyInput``; None: frames are stylised as they are.
         write: a new or empty folder for the clips' frames.
         json: a file for the figures.
@@ -116,7 +116,7 @@ def measure_files(
         raise ValueError(f"two of the results are called {twice[0]}; give one of them another name")
     for folder in elsewhere.values():
         if not folder.is_dir():
-            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/, films in FILM/")
+            raise ImageError(f"{folder}: no such folder; expected stylised clips in PHOTO/CLIP/, videos in VIDEO/")
     target = figures_file(json, "clips", "stability")
     written = None if write is None else check_folder(write, "--write")
     if written is not None and written.exists() and any(written.iterdir()):
@@ -126,21 +126,22 @@ def measure_files(
         if name not in known:
             raise ValueError(f"unknown clip {name!r}; expected one of {', '.join(known)}")
     made = {name: clip for name, clip in known.items() if name in (clips or known)}
-    films, photos = _told_apart([user_path(name) for name in inputs], made)
+    videos, photos = _told_apart([user_path(name) for name in inputs], made)
     damage: list[Failure] = []
 
-    def read(path: Path) -> np.ndarray | Film:
-        if path not in films:
+    def read(path: Path) -> np.ndarray | Video:
+        if path not in videos:
             return read_picture(path, 4 * width).rgb
-        film, damaged = read_film(path, width, frames)
+        video, damaged = read_video(path, width, frames)
         damage.extend(damaged)
-        return film
+        return video
 
-    found, failures = readable([*photos, *films], read)
+    found, failures = readable([*photos, *videos], read)
     for _, reason in damage:
         tqdm.write(f"fststyle: {one_line(reason)}; the rest is measured", file=sys.stderr)
-    pictures = {path.stem: each for path, each in found.items() if not isinstance(each, Film)}
-    shots = shots_of(pictures, made, [each for each in found.values() if isinstance(each, Film)])
+    pictures = {path.stem: each for path, each in found.items() if not isinstance(each, Video)}
+    shown = [each for each in found.values() if isinstance(each, Video)]
+    shots = shots_of(pictures, made, shown)
     if written is not None:
         for folder in write_clips(shots, written):
             tqdm.write(str(folder))
@@ -155,44 +156,39 @@ def measure_files(
     with tqdm(total=len(shots) * (len(methods) + len(elsewhere)), unit="clip", disable=not sys.stderr.isatty()) as bar:
         rows = list(evaluate(shots, methods, elsewhere, bar.update))
     if target is not None:
-        shown = {
-            "photos": list(pictures),
-            "clips": list(made),
-            "films": [film_name(path) for path in films if path in found],
-        }
-        about = {**shown, "frames": frames, "width": width}
-        write_json(target, {**about, "stability": [vars(row) for row in rows]})
+        about = {"photos": list(pictures), "clips": list(made), "videos": [video.name for video in shown]}
+        figures = {"frames": frames, "width": width, "stability": [vars(row) for row in rows]}
+        write_json(target, {**about, **figures})
     return rows, [*failures, *damage]
 
 
 def _told_apart(paths: Sequence[Path], clips: Iterable[str]) -> tuple[list[Path], list[Path]]:
-    """Films and photographs.
+    """Videos and photographs.
 
     Raises:
-        ValueError: two with one name, a film that is called as a clip is, or what films need is not installed.
+        ValueError: two with one name, a video that is called as a clip is, or what videos need is not installed.
     """
-    films = [path for path in paths if is_film(path)]
-    photos = [path for path in paths if path not in films]
-    names = [*(path.stem for path in photos), *map(film_name, films)]
+    videos = [path for path in paths if is_video(path)]
+    photos = [path for path in paths if path not in videos]
+    names = [*(path.stem for path in photos), *map(video_name, videos)]
     if len(set(names)) < len(names):
-        raise ValueError(
-            f"two of the {'photographs and films' if films else 'photographs'} have one name; give one of them another"
-        )
-    for film in films:
-        check_libraries(film)
-        if photos and film_name(film) in clips:
-            raise ValueError(f"{film}: is called as one of the clips; give it another name")
-    return films, photos
+        kinds = "photographs and videos" if videos else "photographs"
+        raise ValueError(f"two of the {kinds} have one name; give one of them another")
+    for video in videos:
+        check_libraries(video)
+        if photos and video_name(video) in clips:
+            raise ValueError(f"{video}: is called as one of the clips; give it another name")
+    return videos, photos
 
 
-def squared_errors(clip: Clip | Film, frames: Sequence[np.ndarray]) -> tuple[list[float], ...]:
+def squared_errors(clip: Clip | Video, frames: Sequence[np.ndarray]) -> tuple[list[float], ...]:
     """Mean square differences of each frame to the one ``RANGES`` before it, where that is known."""
     images = [to_image(frame) for frame in frames]
     found: tuple[list[float], ...] = tuple([] for _ in RANGES)
     for errors, back in zip(found, RANGES, strict=True):
         for number in range(back, len(images)):
             expected, known = clip.warped(images[number - back], number, back)
-            if known.float().mean() >= _KNOWN:  # else the film was cut between them
+            if known.float().mean() >= _KNOWN:  # else the video was cut between them
                 errors.append(float((images[number] - expected).square().mean((0, 1))[known].mean()))
     return found
 
@@ -234,7 +230,7 @@ def evaluate(
 
 
 def write_clips(shots: Iterable[Shot], folder: Path) -> Iterator[Path]:
-    """Write frames as ``FOLDER/PHOTO/CLIP/0001.png``, ``FOLDER/FILM/0001.png``; yields each folder of frames."""
+    """Write frames as ``FOLDER/PHOTO/CLIP/0001.png``, ``FOLDER/VIDEO/0001.png``; yields each folder of frames."""
     for shot in shots:
         where = folder / shot.folder
         where.mkdir(parents=True, exist_ok=True)
@@ -243,7 +239,7 @@ def write_clips(shots: Iterable[Shot], folder: Path) -> Iterator[Path]:
         yield where
 
 
-def read_frames(folder: Path, clip: Clip | Film) -> list[np.ndarray]:
+def read_frames(folder: Path, clip: Clip | Video) -> list[np.ndarray]:
     """The frames of a clip that were stylised elsewhere: as many pictures of its size, in the order of their names.
 
     Raises:

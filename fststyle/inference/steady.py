@@ -1,4 +1,4 @@
-"""Steadier films: noise of the camera is averaged away where nothing moves, before the style is applied."""
+"""Steadier videos: noise of the camera is averaged away where nothing moves, before the style is applied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LEAST = 0.1
 
 
 class SteadyInput:
-    """Frames of a film, in their order, to frames with less noise.
+    """Frames of a video, in their order, to frames with less noise.
 
     What differs by ``level`` or more is passed on unchanged, so nothing that moves is blurred or lags; what differs
     less is taken for noise and averaged over some ten frames.

@@ -316,7 +316,7 @@ def random_warp(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """A warp and a brightness for ``stability_loss``.
 
     Every other warp is a shift by whole pixels, which needs no interpolation: nothing blurs what is compared. Three in
-    ten are as far as a film moves within ten frames: what comes into view changes the moments of instance norm.
+    ten are as far as a video moves within ten frames: what comes into view changes the moments of instance norm.
 
     Returns:
         (1, 2, WARP_POINTS, WARP_POINTS), in pixels right and down, and a factor, ().
@@ -346,7 +346,7 @@ def stability_loss(
     warp itself; over the fine detail that it makes.
 
     Networks that reduce and enlarge are equivariant to movements of whole steps of their coarsest grid only (Zhang
-    2019, "Making convolutional networks shift-invariant again"): edges end in steps of 4 pixels, and a film flickers.
+    2019, "Making convolutional networks shift-invariant again"): edges end in steps of 4 pixels, and a video flickers.
     A warp whose flow is known takes the place of the next frame of a video (Eilertsen, Mantiuk, Unger 2019,
     "Single-frame regularization for temporally stable CNNs").
 

@@ -1,6 +1,6 @@
-"""Films, whose motion is not known but estimated: what ``clips.Clip`` is for motion that is known.
+"""Videos, whose motion is not known but estimated: what ``clips.Clip`` is for motion that is known.
 
-Backward optical flow between a film's own frames by the iterative Lucas-Kanade method (Le Besnerais and Champagnat
+Backward optical flow between a video's own frames by the iterative Lucas-Kanade method (Le Besnerais and Champagnat
 2005, ``skimage.registration.optical_flow_ilk``), from each frame to the one before, and followed from frame to frame
 over more. What forward and backward flow disagree on is taken for hidden (Sundaram, Brox and Keutzer 2010, "Dense point
 trajectories by GPU-accelerated large displacement optical flow").
@@ -22,12 +22,12 @@ from torch import Tensor
 from fststyle.evaluation.clips import LEAST, grid_of, inside, sampled
 from fststyle.images import SUFFIXES, Failure, ImageError, to_image, to_pixels
 
-#: What films need: the module, its library, and the extra that installs it.
+#: What videos need: the module, its library, and the extra that installs it.
 _NEEDED = (("av", "PyAV", "video"), ("skimage", "scikit-image", "demo"))
 
 
-class Film:
-    """The first frames of a film; their motion is estimated when it is first asked for.
+class Video:
+    """The first frames of a video; their motion is estimated when it is first asked for.
 
     Args:
         name: what it is called in results.
@@ -75,8 +75,8 @@ def _agree(there: Tensor, back: Tensor) -> Tensor:
     return (there + back).square().sum(0) < 0.01 * lengths + 0.5
 
 
-def is_film(path: Path) -> bool:
-    """Whether a name stands for a film: numbered pictures, an animated GIF, or any other file that is no picture."""
+def is_video(path: Path) -> bool:
+    """Whether a name stands for a video: numbered pictures, an animated GIF, or any other file that is no picture."""
     if not path.is_file():
         return "%" in path.name
     ending = path.suffix.lower()
@@ -89,26 +89,26 @@ def is_film(path: Path) -> bool:
         return ending != ".gif"
 
 
-def film_name(path: Path) -> str:
-    """What a film is called: its file's stem; of numbered pictures what stands before the number, or their folder."""
+def video_name(path: Path) -> str:
+    """What a video is called: its file's stem; of numbered pictures what stands before the number, or their folder."""
     if path.is_file():
         return path.stem
     return path.name.partition("%")[0].strip("_-") or path.absolute().parent.name
 
 
 def check_libraries(path: Path) -> None:
-    """Raise ``ValueError`` if what reads a film, or estimates its motion, is not installed."""
+    """Raise ``ValueError`` if what reads a video, or estimates its motion, is not installed."""
     missing = [(library, extra) for module, library, extra in _NEEDED if find_spec(module) is None]
     if missing:
         libraries, extras = (" and ".join(names) for names in zip(*missing, strict=True))
         raise ValueError(
-            f"{path}: is a film, and to measure it takes {libraries}, not installed here; "
+            f"{path}: is a video, and to measure it takes {libraries}, not installed here; "
             f"pip install 'fststyle[{extras.replace(' and ', ',')}]'"
         )
 
 
-def read_film(path: Path, width: int, most: int) -> tuple[Film, list[Failure]]:
-    """The first frames of a film, each brought to a width, and its damage.
+def read_video(path: Path, width: int, most: int) -> tuple[Video, list[Failure]]:
+    """The first frames of a video, each brought to a width, and its damage.
 
     Args:
         path: any file that PyAV reads, or the name of numbered pictures, such as ``frames/%06d.png``.
@@ -129,6 +129,7 @@ def read_film(path: Path, width: int, most: int) -> tuple[Film, list[Failure]]:
     except VideoError as error:
         raise ImageError(str(error)) from None
     if len(found) < 2:
-        raise ImageError(f"{path}: has {len(found)} frame; expected a film of at least 2")
+        raise ImageError(f"{path}: has {len(found)} frame; expected a video of at least 2")
     damage = [(path, f"{path}: damaged: {source.damage}")] if str(source.damage) else []
-    return Film(film_name(path), [rgb if rgb.dtype == np.uint8 else to_pixels(to_image(rgb)) for rgb in found]), damage
+    frames = [rgb if rgb.dtype == np.uint8 else to_pixels(to_image(rgb)) for rgb in found]
+    return Video(video_name(path), frames), damage
