@@ -82,7 +82,8 @@ def measure_normalizers(
 
     A style layer's normaliser is its term for unstylised photographs, a content layer's its term
     between two different photographs, that of total variation and of pixels likewise. The colour term's is the
-    mean squared difference of two pixels of the painting, which colours in the wrong places do not quite reach.
+    mean squared difference of two pixels of the painting, whatever ``hue_weight`` is: at 1 colours in the wrong places
+    do not quite reach it.
 
     Args:
         loss: its own normalisers play no part, and are not changed.

@@ -308,8 +308,8 @@ def color_loss(image: Tensor, target: Tensor, hue_weight: float = 0.25) -> Tenso
     difference = block_colors(image) - target
     grey = difference.mean(1).square()
     share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:])) / image[0, 0].numel()
-    weighted = (1 - hue_weight) * grey + hue_weight * difference.square().mean(1)
-    return (weighted * share[0]).sum((1, 2))
+    rest = difference.square().mean(1) - grey
+    return ((grey + hue_weight * rest) * share[0]).sum((1, 2))
 
 
 def random_warp(rng: np.random.Generator) -> tuple[Tensor, Tensor]:
