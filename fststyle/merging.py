@@ -14,6 +14,7 @@ from fststyle.checks import check_name, check_path
 from fststyle.images import check_writable
 from fststyle.model_file import ModelFile, ModelFileError, StyleEntry, load_model_file, save_model_file, style_names
 from fststyle.networks.transform import TransformNet
+from fststyle.octaves import trained_octaves
 from fststyle.tensor_files import trunk_hash
 
 #: Of a file's metadata, what the merged file has of its own.
@@ -25,7 +26,7 @@ def merge_files(
     output: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    thumbnail: Callable[[nn.Module], bytes] | None = None,
+    thumbnail: Callable[[nn.Module, int], bytes] | None = None,
     trunks: Sequence[str | os.PathLike[str]] = (),
 ) -> list[str]:
     """Join the styles of model files into one file of several.
@@ -36,7 +37,7 @@ def merge_files(
         paths: files of norms alone, of one style or of several, or a style of these, in the order of the result.
         output: the file to write, whose stem becomes its name.
         overwrite: replace what is there.
-        thumbnail: a small picture of what a network does, for styles without; None: they stay without.
+        thumbnail: of a network and its octaves, a small picture for a style without; None: they stay without.
         trunks: further files that convolutions are looked for in.
 
     Returns:
@@ -106,7 +107,7 @@ def _shape(file: ModelFile) -> dict[str, Any]:
     return {key: value for key, value in _config(file).items() if key not in ("styles", "colors")}
 
 
-def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[[nn.Module], bytes] | None) -> StyleEntry:
+def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[..., bytes] | None) -> StyleEntry:
     """A style of a file, with all that the metadata say of it."""
     about = {key: value for key, value in file.metadata.items() if key not in _OWN}
     own = file.styles[index] if file.styles else StyleEntry(name, {}, file.style_targets)
@@ -116,5 +117,6 @@ def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[[nn.Modul
     picture = own.thumbnail
     if thumbnail and not picture:
         network: Any = file.network
-        picture = thumbnail(network.of_mixture(torch.eye(len(file.styles))[index]) if file.styles else network)
+        one = network.of_mixture(torch.eye(len(file.styles))[index]) if file.styles else network
+        picture = thumbnail(one, trained_octaves(about))
     return StyleEntry(name, about, own.style_targets, picture)

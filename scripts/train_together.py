@@ -48,6 +48,7 @@ from fststyle.losses import (
     stability_loss,
 )
 from fststyle.model_file import load_model_file, save_model_file
+from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
@@ -55,7 +56,7 @@ from fststyle.training import sources
 from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
-from fststyle.training.tasks.style import STABILITY_NOISE
+from fststyle.training.tasks.style import SINGLE_EVERY, STABILITY_NOISE
 
 log = logging.getLogger("train_together")
 
@@ -90,7 +91,9 @@ def widened(network: TransformNet, width: int) -> TransformNet:
     return wider
 
 
-def held_out(network: TransformNet, loss: PerceptualLoss, style: Tensors, photographs: Tensor) -> dict[str, float]:
+def held_out(
+    network: Callable[[Tensor], Tensor], loss: PerceptualLoss, style: Tensors, photographs: Tensor
+) -> dict[str, float]:
     """The loss terms on photographs (B, 3, H, W) that training has not seen."""
     parts = photographs.split(4)
     terms = [loss(network(part), content=loss.content_targets(part, style), style=style).scalars() for part in parts]
@@ -129,22 +132,23 @@ class Objective(nn.Module):
         norms: Tensor,
         warp: Tensor,
         gain: Tensor,
+        octaves: int = 1,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Total, content and style term of a network with given weights; photographs (B, 3, H, W), their styles
-        and the norms to use (B,), and warp and gain of ``losses.stability_loss``."""
+        and the norms to use (B,), warp and gain of ``losses.stability_loss``, and the octaves to apply it in."""
         loss = self.loss
         weights = {k: v.index_select(0, norms) if is_style_parameter(k) else v for k, v in weights.items()}
         targets = {layer: target[styles] for layer, target in self.styles.items()}
         with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
             wanted = loss.content_targets(photographs, targets)
-            output = functional_call(network, weights, (photographs,)).float()
+            output = in_octaves(lambda x: functional_call(network, weights, (x,)), photographs, octaves).float()
             terms = loss(output, wanted, targets, samples=8192, which=styles, margin=self.margin)
         total = terms.total + self.checkerboard_weight * checkerboard_loss(output)
         if self.stability_weight:
             alone = {k: v[:1] if is_style_parameter(k) else v for k, v in weights.items()}
             with torch.autocast(photographs.device.type, torch.bfloat16, enabled=self.bfloat16):
                 moved = stability_loss(
-                    lambda x: functional_call(network, alone, (x,)),
+                    lambda images: in_octaves(lambda x: functional_call(network, alone, (x,)), images, octaves),
                     *(photographs[:1], output[:1], warp, gain),
                     STABILITY_NOISE * torch.randn_like(photographs[:1]),
                 )
@@ -246,6 +250,7 @@ def main() -> None:
     options.add_argument("--checkerboard", type=float, default=1000.0)
     options.add_argument("--margin", type=int, default=16, help="as task.margin")
     options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
+    options.add_argument("--octaves", type=int, default=2, help="as task.octaves")
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
@@ -300,6 +305,7 @@ def main() -> None:
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
+            applied = functools.partial(in_octaves, one, octaves=chosen.octaves)
             loss, style, file = objective.losses[index], settings[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
             others = [] if chosen.separate else [other for other in names if other != name]
@@ -307,7 +313,8 @@ def main() -> None:
             painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
-                "held_out": held_out(one, loss, objective.targets[index], held),
+                "octaves": chosen.octaves,
+                "held_out": held_out(applied, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},
                 "seed": chosen.seed,
@@ -316,7 +323,7 @@ def main() -> None:
                 **{"created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
             }
             save_model_file(chosen.output / f"{name}.safetensors", one, metadata, targets)
-            rows.append([to_pixels(one(photo.to(device)).cpu()) for photo in shown])
+            rows.append([to_pixels(applied(image=photo.to(device)).cpu()) for photo in shown])
         if shown:
             save_image(contact_sheet(rows), chosen.output / "previews.png")
 
@@ -332,14 +339,14 @@ def main() -> None:
     warps = np.random.default_rng((chosen.seed, step))
     warp, gain = (value.to(device) for value in random_warp(warps))
 
-    def learn(own: Trained) -> None:
+    def learn(own: Trained, octaves: int) -> None:
         own.optimizer.zero_grad()
-        total, content, style = forward(network, own.weights, batch, styles, norms, warp, gain)
+        total, content, style = forward(network, own.weights, batch, styles, norms, warp, gain, octaves)
         total.backward()
         own.advance()
         sums.add_(torch.stack([content, style]))
 
-    graphs: dict[int, torch.cuda.CUDAGraph] = {}
+    graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
     for photos in photographs.batches_from(step):
         elapsed = time.perf_counter() - began
         if elapsed > chosen.minutes * 60:
@@ -356,13 +363,14 @@ def main() -> None:
         batch.copy_(photos, non_blocking=True)
         for buffer, value in zip((warp, gain), random_warp(warps), strict=True):
             buffer.copy_(value, non_blocking=True)
-        graph = now[0] if chosen.separate else 0
+        octaves = 1 if step % SINGLE_EVERY == 0 else chosen.octaves
+        graph = (now[0] if chosen.separate else 0, octaves)
         if graph in graphs:
             graphs[graph].replay()
         elif chosen.graphs:
-            graphs[graph] = recorded(functools.partial(learn, own))
+            graphs[graph] = recorded(functools.partial(learn, own, octaves))
         else:
-            learn(own)
+            learn(own, octaves)
         own.seconds += time.perf_counter() - began - elapsed
         step += 1
         if step % 50 == 0:

@@ -35,7 +35,7 @@ def make(loss: str = "johnson", **options: Any) -> StyleTask:
     targets = compute_loss.style_targets(pictures(1, 2.0))
     compute_loss.normalizers = measure_normalizers(compute_loss, [pictures(3, 1.0)], targets)
     paper = {"learning_rate": 1e-3, "schedule": "none", "warmup": 0, "checkerboard_weight": 0.0, "optimizer": "adam"}
-    paper |= {"stability_weight": 0.0}
+    paper |= {"stability_weight": 0.0, "octaves": 1}
     return StyleTask(network, compute_loss, targets, **{"compile": False, "margin": 0, **paper, **options})
 
 

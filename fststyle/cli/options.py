@@ -14,6 +14,7 @@ from fststyle.inference.batch import Summary
 from fststyle.inference.predictor import SIZE, is_painting, predicted_style
 from fststyle.inference.steady import MOVING
 from fststyle.model_file import ModelFileError, all_styles
+from fststyle.octaves import MOST, check_octaves
 from fststyle.resources import one_line
 
 _Options = TypeVar("_Options")
@@ -61,6 +62,13 @@ def add_style(command: argparse.ArgumentParser) -> None:
         type=style_scale,
         metavar="X",
         help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
+    )
+    add(
+        "--octaves",
+        type=octaves,
+        metavar="N",
+        help="from coarse to fine, each at twice the size of the one before: 1 is a single pass, each more lets shapes "
+        "grow to twice the size; default: as the style was trained",
     )
     add("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")
     add("--median", action="store_true", help="3×3 median filter on the result, as Johnson's code")
@@ -160,6 +168,13 @@ def size(text: str) -> int:
             f"found {text!r}; expected a whole number of at least 16 pixels, at most 999999"
         )
     return int(text)
+
+
+def octaves(text: str) -> int:
+    try:
+        return check_octaves(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from 1 to {MOST}") from None
 
 
 def style_scale(text: str) -> float | None:

@@ -21,6 +21,7 @@ from fststyle.images.files import WITH_ALPHA
 from fststyle.inference.options import PLAIN, StylizeOptions
 from fststyle.inference.paths import Files
 from fststyle.inference.written import remember
+from fststyle.octaves import guided, halved
 from fststyle.resources import free_memory, on_disk
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def apply_to_file(
     kind, scale, folder = check_ending(target), stylizer.scale, existing_part(target.parent)
     large.check_writer(target, kind, height * scale, width * scale)
     values = cost(stylizer.backend.torch_backend.network, height, width).stored * 4 * STORED_AT_ONCE
-    folder = _scratch_folder(folder, values + 2 * height * width * 4 * (1 + scale**2))
+    folder = _scratch_folder(folder, values + 3 * height * width * 4 * (1 + scale**2))
     photo = large.decoded(source, header, folder, size, max_pixels)
     height, width, bands = photo.shape
 
@@ -173,10 +174,10 @@ def _result(
             _result(each, photo, options, memory, folder, lambda part: progress(part / len(passes))) for each in passes
         ]
         return _filled(parts[0], stylizer.blended([part.read for part in parts], rows), folder)
-    seen, read = options.seen(height, width), rows
-    if seen != (height, width):
-        read = large.resized(photo, *seen, folder, bands=3).read
-    output = _applied(stylizer, read, *seen, photo.dtype, memory, options.median, folder, progress)
+    seen = options.seen(height, width)
+    picture = photo if seen == (height, width) else large.resized(photo, *seen, folder, bands=3)
+    octaves = stylizer.octaves_at(*seen, options)
+    output = _painted(stylizer, picture, octaves, memory, options.median, folder, progress)
     if seen != (height, width):
         output = large.resized(output, height, width, folder)
     if options.changes:
@@ -189,6 +190,40 @@ def _filled(like: large.Scratch, rows: Iterator[np.ndarray], folder: Path) -> la
     filled = large.Scratch(like.shape, like.dtype, folder)
     filled.fill(rows)
     return filled
+
+
+def _painted(
+    stylizer: Stylizer,
+    photo: large.Scratch,
+    octaves: int,
+    memory: int,
+    median: bool,
+    folder: Path,
+    progress: Callable[[float], None],
+) -> large.Scratch:
+    """The network's result, from coarse to fine (``fststyle.octaves``), in a scratch file."""
+    height, width, _ = photo.shape
+
+    def read(top: int, bottom: int) -> np.ndarray:
+        return photo.read(top, bottom)[..., :3]
+
+    if octaves == 1:
+        return _applied(stylizer, read, height, width, photo.dtype, memory, median, folder, progress)
+    before = sum(0.25**octave for octave in range(1, octaves))  # of the work, where the last octave is 1
+    small = large.resized(photo, *halved(height, width), folder, bands=3)
+    coarse = _painted(
+        *(stylizer, small, octaves - 1, memory, False, folder),
+        lambda part: progress(part * before / (1 + before)),
+    )
+    guide = large.resized(coarse, height, width, folder)
+
+    def seen(top: int, bottom: int) -> np.ndarray:
+        return guided(read(top, bottom), guide.read(top, bottom))
+
+    return _applied(
+        *(stylizer, seen, height, width, photo.dtype, memory, median, folder),
+        lambda part: progress(part / (1 + before)),
+    )
 
 
 def _applied(

@@ -13,6 +13,7 @@ import numpy as np
 
 from fststyle.images import MIN_SIDE, to_levels, top_level
 from fststyle.images.arrays import YCBCR, Rows
+from fststyle.octaves import check_octaves
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8
@@ -36,21 +37,26 @@ class StylizeOptions:
         style_scale: the network sees the picture so many times smaller, and the result is brought back to its size:
             strokes are so many times larger. None: 1 up to ``SCREEN`` pixels of the longer side, and from there the
             square root of how many times longer it is, so that strokes are seen when the whole picture is.
+        octaves: from coarse to fine, in which the network is applied (``fststyle.octaves``): 1 is a single pass, each
+            more lets shapes grow to twice the size. None: as many as the network was trained in.
 
     Raises:
-        ValueError: a strength outside [0, 1], a scale that is not positive.
+        ValueError: a strength outside [0, 1], a scale that is not positive, octaves that are not 1 to 6.
     """
 
     median: bool = False
     strength: float = 1.0
     preserve_color: bool = False
     style_scale: float | None = 1.0
+    octaves: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength is {self.strength:g}; expected a number from 0 (the photograph) to 1")
         if self.style_scale is not None and not 1 / 8 <= self.style_scale <= 16:
             raise ValueError(f"style scale is {self.style_scale:g}; expected a number from 0.125 to 16")
+        if self.octaves is not None:
+            check_octaves(self.octaves)
 
     @property
     def changes(self) -> bool:

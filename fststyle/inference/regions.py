@@ -25,6 +25,7 @@ from fststyle.inference.options import PLAIN, StylizeOptions, masked
 from fststyle.inference.paths import Files, Job, skip
 from fststyle.inference.stylizer import Stylizer
 from fststyle.model_file import find_model_file
+from fststyle.octaves import MOST
 from fststyle.resources import user_path
 from fststyle.tensor_files import split_path
 
@@ -148,7 +149,7 @@ class RegionBackend:
         self.networks: list[Any] = [backend.network for backend in backends]
         self.mask, self.torch_backend = mask, backends[-1]
         self.precision = self.torch_backend.precision
-        self._last: tuple[tuple[int, int], TorchBackend] | None = None
+        self._made: dict[tuple[int, int], TorchBackend] = {}
 
     def at(self, height: int, width: int) -> TorchBackend:
         """The network for pictures of that size."""
@@ -156,11 +157,13 @@ class RegionBackend:
 
         from fststyle.networks.regions import with_regions
 
-        if self._last is None or self._last[0] != (height, width):
+        if (height, width) not in self._made:
+            if len(self._made) == MOST:  # of a picture from coarse to fine, all sizes are kept
+                self._made.clear()
             levels = torch.from_numpy(np.array(resize_pixels(self.mask, height, width)))
             network = with_regions(self.networks, levels[None, None])
-            self._last = (height, width), TorchBackend(network, self.device.type, self.precision)
-        return self._last[1]
+            self._made[height, width] = TorchBackend(network, self.device.type, self.precision)
+        return self._made[height, width]
 
     def __call__(self, image: Tensor) -> Tensor:
         return self.at(*image.shape[-2:])(image)

@@ -18,6 +18,7 @@ from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
+from fststyle.octaves import guided, halved, room_for, trained_octaves
 from fststyle.resources import NOT_LITE, without_torch
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Stylizer:
         given: Any = network
         self.backend = given if hasattr(given, "pixels") else TorchBackend(given, device, precision)
         self.metadata = metadata or {}
+        #: Octaves that the network was trained in, and is applied in unless options say otherwise.
+        self.octaves = trained_octaves(self.metadata)
 
     @classmethod
     def from_checkpoint(
@@ -116,7 +119,12 @@ class Stylizer:
 
     def apply(self, image: Tensor, median: bool) -> Tensor:
         """What ``__call__`` gives, on the backend's device."""
-        output = self.backend(image)
+        if self.octaves > 1:
+            from fststyle.networks.octaves import in_octaves
+
+            output = in_octaves(self.backend, image.to(self.device), self.octaves)
+        else:
+            output = self.backend(image)
         return median_filter(output) if median else output
 
     def check(self, height: int, width: int) -> None:
@@ -152,18 +160,28 @@ class Stylizer:
         if options.strength == 0:
             return rgb
         lines, columns = options.seen(height, width)
-        seen = resize_pixels(rgb, lines, columns)
-        if memory is not None and (always or self.is_too_large(lines, columns, memory)):
-            rows = self.pixels_in_strips(
-                lambda top, bottom: seen[top:bottom], lines, columns, memory, options.median, folder
-            )
-            output = np.concatenate(list(rows))
-        else:
-            output = self.backend.pixels(seen)
-            output = median_of(output) if options.median else output
+
+        def painted(picture: np.ndarray, octaves: int, median: bool) -> np.ndarray:
+            lines, columns = picture.shape[:2]
+            if octaves > 1:
+                coarse = painted(resize_pixels(picture, *halved(lines, columns)), octaves - 1, median=False)
+                picture = guided(picture, resize_pixels(coarse, lines, columns))
+            if memory is not None and (always or self.is_too_large(lines, columns, memory)):
+                strips = self.pixels_in_strips(
+                    lambda top, bottom: picture[top:bottom], lines, columns, memory, median, folder
+                )
+                return np.concatenate(list(strips))
+            output = self.backend.pixels(picture)
+            return median_of(output) if median else output
+
+        output = painted(resize_pixels(rgb, lines, columns), self.octaves_at(lines, columns, options), options.median)
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output
+
+    def octaves_at(self, height: int, width: int, options: StylizeOptions) -> int:
+        """In how many octaves a picture of that size, as the network sees it, is done."""
+        return min(options.octaves or self.octaves, room_for(height, width))
 
     def pixels_in_strips(
         self,

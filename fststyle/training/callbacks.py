@@ -326,7 +326,7 @@ class Export(Callback):
             about["loss"] = {**settings, "normalizers": normalizers_of(task.loss.normalizers, index)}
             targets = {layer: target[index : index + 1] for layer, target in task.style_targets.items()}
             with evaluating(one):
-                entries.append(StyleEntry(name, about, targets, thumbnail(one, task.device)))
+                entries.append(StyleEntry(name, about, targets, thumbnail(one, task.octaves, task.device)))
         return entries
 
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from fststyle.images import resize_longer_side, to_image, to_pixels
+from fststyle.networks.octaves import in_octaves
 from fststyle.training.generated import dead_leaves
 
 #: Longer sides of the photograph that is stylised, and of the picture of it, pixels.
@@ -31,15 +32,17 @@ def photograph(side: int = STYLISED) -> Image.Image:
 
 
 @torch.no_grad()
-def thumbnail(network: nn.Module, device: torch.device | str = "cpu") -> bytes:
+def thumbnail(network: nn.Module, octaves: int = 1, device: torch.device | str = "cpu") -> bytes:
     """A photograph in a style, as JPEG of at most ``MOST`` bytes.
 
     Args:
         network: for one style, in evaluation mode.
+        octaves: in which it is applied.
         device: that it is on.
     """
     weight = next(network.parameters())
-    made = network(to_image(np.asarray(photograph())).to(device, weight.dtype))
+    image = to_image(np.asarray(photograph())).to(device, weight.dtype)
+    made = in_octaves(network, image, octaves)
     small = resize_longer_side(Image.fromarray(to_pixels(made)), SIDE)
     for quality in range(90, 0, -10):
         file = io.BytesIO()

@@ -43,6 +43,8 @@ LOOKS = [
     StylizeOptions(preserve_color=True, strength=0.8),
     StylizeOptions(style_scale=2),
     StylizeOptions(style_scale=0.5, preserve_color=True),
+    StylizeOptions(octaves=2, median=True),
+    StylizeOptions(octaves=3, style_scale=0.7, strength=0.9),
 ]
 
 

@@ -93,6 +93,7 @@ CHANGES = [
     ("encoder.pooling=average", "encoder.pooling: found average, the checkpoint has max"),
     ("task.checkerboard_weight=0", "task.checkerboard_weight: found 0, the checkpoint has 1000.0"),
     ("task.stability_weight=0", "task.stability_weight: found 0, the checkpoint has 1"),
+    ("task.octaves=1", "task.octaves: found 1, the checkpoint has 2"),
     ("task.style_samples=100", "task.style_samples: found 100, the checkpoint has 8192"),
     ("task.style_samples=null", "task.style_samples: found none, the checkpoint has 8192"),
     ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.1"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fststyle.encoders.truncated import truncated_encoder
 from fststyle.losses import LossTerms, PerceptualLoss, measure_normalizers
 from fststyle.networks.arbitrary import DEEPEST, ArbitraryNet, style_statistics
+from fststyle.networks.octaves import in_octaves
 from fststyle.training.tasks.style import PaintingTask
 
 
@@ -107,11 +108,12 @@ class ArbitraryTask(PaintingTask):
         """In the style of the last batch."""
         style = photograph if self._style is None else self._style.to(photograph)
         assert self.loss.encoder is not None
-        return network(photograph, style_statistics(self.loss.encoder, style))  # type: ignore[no-any-return]
+        statistics = style_statistics(self.loss.encoder, style)
+        return in_octaves(lambda image: network(image, statistics), photograph, self.octaves)
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         assert self.loss.encoder is not None
         # What the last batch's paintings decided is nothing to keep.
         self.loss.normalizers = {k: v for k, v in self.loss.normalizers.items() if not isinstance(v, Tensor)}
         weights, metadata = truncated_encoder(self.loss.encoder, DEEPEST)
-        return weights, {"encoder": metadata}
+        return weights, {**super().exported()[1], "encoder": metadata}

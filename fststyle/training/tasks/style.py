@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
+from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
+from fststyle.octaves import check_octaves
 from fststyle.training.tasks.base import Task, check_weight
 
 #: Standard deviation of the noise in the stability term's pictures: two levels of 255.
 STABILITY_NOISE = 2 / 255
 #: Of so many photographs in a row one is judged by the stability term, which costs a pass of the network for each.
 STABILITY_EVERY = 4
+#: Of so many steps in a row one is a single pass, so that the network serves both.
+SINGLE_EVERY = 3
 
 
 class PaintingTask(Task):
@@ -33,6 +37,8 @@ class PaintingTask(Task):
         margin: pixels at each border without which a picture has to have the style too, in training: a network knows
             borders by their reflection, and puts colours there that the photograph has no place for elsewhere.
         train: ``all`` weights, or ``norms``, what a task has besides convolutions.
+        octaves: from coarse to fine, in which the network is applied (``networks.octaves``); every third step is a
+            single pass.
     """
 
     warp: Tensor
@@ -48,6 +54,7 @@ class PaintingTask(Task):
         stability_weight: float = 1.0,
         margin: int = 16,
         train: str = "all",
+        octaves: int = 2,
         **options: Any,
     ) -> None:
         super().__init__(network, loss, **options)
@@ -57,11 +64,15 @@ class PaintingTask(Task):
             raise ValueError(f"style_samples is {style_samples}; expected at least 1, or null for all positions")
         if margin < 0:
             raise ValueError(f"margin is {margin}; expected a number of pixels ≥ 0")
-        self.style_samples, self.margin = style_samples, margin
+        self.style_samples, self.margin, self.octaves = style_samples, margin, check_octaves(octaves)
         self.checkerboard_weight = check_weight(checkerboard_weight)
         self.stability_weight = check_weight(stability_weight, "stability_weight")
         self.register_buffer("warp", torch.zeros(1, 2, WARP_POINTS, WARP_POINTS), persistent=False)
         self.register_buffer("gain", torch.ones(()), persistent=False)
+
+    def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
+        weights, metadata = super().exported()
+        return weights, {**metadata, "octaves": self.octaves}
 
     def draw_warp(self, photographs: Tensor) -> None:
         """Warp and noise of the stability term, which the step decides: the same on all ranks and in a run that is
@@ -98,8 +109,14 @@ class PaintingTask(Task):
             targets: style targets, of one style or of each photograph's.
             which: (B,), as the loss takes it.
         """
+        step = self.trainer.global_step if self._trainer is not None else 0
+        octaves = 1 if regularized and step % SINGLE_EVERY == 0 else self.octaves
+
+        def painted(images: Tensor, which: slice) -> Tensor:
+            return in_octaves(lambda image: paint(image, which), images, octaves)
+
         content = self.loss.content_targets(photographs, targets)
-        output = paint(photographs, slice(None))
+        output = painted(photographs, slice(None))
         samples, margin = (self.style_samples, self.margin) if regularized else (None, 0)
         terms: LossTerms = self.loss(output, content, targets, samples=samples, which=which, margin=margin)
         if regularized and self.checkerboard_weight:
@@ -110,7 +127,7 @@ class PaintingTask(Task):
             terms.added["stability"] = terms.total.new_zeros(())  # of one type on all ranks, which log their mean
             if share:
                 pictures = (photographs[chosen], output[chosen], self.warp, self.gain, self.noise)
-                moved = stability_loss(lambda image: paint(image, chosen), *pictures)
+                moved = stability_loss(lambda images: painted(images, chosen), *pictures)
                 terms.added["stability"] = (share * moved).to(terms.total)
             terms.total = terms.total + self.stability_weight * terms.added["stability"]
         return terms
@@ -194,7 +211,7 @@ class StyleTask(PaintingTask):
         return self.judge(paint, photographs, targets, which, regularized)
 
     def show(self, photograph: Tensor, network: nn.Module) -> Tensor:
-        return network(photograph)  # type: ignore[no-any-return]
+        return in_octaves(network, photograph, self.octaves)
 
     def by_style(self, network: nn.Module) -> dict[str, nn.Module]:
         if not self.names:

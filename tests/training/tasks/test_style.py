@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,3 +125,24 @@ def test_training_samples_positions_and_validation_takes_all() -> None:
     task.compute_loss(pictures(2, 1.0), regularized=True)
     task.compute_loss(pictures(2, 1.0))
     assert asked == [7, None]
+
+
+def test_two_steps_of_three_are_from_coarse_to_fine() -> None:
+    task, photographs = make(octaves=2), pictures(2, 0.0)
+    sizes: list[int] = []
+    task.network.register_forward_hook(lambda _, images, __: sizes.append(images[0].shape[-1]))
+    for step, expected in enumerate([[32], [16, 32], [16, 32], [32]]):
+        task._trainer = SimpleNamespace(global_step=step)  # type: ignore[assignment]
+        sizes.clear()
+        task.compute_loss(photographs, regularized=True)
+        assert sizes == expected
+    task._trainer = None
+    sizes.clear()
+    task.compute_loss(photographs)  # as held-out photographs are judged
+    assert sizes == [16, 32]
+    assert task.exported()[1] == {"octaves": 2}
+
+
+def test_octaves_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="octaves is 0; expected a whole number from 1"):
+        make(octaves=0)

@@ -1,0 +1,47 @@
+"""A network applied from coarse to fine: first to a small copy of a picture, then to larger ones, each guided by the
+result before. What is made at half the size is twice as large in the picture; the last pass draws it finely.
+
+Large strokes are decided where the network's field of view covers them, as in the hierarchical networks of Wang,
+Oxholm, Zhang, Wang 2017, "Multimodal transfer"; here one network serves all octaves. Pictures are arrays; no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fststyle.images import MIN_SIDE
+
+#: Share of the photograph in what an octave sees; the rest is the enlarged result of the octave before.
+PHOTOGRAPH = 0.5
+#: More are refused.
+MOST = 6
+
+
+def check_octaves(octaves: int) -> int:
+    """Raise ``ValueError`` for a number of octaves that cannot be."""
+    if not 1 <= octaves <= MOST:
+        raise ValueError(f"octaves is {octaves}; expected a whole number from 1 (a single pass) to {MOST}")
+    return octaves
+
+
+def trained_octaves(metadata: dict[str, Any]) -> int:
+    """How many octaves a model file's network was trained in."""
+    octaves = metadata.get("octaves", 1)
+    return check_octaves(octaves) if isinstance(octaves, int) else 1
+
+
+def halved(height: int, width: int) -> tuple[int, int]:
+    """The size of the octave before."""
+    return -(-height // 2), -(-width // 2)
+
+
+def room_for(height: int, width: int) -> int:
+    """How many octaves a picture has room for: none is smaller than the smallest picture that a network takes."""
+    return (max(MIN_SIDE, min(height, width)) // MIN_SIDE).bit_length()
+
+
+def guided(photo: np.ndarray, guide: np.ndarray) -> np.ndarray:
+    """What an octave sees: the mean of the photograph and the enlarged result before, of one size and type."""
+    return ((photo.astype(np.uint32) + guide + 1) // 2).astype(photo.dtype)
