@@ -25,6 +25,7 @@ from fststyle.images import MIN_SIDE, ImageError, check_writable, write_atomical
 from fststyle.inference.graphs import graph_of
 from fststyle.inference.openvino import openvino_core
 from fststyle.model_file import ModelFileError, find_model_file, kind_of, load_model_file, read_metadata, style_names
+from fststyle.octaves import trained_octaves
 from fststyle.resources import working
 from fststyle.tensor_files import json_text
 
@@ -108,7 +109,7 @@ def export(model: Path, path: Path, kind: str) -> list[Path]:
     if missing := [name for name in NEEDS[kind] if find_spec(name) is None]:
         raise ValueError(f"{kind} takes {missing[0]}; pip install {'fststyle' if kind == 'pt2' else missing[0]}")
     check_writable(path.parent)
-    least = _smallest_side(model) if kind == "pt2" else MIN_SIDE
+    least = _smallest_side(model, kind)
     if least > MIN_SIDE:
         log.warning("%s takes pictures of %d×%d pixels and more", path.name, least, least)
     with tempfile.TemporaryDirectory(prefix="fststyle-") as folder:  # under a name that every library can write
@@ -130,7 +131,8 @@ def _compare(model: Path, run: Callable[..., np.ndarray], least: int, path: Path
     import torch
 
     network = load_model_file(model).network
-    between_pixels, styles = _between_pixels(network), int(getattr(network, "styles", 1))
+    between_pixels = _between_pixels(network, trained_octaves(read_metadata(model)))
+    styles = int(getattr(network, "styles", 1))
     for batch, higher, wider in TRIED:
         shape = (batch, least + higher, least + wider)
         chance = np.random.default_rng(sum(shape))
@@ -159,33 +161,37 @@ def _write_onnx(model: Path, path: Path) -> None:
     about = {"fststyle": json_text({key: metadata[key] for key in ("name", "kind", "licence") if key in metadata})}
     if "styles" in metadata:
         about["styles"] = json_text(style_names(metadata))
-    path.write_bytes(graph_of(model, metadata=about))
+    path.write_bytes(graph_of(model, metadata=about, octaves=trained_octaves(metadata)))
 
 
 def _write_openvino(model: Path, path: Path) -> None:
     import openvino as ov
 
-    ov.save_model(openvino_core().read_model(graph_of(model), b""), path, compress_to_fp16=False)
+    graph = graph_of(model, octaves=trained_octaves(read_metadata(model)))
+    ov.save_model(openvino_core().read_model(graph, b""), path, compress_to_fp16=False)
 
 
 def _write_pt2(model: Path, path: Path) -> None:
     """By tracing, of any batch, height and width."""
     import torch
 
-    network, least, dynamic = load_model_file(model).network, _smallest_side(model), torch.export.Dim.DYNAMIC
+    network, least, dynamic = load_model_file(model).network, _smallest_side(model, "pt2"), torch.export.Dim.DYNAMIC
+    octaves = trained_octaves(read_metadata(model))
     inputs: list[Tensor] = [torch.zeros(2, least + 24, least + 36, 3, dtype=torch.uint8)]
     shapes, styles = [dict.fromkeys((0, 1, 2), dynamic)], int(getattr(network, "styles", 1))
     if styles > 1:
         inputs.append(torch.full((2, styles), 1 / styles))
         shapes.append({0: dynamic})
     with _quiet(), torch.no_grad():
-        program = torch.export.export(_between_pixels(network), tuple(inputs), dynamic_shapes=tuple(shapes))
+        program = torch.export.export(_between_pixels(network, octaves), tuple(inputs), dynamic_shapes=tuple(shapes))
         torch.export.save(program, path)
 
 
-def _between_pixels(network: nn.Module) -> nn.Module:
-    """A network between decoded pictures: uint8 (B, H, W, 3) in and out."""
+def _between_pixels(network: nn.Module, octaves: int) -> nn.Module:
+    """A network between decoded pictures, uint8 (B, H, W, 3) in and out, from coarse to fine."""
     import torch
+
+    from fststyle.networks.octaves import coarse_to_fine
 
     class Pixels(torch.nn.Module):
         def __init__(self) -> None:
@@ -194,15 +200,19 @@ def _between_pixels(network: nn.Module) -> nn.Module:
 
         def forward(self, pixels: Tensor, mixture: Tensor | None = None) -> Tensor:
             image = pixels.permute(0, 3, 1, 2).float() / 255
-            output = network(image) if mixture is None else network(image, mixture)
+            given = () if mixture is None else (mixture,)
+            output = coarse_to_fine(lambda seen: self.network(seen, *given), image, octaves)
             return (output.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     return Pixels()
 
 
-def _smallest_side(model: Path) -> int:
-    """The shorter side of the smallest picture that a traced graph takes: its reflection pad folds only once."""
-    return max(MIN_SIDE, int(read_metadata(model)["network"]["arguments"].get("border", 0)) + 4)
+def _smallest_side(model: Path, kind: str) -> int:
+    """The shorter side of the smallest picture that a graph takes: none of its octaves is below what a network takes,
+    and in a traced one the reflection pad folds only once."""
+    metadata = read_metadata(model)
+    traced = int(metadata["network"]["arguments"].get("border", 0)) + 4 if kind == "pt2" else 0
+    return max(MIN_SIDE, traced) * 2 ** (trained_octaves(metadata) - 1)
 
 
 @contextlib.contextmanager

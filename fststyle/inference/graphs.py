@@ -6,7 +6,7 @@ Nothing here needs PyTorch. The networks are described a second time, each opera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from fststyle.inference.onnx import Graph
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
+from fststyle.octaves import PHOTOGRAPH
 from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, trunk_of, under
 
 #: As ``networks.blocks.IMAGENET_MEAN``.
@@ -54,19 +55,25 @@ _WORDS = {
 Weights = Mapping[str, np.ndarray]
 
 
-def graph_of(path: Path, pixels: bool = True, metadata: Mapping[str, str] | None = None, halved: bool = False) -> bytes:
+def graph_of(
+    path: Path,
+    pixels: bool = True,
+    metadata: Mapping[str, str] | None = None,
+    halved: bool = False,
+    octaves: int = 1,
+) -> bytes:
     """The graph of a model file, as ``to_onnx`` gives it.
 
     Args:
         path: the file; or one of several styles with a style or a mixture behind it, whose graph is one style's.
-        pixels, metadata, halved: as for ``to_onnx``.
+        pixels, metadata, halved, octaves: as for ``to_onnx``.
 
     Raises:
         ModelFileError: as ``read_metadata``; tensors that do not fit the network.
     """
     network = read_metadata(path)["network"]
     try:
-        return to_onnx(network, read_weights(path), pixels, metadata, halved)
+        return to_onnx(network, read_weights(path), pixels, metadata, halved, octaves)
     except ModelFileError:
         raise
     except Exception as error:  # whatever a foreign or damaged file makes numpy and safetensors raise
@@ -92,6 +99,7 @@ def to_onnx(
     pixels: bool = True,
     metadata: Mapping[str, str] | None = None,
     halved: bool = False,
+    octaves: int = 1,
 ) -> bytes:
     """The graph of a network, of any batch, and of any height and width from 16 on, as the content of an ONNX file.
 
@@ -101,6 +109,8 @@ def to_onnx(
         pixels: between decoded pictures, uint8 (B, H, W, 3); else between images, float32 (B, 3, H, W) in [0, 1].
         metadata: texts that the file gets.
         halved: kernels that float16 holds exactly, as those of bundled styles, take half the bytes.
+        octaves: from coarse to fine, in which the network is applied (``fststyle.octaves``); height and width are to
+            be so large that none is below 16 pixels.
 
     For several styles there is a second input, the mixture (B or 1, styles), float32, that each picture gets. For any
     painting it is the parameters (B or 1, N) that a style has of its own, one after the other as in ``style_sizes``.
@@ -122,7 +132,7 @@ def to_onnx(
     if arguments.get("border", 0) not in (0, 8 * arguments["residual_blocks"]):
         raise ValueError(f"border is {arguments['border']}; expected 0 or {8 * arguments['residual_blocks']}")
     builder = _Builder(name, arguments, weights, pixels, halved)
-    content = builder.built(metadata)
+    content = builder.built(metadata, octaves)
     if unused := sorted(key for key in weights.keys() - builder.used if not key.endswith("num_batches_tracked")):
         raise ValueError(f"it holds {len(unused)} tensors too many, such as {unused[0]}")
     return content
@@ -153,17 +163,41 @@ class _Builder:
         self.stages: Callable[[str], str] = self.enlarge if name == "SuperResNet" else self.transform
         self.multiple = 1 if name == "SuperResNet" else 4
 
-    def built(self, metadata: Mapping[str, str] | None) -> bytes:
+    def built(self, metadata: Mapping[str, str] | None, octaves: int = 1) -> bytes:
         """The whole graph: padded, through the stages, cropped, in range."""
         add, constant = self.graph.add, self.graph.constant
-        dims: tuple[int | str, ...] = (
-            ("batch", "height", "width", 3) if self.pixels else ("batch", 3, "height", "width")
-        )
-        given = self.graph.input("pixels" if self.pixels else "image", "uint8" if self.pixels else "float32", dims)
+        pixels = self.pixels
+        dims: tuple[int | str, ...] = ("batch", "height", "width", 3) if pixels else ("batch", 3, "height", "width")
+        given = self.graph.input("pixels" if pixels else "image", "uint8" if pixels else "float32", dims)
         if self.styles > 1:
             self.chosen = self.graph.input("mixture", "float32", ("mixtures", self.styles))
         elif self.given:
             self.chosen = self.graph.input("parameters", "float32", ("styles", sum(self.given.values())))
+        if octaves > 1:
+            given, self.pixels = self.image(given), False
+        x = self.in_octaves(given, octaves)
+        if not pixels:
+            x = add("Clip", x, constant(0), constant(1), output="result")
+            return self.graph.serialized(x, "float32", ("batch", 3, "result_height", "result_width"), metadata)
+        x = add("Round", add("Clip", add("Mul", x, constant(255)), constant(0), constant(255)))
+        x = add("Transpose", add("Cast", x, to=2), perm=[0, 2, 3, 1], output="result")
+        return self.graph.serialized(x, "uint8", ("batch", "result_height", "result_width", 3), metadata)
+
+    def in_octaves(self, image: str, octaves: int) -> str:
+        """As ``networks.octaves.coarse_to_fine``."""
+        if octaves == 1:
+            return self.applied(image)
+        add, constant = self.graph.add, self.graph.constant
+        sides = [add("Shape", image, start=axis, end=axis + 1) for axis in (2, 3)]
+        small = [add("Div", add("Add", side, constant([1], "int64")), constant([2], "int64")) for side in sides]
+        coarse = self.in_octaves(self.resampled(image, sides, small), octaves - 1)
+        guide = self.resampled(coarse, small, sides)
+        parts = (add("Mul", each, constant(share)) for each, share in ((image, PHOTOGRAPH), (guide, 1 - PHOTOGRAPH)))
+        return self.applied(add("Add", *parts))
+
+    def applied(self, given: str) -> str:
+        """One pass."""
+        add, constant = self.graph.add, self.graph.constant
         first = 1 if self.pixels else 2
         padded = given
         sides = [add("Shape", given, start=axis, end=axis + 1) for axis in (first, first + 1)]
@@ -175,18 +209,38 @@ class _Builder:
             ends = add("Mul", add("Concat", *sides, axis=0), constant([self.scale], "int64"))
             x = add("Slice", x, constant([0, 0], "int64"), ends, constant([2, 3], "int64"))
         if self.skip:
-            x = add("Add", x, self.resized(self.image(given), "cubic", self.scale))
-        elif self.output == "sigmoid":
-            x = add("Sigmoid", x)
-        else:
-            x = add("Mul", add("Tanh", x), constant(150 / 255)) if self.output == "tanh" else x
-            x = add("Add", x, constant(MEAN))
-        if not self.pixels:
-            x = add("Clip", x, constant(0), constant(1), output="result")
-            return self.graph.serialized(x, "float32", ("batch", 3, "result_height", "result_width"), metadata)
-        x = add("Round", add("Clip", add("Mul", x, constant(255)), constant(0), constant(255)))
-        x = add("Transpose", add("Cast", x, to=2), perm=[0, 2, 3, 1], output="result")
-        return self.graph.serialized(x, "uint8", ("batch", "result_height", "result_width", 3), metadata)
+            return add("Add", x, self.resized(self.image(given), "cubic", self.scale))
+        if self.output == "sigmoid":
+            return add("Sigmoid", x)
+        x = add("Mul", add("Tanh", x), constant(150 / 255)) if self.output == "tanh" else x
+        return add("Add", x, constant(MEAN))
+
+    def resampled(self, image: str, sides: Sequence[str], to: Sequence[str]) -> str:
+        """An image in [0, 1] with so many rows and columns, (1,) each, at another size; by Lanczos."""
+        down, across = (self.lanczos(*each) for each in zip(sides, to, strict=True))
+        bounds = self.graph.constant(0), self.graph.constant(1)
+        x = self.graph.add("Clip", self.graph.add("MatMul", image, self.graph.add("Transpose", across)), *bounds)
+        return self.graph.add("Clip", self.graph.add("MatMul", down, x), *bounds)
+
+    def lanczos(self, side: str, to: str) -> str:
+        """As ``networks.octaves._lanczos``: weights (to, side)."""
+        add, constant = self.graph.add, self.graph.constant
+        step = add("Div", *(add("Cast", each, to=1) for each in (side, to)))
+        places, centres = (
+            add("Add", add("Cast", add("Range", zero, add("Squeeze", each), one), to=1), constant(0.5))
+            for zero, one in [(constant(0, "int64"), constant(1, "int64"))]
+            for each in (side, to)
+        )
+        centres = add("Unsqueeze", add("Mul", centres, step), constant([1], "int64"))
+        distances = add("Div", add("Sub", places, centres), add("Max", step, constant([1])))
+        near = add("Less", add("Abs", distances), constant(3))
+        turns = add("Mul", distances, constant(np.pi))
+        waves = add("Mul", add("Sin", turns), add("Sin", add("Div", turns, constant(3))))
+        squares = add("Div", add("Mul", turns, turns), constant(3))
+        zero = add("Less", squares, constant(1e-8))
+        weights = add("Where", zero, constant(1), add("Div", waves, add("Where", zero, constant(1), squares)))
+        weights = add("Where", near, weights, constant(0))
+        return add("Div", weights, add("ReduceSum", weights, constant([1], "int64"), keepdims=1))
 
     def levels(self, given: str) -> str:
         """The input as floating point (B, 3, H, W), in its own units."""

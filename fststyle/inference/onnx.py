@@ -28,6 +28,7 @@ class Graph:
         self._constants: list[bytes] = []
         self._inputs: list[bytes] = []
         self._count = 0
+        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def input(self, name: str, dtype: str, dims: Dims) -> str:
         """An input; a dimension that is a word is any number."""
@@ -35,10 +36,14 @@ class Graph:
         return name
 
     def constant(self, value: object, dtype: str = "float32") -> str:
-        """A constant, of anything that numpy takes."""
-        array, name = np.array(value, dtype), self._name("constant")
+        """A constant, of anything that numpy takes; the same one again is kept once."""
+        array = np.array(value, dtype)
+        content = array.tobytes()
+        if name := self._known.get((dtype, array.shape, content)):
+            return name
+        name = self._known[dtype, array.shape, content] = self._name("constant")
         parts = [_number(1, side) for side in array.shape] + [_number(2, TYPES[dtype]), _bytes(8, name.encode())]
-        self._constants.append(b"".join([*parts, _bytes(9, np.ascontiguousarray(array).tobytes())]))
+        self._constants.append(b"".join([*parts, _bytes(9, content)]))
         return name
 
     def halved(self, value: np.ndarray) -> str:

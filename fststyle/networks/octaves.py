@@ -18,10 +18,15 @@ def in_octaves(network: Callable[[Tensor], Tensor], image: Tensor, octaves: int)
         image: (B, 3, H, W), RGB in [0, 1].
         octaves: 1 is a single pass; as many are made as the picture has room for.
     """
-    height, width = image.shape[-2:]
-    if min(octaves, room_for(height, width)) == 1:
+    return coarse_to_fine(network, image, min(octaves, room_for(*image.shape[-2:])))
+
+
+def coarse_to_fine(network: Callable[[Tensor], Tensor], image: Tensor, octaves: int) -> Tensor:
+    """The same of a picture that is known to have room for them."""
+    if octaves == 1:
         return network(image)
-    coarse = in_octaves(network, resized(image, *halved(height, width)), octaves - 1)
+    height, width = image.shape[-2:]
+    coarse = coarse_to_fine(network, resized(image, *halved(height, width)), octaves - 1)
     guide = resized(coarse, height, width).to(image)
     return network(PHOTOGRAPH * image + (1 - PHOTOGRAPH) * guide)
 
@@ -40,6 +45,6 @@ def _lanczos(side: int, to: int, device: torch.device) -> Tensor:
     step = side / to
     centres = (torch.arange(to, device=device, dtype=torch.float64) + 0.5) * step
     places = torch.arange(side, device=device, dtype=torch.float64) + 0.5
-    distances = (places - centres[:, None]) / max(1.0, step)
+    distances: Tensor = (places - centres[:, None]) / torch.sym_max(1.0, step)
     weights = torch.sinc(distances) * torch.sinc(distances / 3) * (distances.abs() < 3)
     return (weights / weights.sum(1, keepdim=True)).float()

@@ -16,7 +16,8 @@ from fststyle.checks import check_name
 from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.graphs import graph_of
 from fststyle.inference.prediction import predictor_graphs
-from fststyle.model_file import check_kind, find_model_file, style_names
+from fststyle.model_file import check_kind, find_model_file, read_metadata, style_names
+from fststyle.octaves import trained_octaves
 from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
@@ -118,7 +119,8 @@ def _model(path: Path, name: str, folder: Path) -> dict[str, Any]:
             about["thumbnail"] = f"models/{name}_{number}.jpg"
             (folder / about["thumbnail"]).write_bytes(thumbnail.tobytes())
         styles.append(about)
-    return {"name": name, "file": f"models/{name}.onnx", "bytes": len(content), "styles": styles}
+    file_of = {"file": f"models/{name}.onnx", "bytes": len(content)}
+    return {"name": name, **file_of, "octaves": trained_octaves(metadata), "styles": styles}
 
 
 def _own(path: Path, folder: Path) -> dict[str, Any]:
@@ -127,8 +129,9 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
     One network paints and tells what the palette is fitted to; for this it gives images, not pixels.
     """
     predict, paint = predictor_graphs(path, halved=True)
+    octaves = trained_octaves(read_metadata(path))
     (folder / "own").mkdir()
-    about = {}
+    about: dict[str, Any] = {}
     for key, name, content in (
         ("paint", "paint.onnx", paint),
         ("predict", "predict.onnx", predict),
@@ -136,6 +139,7 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
     ):
         (folder / "own" / name).write_bytes(content)
         about[key] = {"file": f"own/{name}", "bytes": len(content)}
+    about["paint"]["octaves"] = octaves
     return about
 
 

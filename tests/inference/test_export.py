@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fststyle.cli import main
+from fststyle.images import to_image, to_pixels
 from fststyle.inference import Stylizer
 from fststyle.inference import export as exports
 from fststyle.inference.export import FORMATS, ExportError, export
@@ -22,10 +23,11 @@ KINDS = [
 ]
 
 
-def small(folder: Path, **options: object) -> Path:
+def small(folder: Path, octaves: int = 1, **options: object) -> Path:
     torch.manual_seed(5)
     network = TransformNet(width=4, residual_blocks=1, **options)  # type: ignore[arg-type]
-    save_model_file(folder / "small.safetensors", network, {"kind": "style", "name": "tiny"}, dtype="float32")
+    about = {"kind": "style", "name": "tiny", "octaves": octaves}
+    save_model_file(folder / "small.safetensors", network, about, dtype="float32")
     return folder / "small.safetensors"
 
 
@@ -48,6 +50,17 @@ def test_a_file_gives_the_pictures_of_the_network(tmp_path: Path, kind: str, opt
         pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
         wanted = np.stack([Stylizer.from_checkpoint(path, "cpu", "torch").pixels(each) for each in pixels])
         assert np.abs(run(pixels).astype(int) - wanted.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_goes_from_coarse_to_fine_as_the_style_does(tmp_path: Path, kind: str, astronaut: np.ndarray) -> None:
+    path = small(tmp_path, octaves=3)
+    run = exports._READERS[kind](export(path, tmp_path / f"small{FORMATS[kind][0]}", kind)[0])
+    stylizer = Stylizer.from_checkpoint(path, "cpu", "torch")
+    for height, width in ((80, 131), (67, 64)):
+        pixels = np.ascontiguousarray(astronaut[:height, :width])
+        wanted = to_pixels(stylizer(to_image(pixels)))
+        assert np.abs(run(pixels[None])[0].astype(int) - wanted).max() <= 1
 
 
 def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

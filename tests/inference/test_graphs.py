@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from fststyle.images import to_image, to_pixels
-from fststyle.inference.graphs import to_onnx
+from fststyle.inference.graphs import graph_of, to_onnx
 from fststyle.inference.openvino import openvino_core
+from fststyle.model_file import find_model_file
 from fststyle.networks.blocks import ImageNetwork, InstanceNorm
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
@@ -104,3 +105,8 @@ def test_a_file_is_sound_and_says_what_it_takes() -> None:
 def test_another_network_is_refused() -> None:
     with pytest.raises(ValueError, match="it names a network 'InverseNet'; a runtime takes TransformNet or SuperRes"):
         to_onnx({"class": "InverseNet", "arguments": {}}, {})
+
+
+def test_octaves_share_their_weights() -> None:
+    path = find_model_file("wave", "style")
+    assert len(graph_of(path, octaves=3)) < len(graph_of(path)) + 50_000

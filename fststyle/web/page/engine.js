@@ -92,7 +92,7 @@ export class Engine {
     const guess = () => (performance.now() - began) / 1000 / (this.#secondsPerPixel * width * height);
     const timer = setInterval(() => progress(1 - Math.exp(-1.5 * guess())), 100);
     try {
-      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, given });
+      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, given, octaves: model.octaves });
       this.#secondsPerPixel = (performance.now() - began) / 1000 / (width * height);
       return result;
     } catch (error) {

@@ -1,10 +1,13 @@
 // The network, in a thread of its own. Messages: {id, do: "load" | "run" | "predict", ...}; answers: {id, result} or
 // {id, error}.
 
+import { resampled } from "./lanczos.js";
 import { Predictor, bytesOf, imageOf } from "./prediction.js";
 
 /** How far a GPU's result may lie from the processor's, of 255. */
 const TOLERANCE = 2;
+/** The shortest side that a network takes, pixels. */
+const LEAST = 16;
 
 let ort;
 let provider = "wasm";
@@ -35,9 +38,8 @@ const jobs = {
   },
 
   /** A picture to its result; `given`: a mixture for models of several styles, parameters of an own style. */
-  async run({ model, rgb, width, height, given }) {
-    const result = await applied(sessions.get(model), rgb, width, height, given);
-    return { rgb: result, width, height };
+  run({ model, rgb, width, height, given, octaves }) {
+    return inOctaves(sessions.get(model), { rgb, width, height }, given, octaves);
   },
 
   /** A painting to the parameters of its style. */
@@ -87,6 +89,18 @@ async function created(content, given) {
   }
   provider = "wasm";
   return onProcessor;
+}
+
+/** From coarse to fine, as fststyle.octaves: each octave sees the mean of the picture and the enlarged result before. */
+async function inOctaves(session, picture, given, octaves) {
+  const { width, height } = picture;
+  let { rgb } = picture;
+  if (octaves > 1 && Math.min(width, height) >= 2 * LEAST) {
+    const small = resampled(picture, Math.ceil(width / 2), Math.ceil(height / 2));
+    const guide = resampled(await inOctaves(session, small, given, octaves - 1), width, height).rgb;
+    rgb = rgb.map((value, at) => (value + guide[at] + 1) >> 1);
+  }
+  return { rgb: await applied(session, rgb, width, height, given), width, height };
 }
 
 async function applied(session, rgb, width, height, given) {
