@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,6 +46,7 @@ def _lanczos(side: int, to: int, device: torch.device) -> Tensor:
     step = side / to
     centres = (torch.arange(to, device=device, dtype=torch.float64) + 0.5) * step
     places = torch.arange(side, device=device, dtype=torch.float64) + 0.5
-    distances: Tensor = (places - centres[:, None]) / torch.sym_max(1.0, step)
+    wide: Any = torch.sym_max(1.0, step)
+    distances = (places - centres[:, None]) / wide
     weights = torch.sinc(distances) * torch.sinc(distances / 3) * (distances.abs() < 3)
     return (weights / weights.sum(1, keepdim=True)).float()
