@@ -10,10 +10,10 @@ are not crushed to black and white.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fststyle.losses.functional import WINDOW, folded
@@ -66,7 +66,7 @@ def probes(size: int = 144) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def scores(network: nn.Module, photograph: Tensor) -> dict[str, float]:
+def scores(network: Callable[[Tensor], Tensor], photograph: Tensor) -> dict[str, float]:
     """Score a network, in the mode that it is in.
 
     Args:

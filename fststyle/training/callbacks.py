@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from fststyle import diagnostics
 from fststyle.images import contact_sheet, save_image, to_pixels
 from fststyle.losses import normalizers_of
 from fststyle.model_file import StyleEntry, save_model_file
+from fststyle.networks.octaves import in_octaves
 from fststyle.training.data import UNREADABLE_MINIMUM
 from fststyle.training.ranks import agreeing, total
 from fststyle.training.signals import Stop, stopped_by
@@ -209,7 +211,7 @@ class Diagnostics(Callback):
             return
         known, self.known = self.known, set()
         for style, network in task.by_style(trained_network(trainer, task)).items():  # type: ignore[operator]
-            found = self.examine(network, task.device)
+            found = self.examine(network, task.device, getattr(task, "octaves", 1))
             at = f"diagnostics/{style}/" if style else "diagnostics/"
             task.log_dict({f"{at}{name}": score for name, score in found.items()}, rank_zero_only=True)
             for fault in diagnostics.faults(found):
@@ -218,12 +220,13 @@ class Diagnostics(Callback):
                     log.warning("at step %d the network%s makes %s", step, f" for {style}" if style else "", fault)
                 self.known.add(what)
 
-    def examine(self, network: nn.Module, device: torch.device) -> dict[str, float]:
-        """The network's scores, in evaluation mode; none without a photograph."""
+    def examine(self, network: nn.Module, device: torch.device, octaves: int = 1) -> dict[str, float]:
+        """The network's scores, in evaluation mode, applied in so many octaves; none without a photograph."""
         if self.photograph is None:
             return {}
         with evaluating(network):
-            return diagnostics.scores(network, self.photograph[None].to(device))
+            applied = functools.partial(in_octaves, network, octaves=octaves)
+            return diagnostics.scores(applied, self.photograph[None].to(device))
 
 
 class Export(Callback):
@@ -340,7 +343,7 @@ class Export(Callback):
             about: dict[str, Any] = {"exported_step": step, "held_out": terms.get("", {})}
             each: dict[str, dict[str, Any]] = {}
             for name, one in task.by_style(network).items():  # type: ignore[operator]
-                found = examiner.examine(one, task.device) if examiner else {}
+                found = examiner.examine(one, task.device, getattr(task, "octaves", 1)) if examiner else {}
                 scores = {"diagnostics": {score: round(value, 4) for score, value in found.items()}} if found else {}
                 each[name] = {"held_out": terms.get(name, {}), **scores}
             about |= each.get("", {"styles": each})

@@ -22,6 +22,7 @@ from fststyle.encoders.vgg import VGGEncoder
 from fststyle.images import to_pixels
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import load_model_file
+from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
 from fststyle.training.callbacks import (
     AverageWeights,
@@ -167,7 +168,7 @@ def test_previews_show_photographs_above_what_the_network_makes_of_them(photogra
         left = column * (48 + 4)
         np.testing.assert_array_equal(sheet[:32, left : left + 48], to_pixels(image))
         with torch.no_grad():
-            output = to_pixels(task.network(image[None]))
+            output = to_pixels(in_octaves(task.network, image[None], task.octaves))
         assert np.abs(sheet[36:, left : left + 48].astype(int) - output).max() <= 1
 
 
@@ -206,6 +207,7 @@ def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Ten
     metadata = checkpoint.metadata
     assert metadata["kind"] == "style"
     assert metadata["name"] == "wave"
+    assert metadata["octaves"] == 2
     assert metadata["encoder"] == {"name": "vgg16-random-0"}
     assert metadata["steps"] == 7
     assert metadata["images"] == 7 * 4 * 3 * 2
@@ -215,7 +217,7 @@ def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Ten
     assert metadata["loss"]["balanced"] is True
     assert metadata["network"] == {"class": "TransformNet", "arguments": task.network.config, "dtype": "float16"}
     with torch.no_grad():
-        outputs = task.network.eval()(held_out)
+        outputs = in_octaves(task.network.eval(), held_out, task.octaves)
         terms = task.loss(outputs, content=task.loss.content_targets(held_out), style=task.style_targets).scalars()
     assert metadata["held_out"] == pytest.approx({name: float(value) for name, value in terms.items()}, rel=1e-4)
 
