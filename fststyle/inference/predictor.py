@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from fststyle.images import SUFFIXES, check_style_sides, read_picture
 from fststyle.inference.graphs import style_sizes
 from fststyle.inference.openvino import compiled
 from fststyle.inference.prediction import colour_statistics, predictor_graphs
-from fststyle.model_file import find_model_file, load_model_file, read_metadata, write_tensors
+from fststyle.model_file import find_model_file, load_model_file, read_metadata, trunk_files, write_tensors
 from fststyle.resources import cache_folder, file_sha256, printable, user_path
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         _predictor(file, sha256).save(painting, path, size)
+    trunk = path.with_name(f"{sha256}.safetensors")
+    if file not in trunk_files() and not trunk.is_file():  # no bundled file has the style's convolutions
+        shutil.copyfile(file, trunk)
     return path
 
 

@@ -100,6 +100,16 @@ def test_a_prediction_is_kept_until_the_painting_changes(paintings: Path, tmp_pa
     assert predicted_style(painting, size=64) != first
 
 
+def test_a_style_that_a_model_of_ones_own_predicts_can_be_applied(
+    model: Path, paintings: Path, astronaut: np.ndarray
+) -> None:
+    path = predicted_style(paintings / "night.png", str(model), size=64)
+    stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
+    assert stylizer.octaves == 2  # as the model was trained
+    assert stylizer.pixels(astronaut[:60, :72].copy()).shape == (60, 72, 3)
+
+
+@pytest.mark.usefixtures("bundled")
 def test_several_paintings_are_one_file_whose_styles_mix(
     model: Path, paintings: Path, tmp_path: Path, astronaut: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
