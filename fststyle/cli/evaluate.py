@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 
-from fststyle.cli.options import WHERE, add_backend, add_steady, said, size
+from fststyle.cli.options import WHERE, add_backend, add_steady, octaves, said, size
 from fststyle.resources import user_path
 
 
@@ -66,6 +66,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add("--clip", action="append", default=[], metavar="NAME", help="of pan, zoom, rotation, layer, noise, still")
     add("--width", type=size, default=320, metavar="N", help="of frames; clips are three quarters high; 320")
     add("--frames", type=int, default=24, metavar="N", help="of each clip; of a video the first; default: 24")
+    add("--octaves", type=octaves, default=1, metavar="N", help="in which styles are applied; default: 1, as of videos")
     add_steady(stability)
     add("--json", metavar="FILE", help="write the figures there, too")
     add_backend(stability)
@@ -103,7 +104,7 @@ def stability_table(options: argparse.Namespace) -> int:
     """Print the table."""
     from fststyle.evaluation import stability
 
-    how = said(options, "inputs", "results", "width", "frames", "steady", "write", "json", *WHERE)
+    how = said(options, "inputs", "results", "width", "frames", "steady", "octaves", "write", "json", *WHERE)
     rows, failures = stability.measure_files(styles=options.style, clips=options.clip, **how)
     print("\n".join(stability.lines(rows)))
     return 1 if failures else 0

@@ -20,7 +20,7 @@ from fststyle.evaluation.clips import Clip, make_clips
 from fststyle.evaluation.figures import figures_file, write_json
 from fststyle.evaluation.videos import Video, check_libraries, is_video, read_video, video_name
 from fststyle.images import Failure, ImageError, check_folder, read_picture, save_image, to_image
-from fststyle.inference import Stylizer
+from fststyle.inference import StylizeOptions, Stylizer
 from fststyle.inference.paths import label_of, readable
 from fststyle.inference.steady import SteadyInput
 from fststyle.resources import one_line, user_path
@@ -82,6 +82,7 @@ def measure_files(
     width: int = 320,
     frames: int = 24,
     steady: float | None = None,
+    octaves: int = 1,
     write: str | None = None,
     json: str | None = None,
     device: str = "auto",
@@ -98,6 +99,7 @@ def measure_files(
         width: of frames, pixels; clips are three quarters high, videos as high as they are.
         frames: of each clip; of a video, its first ones.
         steady: as for ``SteadyInput``; None: frames are stylised as they are.
+        octaves: in which styles are applied; a video's frames are in one.
         write: a new or empty folder for the clips' frames.
         json: a file for the figures.
         device, backend, precision: as for ``Stylizer.from_checkpoint``.
@@ -146,11 +148,11 @@ def measure_files(
         for folder in write_clips(shots, written):
             tqdm.write(str(folder))
 
+    options = StylizeOptions(octaves=octaves)
+
     def fresh(stylizer: Stylizer) -> Method:
-        if steady is None:
-            return stylizer.pixels
-        calm = SteadyInput(steady)
-        return lambda rgb: stylizer.pixels(calm(rgb))
+        calm = (lambda rgb: rgb) if steady is None else SteadyInput(steady)
+        return lambda rgb: stylizer.pixels(calm(rgb), options)
 
     methods = {name: functools.partial(fresh, stylizer) for name, stylizer in stylizers.items()}
     with tqdm(total=len(shots) * (len(methods) + len(elsewhere)), unit="clip", disable=not sys.stderr.isatty()) as bar:

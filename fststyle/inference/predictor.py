@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from fststyle import palette
 from fststyle.checks import check_name
-from fststyle.images import SUFFIXES, check_style_sides, read_picture
+from fststyle.images import SUFFIXES, check_style_sides, read_picture, write_atomically
 from fststyle.inference.graphs import style_sizes
 from fststyle.inference.openvino import compiled
 from fststyle.inference.prediction import colour_statistics, predictor_graphs
@@ -135,7 +134,7 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
         _predictor(file, sha256).save(painting, path, size)
     trunk = path.with_name(f"{sha256}.safetensors")
     if file not in trunk_files() and not trunk.is_file():  # no bundled file has the style's convolutions
-        shutil.copyfile(file, trunk)
+        write_atomically(trunk, lambda written: written.write(file.read_bytes()))
     return path
 
 

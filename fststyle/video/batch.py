@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fststyle.checks import absent, check_path
 from fststyle.images import Failure, ImageError, check_writable, existing_part
 from fststyle.inference.batch import Summary
-from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.options import FRAMES, StylizeOptions
 from fststyle.inference.paths import label_of, skip
 from fststyle.inference.stylizer import Stylizer
 from fststyle.inference.written import check_replaced, remember
@@ -28,7 +28,7 @@ def stylize_videos(
     inputs: Sequence[str],
     style: str,
     output: str | None = None,
-    options: StylizeOptions = PLAIN,
+    options: StylizeOptions = FRAMES,
     video: VideoOptions = ALL,
     device: str = "auto",
     backend: str = "auto",

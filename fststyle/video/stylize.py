@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from fststyle.images import MIN_SIDE
 from fststyle.inference.batch import AHEAD, terminable
-from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.options import FRAMES, StylizeOptions
 from fststyle.inference.steady import SteadyInput
 from fststyle.resources import working
 from fststyle.video.decode import Timed, VideoSource, selected
@@ -85,7 +85,7 @@ def stylize_video(
     source: Path,
     target: Path,
     stylizer: Stylizer,
-    options: StylizeOptions = PLAIN,
+    options: StylizeOptions = FRAMES,
     video: VideoOptions = ALL,
     resume: bool = False,
     keep_partial: bool = True,
@@ -96,7 +96,7 @@ def stylize_video(
         source: the file, or a name of numbered pictures, as ``frames/%06d.png``.
         target: the file to write, or such a name.
         stylizer: the style.
-        options: how it is applied.
+        options: how it is applied; without ``octaves`` in a single pass, which is steadier.
         video: what is stylised, how it is written.
         resume: go on with what an interrupted run left; without such, begin.
         keep_partial: when interrupted, write what is done to ``NAME.partial.ENDING`` and keep what resuming needs.
@@ -106,6 +106,7 @@ def stylize_video(
         RuntimeError: it failed on the way, of a full disk for example; what is done stays for ``resume``.
         InterruptedVideo: by Ctrl-C or SIGTERM.
     """
+    options = dataclasses.replace(options, octaves=options.octaves or FRAMES.octaves)
     output, read = output_of(target, video.codec, video.crf), VideoSource(source)
     height, width = _sides(read, video.size, output)
     parts = Parts.beside(target, _settings(source, stylizer, options, video))

@@ -82,6 +82,17 @@ def test_frames_are_the_networks(tmp_path: Path, stylizer: Stylizer) -> None:
         assert np.array_equal(found, stylizer.pixels(picture(number, 48, 64)))
 
 
+def test_frames_are_in_a_single_pass_unless_asked(tmp_path: Path, network: TransformNet) -> None:
+    stylizer, codec = Stylizer(network, {"name": "wave", "octaves": 2}, "cpu"), VideoOptions(codec="ffv1")
+    source = make_clip(tmp_path / "clip.mkv", codec="ffv1", pixels="bgr0", times=(0, 20))
+    rgb = picture(0, 48, 64)
+    for name, octaves in ((None, 1), (2, 2)):
+        stylize_video(source, tmp_path / "out.mkv", stylizer, StylizeOptions(octaves=name), codec)
+        wanted = stylizer.pixels(rgb, StylizeOptions(octaves=octaves))
+        assert np.array_equal(frames_of(tmp_path / "out.mkv")[0], wanted)
+    assert not np.array_equal(wanted, stylizer.pixels(rgb, StylizeOptions(octaves=1)))
+
+
 def test_a_turned_video_comes_out_upright(tmp_path: Path, stylizer: Stylizer) -> None:
     source = make_clip(tmp_path / "clip.mp4", turn=90, times=(0, 20))
     stylize_video(source, tmp_path / "out.mkv", stylizer, NONE, VideoOptions(codec="ffv1"))
