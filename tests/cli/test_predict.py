@@ -13,6 +13,7 @@ from fststyle.cli import main
 from fststyle.config import compose
 from fststyle.images import load_image, save_image
 from fststyle.inference import StylizeOptions, Stylizer
+from fststyle.inference.options import median_of
 from fststyle.inference.predictor import StylePredictor, predicted_style
 from fststyle.model_file import load_model_file, read_metadata, save_model_file
 from fststyle.networks.arbitrary import encoder_of_paintings, predicted_network, style_statistics
@@ -107,6 +108,18 @@ def test_a_style_that_a_model_of_ones_own_predicts_can_be_applied(
     stylizer = Stylizer.from_checkpoint(path, "cpu", "torch", "float32")
     assert stylizer.octaves == 2  # as the model was trained
     assert stylizer.pixels(astronaut[:60, :72].copy()).shape == (60, 72, 3)
+
+
+def test_grain_is_no_part_of_a_style(model: Path, tmp_path: Path, astronaut: np.ndarray) -> None:
+    grained = astronaut[:64, :64].copy()
+    grained[::4, ::4] = 255
+    save_image(grained, tmp_path / "grained.png")
+    predictor = StylePredictor(model)
+    predictor.save(tmp_path / "grained.png", tmp_path / "a.safetensors", None)
+    smooth = median_of(grained).transpose(2, 0, 1)[None].astype(np.float32) / 255
+    found = load_model_file(tmp_path / "a.safetensors", "style", [model]).network.state_dict()
+    for name, value in predictor.parameters(smooth).items():
+        np.testing.assert_allclose(found[name], value, atol=2e-3, rtol=2e-3)
 
 
 @pytest.mark.usefixtures("bundled")

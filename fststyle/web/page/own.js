@@ -48,7 +48,7 @@ export async function takePainting(style, file) {
   const sides = brought(bitmap, SIDE);
   let { width, height } = bitmap;
   while (Math.max(width, height) > LARGE) [width, height] = [Math.ceil(width / 2), Math.ceil(height / 2)];
-  const painting = resampled(pixels(bitmap, width, height), ...sides);
+  const painting = medianOf(resampled(pixels(bitmap, width, height), ...sides));
   bitmap.close();
   Object.assign(style, { painting, parameters: null, name: (file.name || "painting").replace(/\.[^.]*$/, "") });
   drawn(style.canvas, shown(painting));
@@ -68,4 +68,23 @@ export async function parametersOf(style, engine, say) {
     if (style.parameters === asked) style.parameters = null;
     throw error;
   }
+}
+
+/** The 3×3 median of each channel, borders reflected: takes the grain of canvas and print away, as in Python. */
+function medianOf({ rgb, width, height }) {
+  const result = new Uint8Array(rgb.length);
+  const around = new Uint8Array(9);
+  const folded = (at, side) => (at < 0 ? 1 : at === side ? side - 2 : at);
+  for (let row = 0; row < height; row++) {
+    const rows = [row - 1, row, row + 1].map((each) => folded(each, height));
+    for (let column = 0; column < width; column++) {
+      const columns = [column - 1, column, column + 1].map((each) => folded(each, width));
+      for (let channel = 0; channel < 3; channel++) {
+        let count = 0;
+        for (const y of rows) for (const x of columns) around[count++] = rgb[3 * (y * width + x) + channel];
+        result[3 * (row * width + column) + channel] = around.sort()[4];
+      }
+    }
+  }
+  return { rgb: result, width, height };
 }
