@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fststyle.octaves import grow_from
+
 
 class MixtureError(ValueError):
     """A mixture that cannot be made; the message says why."""
@@ -59,6 +61,9 @@ def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) 
     arguments = {key: value for key, value in own["network"]["arguments"].items() if key != "styles"}
     own["network"] = {**own["network"], "arguments": arguments}
     if len(weights) > 1:
+        entries = {each["name"]: {**metadata, **each} for each in metadata.get("styles", []) if each["name"] in weights}
+        if any("grow_from" in entry for entry in entries.values()):
+            own["grow_from"] = sum(weights[name] * grow_from(entry) for name, entry in entries.items())
         return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
     entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
     if "normalizers" in entry:

@@ -7,6 +7,7 @@ Oxholm, Zhang, Wang 2017, "Multimodal transfer"; here one network serves all oct
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from fststyle.images import MIN_SIDE
 PHOTOGRAPH = 0.5
 #: More are refused.
 MOST = 6
+#: Longer side, in pixels, up to which strokes have the size that the network gives them, unless a style says otherwise.
+GROW_FROM = 1024
 
 
 def check_octaves(octaves: int) -> int:
@@ -26,10 +29,10 @@ def check_octaves(octaves: int) -> int:
     return octaves
 
 
-def trained_octaves(metadata: dict[str, Any]) -> int:
+def trained_octaves(metadata: Mapping[str, Any]) -> int:
     """How many octaves a model file's network was trained in."""
     octaves = metadata.get("octaves", 1)
-    return check_octaves(octaves) if isinstance(octaves, int) else 1
+    return octaves if isinstance(octaves, int) and 1 <= octaves <= MOST else 1
 
 
 def halved(height: int, width: int) -> tuple[int, int]:
@@ -45,3 +48,9 @@ def room_for(height: int, width: int) -> int:
 def guided(photo: np.ndarray, guide: np.ndarray) -> np.ndarray:
     """What an octave sees: the mean of the photograph and the enlarged result before, of one size and type."""
     return ((photo.astype(np.uint32) + guide + 1) // 2).astype(photo.dtype)
+
+
+def grow_from(metadata: Mapping[str, Any]) -> float:
+    """Longer side, in pixels, from which a model file's strokes grow with the picture."""
+    found = metadata.get("grow_from", GROW_FROM)
+    return float(found) if isinstance(found, int | float) and found >= MIN_SIDE else GROW_FROM

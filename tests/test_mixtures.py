@@ -15,7 +15,7 @@ from fststyle import model_file
 from fststyle.cli import main
 from fststyle.images import read_picture, save_image, to_image, to_pixels
 from fststyle.inference.export import NEEDS
-from fststyle.mixtures import MixtureError, mixture_text, parse_mixture
+from fststyle.mixtures import MixtureError, mixture_metadata, mixture_text, parse_mixture
 from fststyle.model_file import (
     ModelFileError,
     StyleEntry,
@@ -298,3 +298,11 @@ def test_the_weights_are_an_input_of_the_exported_graph(
 def test_a_style_of_several_is_exported_alone(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "zoo/wave", "--format", "pt2"]) == 0
     assert capsys.readouterr().out == "wave.pt2\n"
+
+
+def test_strokes_of_a_mixture_grow_as_those_of_its_styles_do() -> None:
+    network = {"class": "TransformNet", "arguments": {"styles": 2}}
+    metadata = {"network": network, "styles": [{"name": "a", "grow_from": 320}, {"name": "b"}]}
+    assert mixture_metadata(metadata, {"a": 1.0})["grow_from"] == 320
+    assert mixture_metadata(metadata, {"a": 0.75, "b": 0.25})["grow_from"] == 0.75 * 320 + 0.25 * 1024
+    assert "grow_from" not in mixture_metadata(metadata, {"b": 1.0})

@@ -61,7 +61,8 @@ def add_style(command: argparse.ArgumentParser) -> None:
         "--style-scale",
         type=style_scale,
         metavar="X",
-        help="strokes so many times larger; default: auto, 1 up to 1024 pixels, 1.4 at 2048, 2 at 4096",
+        help="strokes so many times larger; default: auto, which grows with pictures above 1024 pixels (1.4 at 2048), "
+        "of a picture as the style above 320 (1.5 at 700)",
     )
     add(
         "--octaves",

@@ -55,7 +55,7 @@ class FileToFile:
         if files.tiles == "off":
             return False
         stylizer, memory = self.stylizers[number], self.memory(number)
-        height, width = self.options.seen(*files.header(source).resized(files.size))
+        height, width = stylizer.seen(*files.header(source).resized(files.size), self.options)
         if files.tiles != "exact" and not stylizer.is_too_large(height, width, memory):
             return False
         least = stylizer.least_memory(height, width)
@@ -174,7 +174,7 @@ def _result(
             _result(each, photo, options, memory, folder, lambda part: progress(part / len(passes))) for each in passes
         ]
         return _filled(parts[0], stylizer.blended([part.read for part in parts], rows), folder)
-    seen = options.seen(height, width)
+    seen = stylizer.seen(height, width, options)
     picture = photo if seen == (height, width) else large.resized(photo, *seen, folder, bands=3)
     octaves = stylizer.octaves_at(*seen, options)
     output = _painted(stylizer, picture, octaves, memory, options.median, folder, progress)

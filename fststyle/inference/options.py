@@ -13,12 +13,10 @@ import numpy as np
 
 from fststyle.images import MIN_SIDE, to_levels, top_level
 from fststyle.images.arrays import YCBCR, Rows
-from fststyle.octaves import check_octaves
+from fststyle.octaves import GROW_FROM, check_octaves
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8
-#: Longer side, in pixels, of a picture that a screen shows at its full size.
-SCREEN = 1024
 #: What the contrast of a blend is raised by at most.
 MOST_GAIN = 1.5
 #: Rows that are worked on at once.
@@ -35,8 +33,9 @@ class StylizeOptions:
         strength: from 0, the photograph itself, to 1, the network's result; see ``blend``.
         preserve_color: the photograph's colours under the result's luminance.
         style_scale: the network sees the picture so many times smaller, and the result is brought back to its size:
-            strokes are so many times larger. None: 1 up to ``SCREEN`` pixels of the longer side, and from there the
-            square root of how many times longer it is, so that strokes are seen when the whole picture is.
+            strokes are so many times larger. None: 1 up to ``GROW_FROM`` pixels of the longer side, or what the style's
+            model file says (``grow_from``), and from there the square root of how many times longer it is, so that
+            strokes are seen when the whole picture is.
         octaves: from coarse to fine, in which the network is applied (``fststyle.octaves``): 1 is a single pass, each
             more lets shapes grow to twice the size. None: as many as the network was trained in.
 
@@ -47,7 +46,7 @@ class StylizeOptions:
     median: bool = False
     strength: float = 1.0
     preserve_color: bool = False
-    style_scale: float | None = 1.0
+    style_scale: float | None = None
     octaves: int | None = None
 
     def __post_init__(self) -> None:
@@ -81,16 +80,16 @@ class StylizeOptions:
                 above = with_luminance_of(below, above)
             yield blend(below, above, self.strength)[inner]
 
-    def seen(self, height: int, width: int) -> tuple[int, int]:
+    def seen(self, height: int, width: int, grow_from: float = GROW_FROM) -> tuple[int, int]:
         """Height and width of the picture that the network sees; no side is brought below the smallest."""
         scale = self.style_scale
         if scale is None:
-            scale = max(1.0, max(height, width) / SCREEN) ** 0.5
+            scale = max(1.0, max(height, width) / grow_from) ** 0.5
         scale = min(scale, max(1.0, min(height, width) / MIN_SIDE))
         return max(1, round(height / scale)), max(1, round(width / scale))
 
 
-#: The network's result as it is.
+#: As the command line applies a style unless told otherwise.
 PLAIN = StylizeOptions()
 #: Of a video's frames: in a single pass, which is steadier than several octaves, and faster.
 FRAMES = StylizeOptions(octaves=1)

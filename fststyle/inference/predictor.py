@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 DEFAULT = "any"
 #: Longer side to which a painting is brought, pixels: strokes get the size that they have there.
 SIZE = 512
+#: Longer side of a picture from which a predicted style's strokes grow, pixels; so they are 1.5 times as large at 700.
+GROW_FROM = 320
 
 
 class StylePredictor:
@@ -115,6 +117,7 @@ class StylePredictor:
             "encoder": self.metadata.get("encoder"),
             "init_from": {key: self.metadata.get(key) for key in ("name", "command", "steps", "images", "init_from")},
             **({"octaves": self.metadata["octaves"]} if "octaves" in self.metadata else {}),
+            "grow_from": GROW_FROM,
             **{"predicted": True, "created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
             **{"network": network, "trunk": self.metadata["trunk"]},
         }

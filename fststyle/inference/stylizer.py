@@ -18,7 +18,7 @@ from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
-from fststyle.octaves import guided, halved, room_for, trained_octaves
+from fststyle.octaves import grow_from, guided, halved, room_for, trained_octaves
 from fststyle.resources import NOT_LITE, without_torch
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Stylizer:
         self.metadata = metadata or {}
         #: Octaves that the network was trained in, and is applied in unless options say otherwise.
         self.octaves = trained_octaves(self.metadata)
+        #: Longer side from which strokes grow with the picture, pixels.
+        self.grow_from = grow_from(self.metadata)
 
     @classmethod
     def from_checkpoint(
@@ -159,7 +161,7 @@ class Stylizer:
         self.check(height, width)
         if options.strength == 0:
             return rgb
-        lines, columns = options.seen(height, width)
+        lines, columns = self.seen(height, width, options)
 
         def painted(picture: np.ndarray, octaves: int, median: bool) -> np.ndarray:
             lines, columns = picture.shape[:2]
@@ -178,6 +180,10 @@ class Stylizer:
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output
+
+    def seen(self, height: int, width: int, options: StylizeOptions) -> tuple[int, int]:
+        """Height and width of what the network sees of a picture."""
+        return options.seen(height, width, self.grow_from) if self.scale == 1 else (height, width)
 
     def octaves_at(self, height: int, width: int, options: StylizeOptions) -> int:
         """In how many octaves a picture of that size, as the network sees it, is done."""

@@ -16,8 +16,10 @@ from fststyle.checks import check_name
 from fststyle.images import ImageError, check_writable, existing_part
 from fststyle.inference.graphs import graph_of
 from fststyle.inference.prediction import predictor_graphs
+from fststyle.inference.predictor import GROW_FROM
+from fststyle.mixtures import mixture_metadata
 from fststyle.model_file import check_kind, find_model_file, read_metadata, style_names
-from fststyle.octaves import trained_octaves
+from fststyle.octaves import grow_from, trained_octaves
 from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
@@ -113,7 +115,8 @@ def _model(path: Path, name: str, folder: Path) -> dict[str, Any]:
     (folder / "models" / f"{name}.onnx").write_bytes(content)
     tensors, styles = load_arrays(file), []
     for number, style in enumerate(style_names(metadata)):
-        about = {"name": style, "title": _title(style)}
+        own = mixture_metadata(metadata, {style: 1.0}) if "styles" in metadata else metadata
+        about: dict[str, Any] = {"name": style, "title": _title(style), "grow_from": grow_from(own)}
         thumbnail = tensors.get(f"styles.{number}.thumbnail")
         if thumbnail is not None and not mixture:
             about["thumbnail"] = f"models/{name}_{number}.jpg"
@@ -139,7 +142,7 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
     ):
         (folder / "own" / name).write_bytes(content)
         about[key] = {"file": f"own/{name}", "bytes": len(content)}
-    about["paint"]["octaves"] = octaves
+    about["paint"] |= {"octaves": octaves, "grow_from": GROW_FROM}
     return about
 
 

@@ -85,15 +85,24 @@ def test_luminance_is_the_results_and_colour_the_photographs(dtype: type) -> Non
     np.testing.assert_allclose(kept / top, wanted[0].permute(1, 2, 0), atol=1 / 255)
 
 
+def test_a_style_says_from_where_its_strokes_grow(astronaut: np.ndarray, network: TransformNet) -> None:
+    photo = np.ascontiguousarray(astronaut[:128, :64])
+    grown = Stylizer(network, {"grow_from": 32}, device="cpu", precision="float32")
+    plain = Stylizer(network, {}, device="cpu", precision="float32")
+    assert np.array_equal(grown.pixels(photo), plain.pixels(photo, StylizeOptions(style_scale=2)))
+    assert np.array_equal(grown.pixels(photo, StylizeOptions(style_scale=1)), plain.pixels(photo))
+
+
 def test_strokes_grow_with_the_style_scale(astronaut: np.ndarray, stylizer: Stylizer) -> None:
     """What the network sees is so much smaller, and no smaller than it takes."""
     assert StylizeOptions(style_scale=2).seen(100, 300) == (50, 150)
     assert StylizeOptions(style_scale=0.5).seen(100, 300) == (200, 600)
     assert StylizeOptions(style_scale=16).seen(32, 64) == (16, 32)
     assert StylizeOptions(style_scale=16).seen(16, 20) == (16, 20)
-    assert StylizeOptions(style_scale=None).seen(700, 1024) == (700, 1024)
-    assert StylizeOptions(style_scale=None).seen(2048, 1000) == (round(2048 / 2**0.5), round(1000 / 2**0.5))
-    assert StylizeOptions(style_scale=None).seen(1000, 4096) == (500, 2048)
+    assert StylizeOptions().seen(700, 1024) == (700, 1024)
+    assert StylizeOptions().seen(2048, 1000) == (round(2048 / 2**0.5), round(1000 / 2**0.5))
+    assert StylizeOptions().seen(1000, 4096) == (500, 2048)
+    assert StylizeOptions().seen(640, 1280, grow_from=320) == (320, 640)
     photo = astronaut[:90, :70]
     large = stylizer.pixels(photo, StylizeOptions(style_scale=2))
     assert large.shape == photo.shape

@@ -155,7 +155,7 @@ function listSizes() {
 
 /** The network's result in a style that is given, of a picture at the size that it is shown at. */
 async function painted(photo, style, given, words) {
-  const stroke = STROKES[$("stroke").value];
+  const stroke = STROKES[$("stroke").value] * Math.sqrt(Math.max(1, Math.max(photo.width, photo.height) / style.grow_from));
   const least = Math.min(photo.width, photo.height) / 16;
   const scale = Math.min(stroke, Math.max(1, least));
   const [width, height] = fitted(Math.round(photo.width / scale), Math.round(photo.height / scale));
