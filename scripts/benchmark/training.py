@@ -64,7 +64,7 @@ def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -
     )
     style = loss.style_targets(images[:1])
     loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
-    task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile, margin=0)
+    task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile, margin=0, octaves=1)
     optimizer = torch.optim.Adam(task.network.parameters(), fused=True)
     low = None if precision == "float32" else getattr(torch, precision)
 

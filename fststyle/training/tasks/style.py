@@ -70,6 +70,10 @@ class PaintingTask(Task):
         self.register_buffer("warp", torch.zeros(1, 2, WARP_POINTS, WARP_POINTS), persistent=False)
         self.register_buffer("gain", torch.ones(()), persistent=False)
 
+    def _repays(self, device: str) -> bool:
+        # A graph of several octaves took more than six minutes to compile on two cores.
+        return self.octaves == 1 and super()._repays(device)
+
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         weights, metadata = super().exported()
         return weights, {**metadata, "octaves": self.octaves}
