@@ -121,12 +121,9 @@ class Stylizer:
 
     def apply(self, image: Tensor, median: bool) -> Tensor:
         """What ``__call__`` gives, on the backend's device."""
-        if self.octaves > 1:
-            from fststyle.networks.octaves import in_octaves
+        from fststyle.networks.octaves import in_octaves
 
-            output = in_octaves(self.backend, image.to(self.device), self.octaves)
-        else:
-            output = self.backend(image)
+        output = in_octaves(self.backend, image.to(self.device), self.octaves)
         return median_filter(output) if median else output
 
     def check(self, height: int, width: int) -> None:
