@@ -34,7 +34,8 @@ A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and p
 
 ``color_weight`` (from no paper) holds colours in their places: the photograph is given the mean and covariance of the
 painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 32 × 32 pixels, and
-their squared difference is averaged, that of hue and saturation counting ``hue_weight`` times (``color_loss``). Style
+their squared difference is averaged, that of hue and saturation counting ``hue_weight`` times (``color_loss``), and
+being taken over blocks of ``hue_block``: within a block, complementary colours cancel. Style
 terms ask which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn
 dark objects light and put the painting's strongest colours anywhere.
 
@@ -78,7 +79,7 @@ QUANTILES = 128
 CHROMA = 6.0
 #: Period of what two upsamplings by 2 repeat, and side of the windows in which it is looked for, pixels.
 PERIOD, WINDOW = 4, 32
-#: Side of the blocks, in pixels, over which the colour term averages.
+#: Side of the blocks, in pixels, over which the colour term averages lightness.
 COLOR_BLOCK = 32
 #: Points of a warp of the stability term each way, between which it is smooth.
 WARP_POINTS = 5
@@ -276,40 +277,44 @@ def folded(images: Tensor) -> Tensor:
     return tiles - tiles.mean((3, 5), keepdim=True)
 
 
-def block_colors(image: Tensor) -> Tensor:
-    """Mean colours of blocks of ``COLOR_BLOCK`` pixels each way, those at the edges smaller.
+def block_colors(image: Tensor, side: int = COLOR_BLOCK) -> Tensor:
+    """Mean colours of blocks of ``side`` pixels each way, those at the edges smaller.
 
     Args:
         image: (B, 3, H, W).
+        side: pixels.
 
     Returns:
-        (B, 3, ⌈H / 32⌉, ⌈W / 32⌉).
+        (B, 3, ⌈H / side⌉, ⌈W / side⌉).
     """
-    return _block_sums(_precise(image)) / _block_sums(torch.ones_like(image[:1, :1]))
+    return _block_sums(_precise(image), side) / _block_sums(torch.ones_like(image[:1, :1]), side)
 
 
-def _block_sums(image: Tensor) -> Tensor:
+def _block_sums(image: Tensor, side: int) -> Tensor:
     # A sum, since the compiled gradient of a mean divides by whole blocks at the edges, too (torch 2.14).
-    return F.avg_pool2d(image, COLOR_BLOCK, ceil_mode=True, divisor_override=1)
+    return F.avg_pool2d(image, side, ceil_mode=True, divisor_override=1)
 
 
-def color_loss(image: Tensor, target: Tensor, hue_weight: float = 0.25) -> Tensor:
+def color_loss(image: Tensor, target: Tensor, hue_weight: float = 0.25, hue_block: int = COLOR_BLOCK) -> Tensor:
     """Difference of an image's blocks from the colours that they should have.
 
     Args:
         image: (B, 3, H, W).
-        target: (B or 1, 3, ⌈H / 32⌉, ⌈W / 32⌉), from ``block_colors``.
+        target: (B or 1, 3, ⌈H / hue_block⌉, ⌈W / hue_block⌉), from ``block_colors``.
         hue_weight: what hue and saturation count, where lightness counts 1.
+        hue_block: side of the blocks over which hue and saturation are averaged, pixels; divides ``COLOR_BLOCK``.
 
     Returns:
-        (B,): mean over the image of its block's squared difference of the channels' mean, and ``hue_weight`` times the
-        mean square of what the channels differ by beyond that.
+        (B,): mean over the image of the squared difference of the channels' mean in its block of ``COLOR_BLOCK``, and
+        ``hue_weight`` times the mean square of what the channels differ by beyond that in its block of ``hue_block``.
     """
-    difference = block_colors(image) - target
-    grey = difference.mean(1).square()
-    share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:])) / image[0, 0].numel()
-    rest = difference.square().mean(1) - grey
-    return ((grey + hue_weight * rest) * share[0]).sum((1, 2))
+    difference = block_colors(image, hue_block) - target
+    share = _block_sums(difference.new_ones(1, 1, *image.shape[-2:]), hue_block) / image[0, 0].numel()
+    light = difference.mean(1, keepdim=True)
+    rest = difference.square().mean(1, keepdim=True) - light.square()
+    merged = COLOR_BLOCK // hue_block  # blocks each way
+    grey = _block_sums(light * share, merged).square() / _block_sums(share, merged)
+    return grey.sum((1, 2, 3)) + hue_weight * (rest * share).sum((1, 2, 3))
 
 
 def random_warp(rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fststyle.color import color_statistics, match_statistics
 from fststyle.encoders.vgg import PIXELS, VGGEncoder
 from fststyle.losses.functional import (
+    COLOR_BLOCK,
     ContentForm,
     GramDivisor,
     Reduction,
@@ -91,6 +92,7 @@ class PerceptualLoss(nn.Module):
             picture at half its size.
         content_weight, style_weight, color_weight, tv_weight, pixel_weight: ≥ 0; a term of weight 0 is not computed.
         hue_weight: what hue and saturation count in the colour term, where lightness counts 1; ≥ 0.
+        hue_block: side of the blocks over which the colour term averages them, pixels: 1, 2, 4, 8, 16 or 32.
         content_form, gram_divisor, style_form, tv_form, tv_reduction: the conventions in the head of
             ``losses.functional``.
         style_divisor: ``chw`` divides each style layer by C·H·W of the output's features once more.
@@ -111,6 +113,7 @@ class PerceptualLoss(nn.Module):
         style_weight: float = 5.0,
         color_weight: float = 0.0,
         hue_weight: float = 0.25,
+        hue_block: int = COLOR_BLOCK,
         tv_weight: float = 0.0,
         pixel_weight: float = 0.0,
         content_form: ContentForm = "mean",
@@ -127,7 +130,7 @@ class PerceptualLoss(nn.Module):
         self.style_layers = _layer_weights(style_layers, balanced)
         self.weights = {"content": content_weight, "style": style_weight, "color": color_weight}
         self.weights |= {"tv": tv_weight, "pixel": pixel_weight}
-        self.hue_weight = hue_weight
+        self.hue_weight, self.hue_block = hue_weight, hue_block
         self.content_form, self.gram_divisor = content_form, gram_divisor
         self.style_form, self.style_divisor = style_form, style_divisor
         self.tv_form, self.tv_reduction, self.balanced = tv_form, tv_reduction, balanced
@@ -143,6 +146,8 @@ class PerceptualLoss(nn.Module):
         if encoder is not None:
             layers = {split_layer(name)[0] for name in (*self.content_layers, *self.style_layers)}
             encoder.check_layers(sorted(layers - {PIXELS}))
+        if not isinstance(hue_block, int) or hue_block < 1 or COLOR_BLOCK % hue_block:
+            raise ValueError(f"hue_block is {hue_block!r}; expected 1, 2, 4, 8, 16 or {COLOR_BLOCK} pixels")
         numbers = {"hue": hue_weight, **self.weights}
         for name, weight in [*numbers.items(), *self.content_layers.items(), *self.style_layers.items()]:
             if not isinstance(weight, (int, float)) or weight < 0 or not math.isfinite(weight):
@@ -175,6 +180,7 @@ class PerceptualLoss(nn.Module):
             "style_layers": dict(self.style_layers),
             **{f"{name}_weight": weight for name, weight in self.weights.items()},
             "hue_weight": self.hue_weight,
+            "hue_block": self.hue_block,
             **{name: getattr(self, name) for name in _FORMS},
             "balanced": self.balanced,
         }
@@ -189,12 +195,13 @@ class PerceptualLoss(nn.Module):
 
         Returns:
             Layer to features (B, C, H', W'); with ``color_weight`` and a style also ``color``, the colours that
-            blocks of the picture should have, (B, 3, ⌈H / 32⌉, ⌈W / 32⌉).
+            blocks of the picture should have, (B, 3, ⌈H / hue_block⌉, ⌈W / hue_block⌉).
         """
         targets = self.features(image, self.content_layers if self.weights["content"] else ())
         if self.weights["color"] and style and "color" in style:
             photograph = _precise(image)
-            targets["color"] = block_colors(match_statistics(photograph, style["color"].to(photograph), 1e-3))
+            recolored = match_statistics(photograph, style["color"].to(photograph), 1e-3)
+            targets["color"] = block_colors(recolored, self.hue_block)
         return targets
 
     @torch.no_grad()
@@ -257,7 +264,7 @@ class PerceptualLoss(nn.Module):
                 weighted = (value if self.style_factors is None else self.style_factors[which] * value).mean()
             terms.total = terms.total + self.weights["style"] * self.style_layers[layer] * weighted
         if color is not None:
-            value = color_loss(output, color, self.hue_weight)
+            value = color_loss(output, color, self.hue_weight, self.hue_block)
             terms.color = self._normalized("color", value if which is not None else value.mean(), which).mean()
             terms.total = terms.total + self.weights["color"] * terms.color
         if self.weights["tv"]:

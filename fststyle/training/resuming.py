@@ -272,7 +272,7 @@ def _unlinked(value: Any) -> Any:
 
 
 #: Settings that training checkpoints of earlier versions do not name, and what they were.
-_BEFORE = {"loss.hue_weight": 0.25, "task.octaves": 1}
+_BEFORE = {"loss.hue_weight": 0.25, "loss.hue_block": 32, "task.octaves": 1}
 
 
 def differences(found: Mapping[str, Any], saved: Mapping[str, Any] | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fststyle.encoders.pretrained import random_weights
 from fststyle.encoders.vgg import VGGEncoder
-from fststyle.losses import PerceptualLoss, color_loss, measure_normalizers, measure_photographs
+from fststyle.losses import PerceptualLoss, block_colors, color_loss, measure_normalizers, measure_photographs
 from loss_terms import PRESETS, build, check_known_normalizers, compute_loss, everything, knowing, photographs
 
 # --- the balanced loss ----------------------------------------------------------------------------
@@ -114,17 +114,33 @@ def test_colors_of_each_photograph_of_a_batch_and_of_any_size(images: Tensor, pa
     assert loss.content_targets(images[:1, :, :5, :7], style)["color"].shape == (1, 3, 1, 1)
 
 
+@pytest.mark.parametrize("side", [32, 8])
 @pytest.mark.parametrize("function", [color_loss, pytest.param(torch.compile(color_loss), marks=pytest.mark.slow)])
-def test_blocks_at_the_edges_count_as_much_as_they_cover(function: Any) -> None:
+def test_blocks_at_the_edges_count_as_much_as_they_cover(function: Any, side: int) -> None:
     """48 rows: a block of 32 and one of 16; compiled as well, whose gradient of such means was wrong."""
-    zero = torch.zeros(1, 3, 2, 2)
+    zero = torch.zeros(1, 3, -(-48 // side), 64 // side)
     image = torch.ones(1, 3, 48, 64)
     image[:, :, 32:] = 2
     pixels = image.clone().requires_grad_()
-    loss = function(pixels, zero)
+    loss = function(pixels, zero, 0.25, side)
     assert loss.item() == pytest.approx((32 + 16 * 4) / 48)
     loss.sum().backward()
     torch.testing.assert_close(pixels.grad, 2 * image / 3 / (48 * 64))
+
+
+def test_complementary_fringes_count_in_blocks_smaller_than_they_are() -> None:
+    """An edge that is red on one side and cyan on the other has the right mean; lightness stays in blocks of 32."""
+    tint = torch.tensor([0.2, -0.1, -0.1])[:, None, None]
+    fringes, checks = torch.full((1, 3, 32, 48), 0.5), torch.full((1, 3, 32, 48), 0.5)
+    fringes[..., 8:16] += tint
+    fringes[..., 16:24] -= tint
+    checks[..., 8:16] += 0.1
+    checks[..., 16:24] -= 0.1
+    for side, expected in ((32, 0.0), (8, 60 * tint.square().mean().item() / 3)):
+        target = block_colors(torch.full((1, 3, 32, 48), 0.5), side)
+        assert color_loss(fringes, target, 60, side).item() == pytest.approx(expected, abs=1e-5)
+        assert color_loss(checks, target, 60, side).item() == pytest.approx(0, abs=1e-5)
+        assert color_loss(checks + 0.1, target, 60, side).item() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_without_a_style_there_is_no_color_term(encoder: VGGEncoder, images: Tensor, painting: Tensor) -> None:
@@ -191,6 +207,7 @@ def test_settings_of_every_option_rebuild_the_loss(encoder: VGGEncoder, images: 
         "style_weight": 30.0,
         "color_weight": 3.0,
         "hue_weight": 0.7,
+        "hue_block": 4,
         "tv_weight": 0.01,
         "pixel_weight": 0.2,
         "content_form": "half_sum",

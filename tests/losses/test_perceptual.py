@@ -226,6 +226,7 @@ def test_total_variation_alone_needs_no_encoder_pass(images: Tensor) -> None:
     [
         ({"style_weight": -1.0}, "the weight of style is -1.0; expected a number ≥ 0"),
         ({"hue_weight": -0.5}, "the weight of hue is -0.5; expected a number ≥ 0"),
+        ({"hue_block": 12}, "hue_block is 12; expected 1, 2, 4, 8, 16 or 32 pixels"),
         ({"tv_weight": float("nan")}, "the weight of tv is nan; expected a number ≥ 0"),
         ({"pixel_weight": float("inf")}, "the weight of pixel is inf; expected a number ≥ 0"),
         ({"style_layers": {"relu1_2": -1.0}}, "the weight of relu1_2 is -1.0; expected a number ≥ 0"),
