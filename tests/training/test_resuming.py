@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 # --- settings ---------------------------------------------------------------------------------------
 
 CHANGES = [
-    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 12.0"),
+    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 10.0"),
     ("loss.content_weight=2", "loss.content_weight: found 2, the checkpoint has 1.0"),
     ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.2"),
     ("loss.content_layers.relu3_3=0.5", "loss.content_layers.relu3_3: found 0.5, the checkpoint has 1.0"),
@@ -96,11 +96,12 @@ CHANGES = [
     ("task.octaves=1", "task.octaves: found 1, the checkpoint has 2"),
     ("task.style_samples=100", "task.style_samples: found 100, the checkpoint has 8192"),
     ("task.style_samples=null", "task.style_samples: found none, the checkpoint has 8192"),
-    ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.1"),
-    ("loss.hue_weight=1", "loss.hue_weight: found 1, the checkpoint has 60"),
+    ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.5"),
+    ("loss.hue_weight=1", "loss.hue_weight: found 1, the checkpoint has 8"),
+    ("loss.hue_block=4", "loss.hue_block: found 4, the checkpoint has 8"),
     ("loss.pixel_weight=1", "loss.pixel_weight: found 1, the checkpoint has 0.0"),
     ("loss.balanced=false", "loss.balanced: found false, the checkpoint has true"),
-    ("loss.style_layers.relu1_2=2", "loss.style_layers.relu1_2: found 2, the checkpoint has 1.0"),
+    ("loss.style_layers.relu1_2=2", "loss.style_layers.relu1_2: found 2, the checkpoint has 0.7"),
     ("network.output=tanh", "network.output: found tanh, the checkpoint has sigmoid"),
     ("network.upsampling=nearest", "network.upsampling: found nearest, the checkpoint has bilinear"),
     ("network.norm=batch", "network.norm: found batch, the checkpoint has instance"),
@@ -210,7 +211,7 @@ def test_confirmed_changes_take_effect(desk: Path, caplog: pytest.LogCaptureFixt
     words = [f"style.image={desk / 'other.png'}", "name=painting", "loss.style_weight=20", "steps=2", "resume=last"]
     made = run(desk, *words, "resume_changed=true")
     exported = made.fit()
-    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 12.0" in caplog.text
+    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 10.0" in caplog.text
     after = torch.load(training_checkpoints(desk / "out")[0], weights_only=True)
     assert after["global_step"] == 2
     assert not torch.equal(after["style_targets"]["relu1_2"], before["style_targets"]["relu1_2"])

@@ -227,8 +227,8 @@ def test_a_styles_weight_is_that_of_its_loss(garden: Path, tmp_path: Path) -> No
     exported = made.fit()
     assert exported is not None
     metadata = read_metadata(exported)
-    assert metadata["loss"]["style_weight"] == 12.0
-    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [6.0, 24.0]
+    assert metadata["loss"]["style_weight"] == 10.0
+    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [5.0, 20.0]
     assert [entry["style"]["weight"] for entry in metadata["styles"]] == [0.5, 2]
 
 
