@@ -33,9 +33,9 @@ A layer's name may end in ``/2``, ``/4``, …: that layer for the picture (and p
 4 × 4, … pixels, so that larger shapes come within its view (Snelgrove 2017, § 3).
 
 ``color_weight`` (from no paper) holds colours in their places: the photograph is given the mean and covariance of the
-painting's colours (``color.match_statistics``), both it and the output are averaged over blocks of 32 × 32 pixels, and
-their squared difference is averaged, that of hue and saturation counting ``hue_weight`` times (``color_loss``), and
-being taken over blocks of ``hue_block``: within a block, complementary colours cancel. Style
+painting's colours (``color.match_statistics``), both it and the output are averaged over blocks, and their squared
+difference is averaged (``color_loss``): that of lightness over blocks of 32 × 32 pixels, that of hue and saturation,
+which counts ``hue_weight`` times, over blocks of ``hue_block``, since complementary colours cancel within one. Style
 terms ask which colours a picture has, content terms hardly see an even area's colour: without this one, networks turn
 dark objects light and put the painting's strongest colours anywhere.
 

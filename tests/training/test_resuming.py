@@ -278,7 +278,8 @@ def test_settings_of_either_side_alone_are_told() -> None:
         "c: found none, the checkpoint has true"
     ]
     assert differences({"a": 1}, None) == {}
-    assert differences({"loss.hue_weight": 0.25}, {"a": None}) == {}  # begun before there was such a setting
+    before_these_settings = {"loss.hue_weight": 0.25, "loss.hue_block": 32, "task.octaves": 1}
+    assert differences(before_these_settings, {"a": None}) == {}
 
 
 # --- folders and files ------------------------------------------------------------------------------
