@@ -150,11 +150,11 @@ class VGGEncoder(nn.Module):
         """Stay in evaluation mode, whatever the module around it does."""
         return super().train(False)
 
-    def check_layers(self, layers: Iterable[str]) -> None:
-        """Raise ``ValueError`` that lists the known layers unless all of ``layers`` are."""
+    def check_layers(self, layers: Iterable[str], hint: str = "") -> None:
+        """Raise ``ValueError`` that lists the known layers, and ends with ``hint``, unless all of ``layers`` are."""
         for layer in layers:
             if layer not in self.layers:
-                raise ValueError(f"{self.name} has no layer {layer!r}; expected one of {', '.join(self.layers)}")
+                raise ValueError(f"{self.name} has no layer {layer!r}; expected one of {', '.join(self.layers)}{hint}")
 
     def stride(self, layer: str) -> int:
         """Pixels from one position of a layer to the next: 4 for ``relu3_1``."""

@@ -145,7 +145,9 @@ class PerceptualLoss(nn.Module):
             raise ValueError("a loss over layers takes an encoder; found none")
         if encoder is not None:
             layers = {split_layer(name)[0] for name in (*self.content_layers, *self.style_layers)}
-            encoder.check_layers(sorted(layers - {PIXELS}))
+            shallow = balanced and "relu4_3" in encoder.layers and "relu5_1" not in encoder.layers
+            hint = "; for an encoder that ends at relu4_3 there is loss=balanced_relu3_3" if shallow else ""
+            encoder.check_layers(sorted(layers - {PIXELS}), hint)
         if not isinstance(hue_block, int) or hue_block < 1 or COLOR_BLOCK % hue_block:
             raise ValueError(f"hue_block is {hue_block!r}; expected 1, 2, 4, 8, 16 or {COLOR_BLOCK} pixels")
         numbers = {"hue": hue_weight, **self.weights}

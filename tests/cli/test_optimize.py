@@ -114,7 +114,7 @@ def test_the_trace_and_the_snapshots() -> None:
     with open("photo_painting.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows] == list(range(1, 11))
-    assert {"total", "seconds", "content/relu3_3", "style/relu1_2", "tv"} <= set(rows[0])
+    assert {"total", "seconds", "content/relu4_2", "style/relu1_2", "tv"} <= set(rows[0])
     assert sorted(path.name for path in Path().glob("photo_painting_0*.png")) == [
         f"photo_painting_{n:05d}.png" for n in (2, 4, 7, 9)
     ]

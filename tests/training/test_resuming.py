@@ -72,13 +72,13 @@ def contents(folder: Path) -> dict[Path, bytes]:
 # --- settings ---------------------------------------------------------------------------------------
 
 CHANGES = [
-    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 10.0"),
+    ("loss.style_weight=20", "loss.style_weight: found 20, the checkpoint has 14.0"),
     ("loss.content_weight=2", "loss.content_weight: found 2, the checkpoint has 1.0"),
-    ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.2"),
-    ("loss.content_layers.relu3_3=0.5", "loss.content_layers.relu3_3: found 0.5, the checkpoint has 1.0"),
+    ("loss.tv_weight=0", "loss.tv_weight: found 0, the checkpoint has 0.3"),
+    ("loss.content_layers.relu4_2=0.5", "loss.content_layers.relu4_2: found 0.5, the checkpoint has 0.8"),
     ("style.weight=2", "style.weight: found 2, the checkpoint has 1.0"),
     ("style.size=48", "style.size: found 48, the checkpoint has 64"),
-    ("style.blur=1", "style.blur: found 1, the checkpoint has 0"),
+    ("style.blur=1", "style.blur: found 1, the checkpoint has 0.8"),
     ("style.region=[0,0,1,0.5]", "style.region: found [0, 0, 1, 0.5], the checkpoint has [0, 0, 1, 1]"),
     ("data.batch_size=3", "global batch: found 3, the checkpoint has 2"),
     ("trainer.accumulate_grad_batches=2", "global batch: found 4, the checkpoint has 2"),
@@ -96,7 +96,7 @@ CHANGES = [
     ("task.octaves=1", "task.octaves: found 1, the checkpoint has 2"),
     ("task.style_samples=100", "task.style_samples: found 100, the checkpoint has 8192"),
     ("task.style_samples=null", "task.style_samples: found none, the checkpoint has 8192"),
-    ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.5"),
+    ("loss.color_weight=1", "loss.color_weight: found 1, the checkpoint has 0.08"),
     ("loss.hue_weight=1", "loss.hue_weight: found 1, the checkpoint has 8"),
     ("loss.hue_block=4", "loss.hue_block: found 4, the checkpoint has 8"),
     ("loss.pixel_weight=1", "loss.pixel_weight: found 1, the checkpoint has 0.0"),
@@ -211,7 +211,7 @@ def test_confirmed_changes_take_effect(desk: Path, caplog: pytest.LogCaptureFixt
     words = [f"style.image={desk / 'other.png'}", "name=painting", "loss.style_weight=20", "steps=2", "resume=last"]
     made = run(desk, *words, "resume_changed=true")
     exported = made.fit()
-    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 10.0" in caplog.text
+    assert "another setting than before: loss.style_weight: found 20, the checkpoint has 14.0" in caplog.text
     after = torch.load(training_checkpoints(desk / "out")[0], weights_only=True)
     assert after["global_step"] == 2
     assert not torch.equal(after["style_targets"]["relu1_2"], before["style_targets"]["relu1_2"])
