@@ -56,8 +56,9 @@ def test_a_blur_that_cannot_be_is_refused(style: DictConfig, blur: object) -> No
 
 def test_networks_are_trained_without_grain_pixels_and_papers_keep_it() -> None:
     words = ["style=the_shipwreck", "style.image=a.png"]
-    assert compose("train", words).style.blur == compose("preview", words).style.blur == 0.4
-    assert compose("train", [*words, "experiment=johnson"]).style.blur == 0
+    assert compose("train", words).style.blur == compose("preview", words).style.blur == 0.8
+    paper = compose("train", [*words, "experiment=johnson"]).style
+    assert (paper.blur, paper.size) == (0, 512)
     assert compose("optimize", words).style.blur == 0
 
 

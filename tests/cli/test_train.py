@@ -78,7 +78,12 @@ def test_the_config_beside_the_run_is_resolved(run: Path, painting: Path) -> Non
 
 
 def test_every_loss_term_is_in_the_csv_for_training_and_held_out_photographs(run: Path) -> None:
-    terms = ["total", "content/relu4_2", "content/relu5_1", *(f"style/relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3"))]
+    terms = [
+        "total",
+        "content/relu4_2",
+        "content/relu5_1",
+        *(f"style/relu{layer}" for layer in ("1_2", "2_2", "3_3", "4_3")),
+    ]
     found = rows(run)
     for stage, steps in (("train", [0, 1, 2, 3]), ("val", [1, 3])):
         for term in terms:

@@ -116,7 +116,7 @@ def test_an_encoder_that_ends_too_early_is_told_its_layers(
     save_file(weights, desk / "shallow.safetensors")
     others = tuple(word for word in words if not word.startswith("encoder"))
     error = refused(desk, (*others, f"encoder.weights={desk}/shallow.safetensors"), capsys)
-    assert "shallow has no layer 'relu4_3'; expected one of conv1_1, relu1_1, " in error
+    assert "shallow has no layer 'relu4_2'; expected one of conv1_1, relu1_1, " in error
 
 
 @pytest.mark.parametrize("key", ["style.image", "data.source.path"])

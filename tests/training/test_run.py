@@ -175,7 +175,7 @@ def test_callbacks_and_loggers_of_others_are_added(words: list[str], tmp_path: P
     assert seen == [2]
     assert not (made.folder / "tensorboard").exists()
     hparams: Any = OmegaConf.load(made.folder / "csv/hparams.yaml")
-    assert hparams.loss.style_weight == 10
+    assert hparams.loss.style_weight == 14
 
 
 @pytest.mark.parametrize(("logger", "package"), [("wandb", "wandb"), ("mlflow", "mlflow")])

@@ -41,7 +41,7 @@ def test_a_folder_is_a_style_of_each_painting(plot: Path) -> None:
     found = resolve_styles(config)
     assert list(found) == ["fern", "lily", "wave"]
     assert (found["fern"].size, found["fern"].weight) == (48, 1.0)  # as style says
-    assert (found["wave"].size, found["wave"].weight) == (512, 1.5)  # as conf/style/wave.yaml does
+    assert (found["wave"].size, found["wave"].weight) == (704, 0.5)  # as conf/style/wave.yaml does
     assert config.name == "art"
     assert config.style is None
     assert OmegaConf.to_container(config.styles, resolve=True) == {name: dict(each) for name, each in found.items()}
@@ -53,7 +53,7 @@ def test_a_list_has_each_presets_settings_and_finds_paintings_in_a_folder(plot: 
     config = compose("train", words)
     found = resolve_styles(config)
     assert [(name, each.name) for name, each in found.items()] == [("wave", "wave"), ("mosaic", "mosaic")]
-    assert (found["wave"].image, found["wave"].size, found["wave"].weight) == (str(plot / "art" / "wave.png"), 512, 1.5)
+    assert (found["wave"].image, found["wave"].size, found["wave"].weight) == (str(plot / "art" / "wave.png"), 704, 0.5)
     assert (Path(found["mosaic"].image).name, found["mosaic"].size) == ("mosaic.jpg", 100)
     assert (config.name, config.output) == ("zoo", "runs/zoo")
     again = OmegaConf.create(OmegaConf.to_yaml(config, resolve=True))
@@ -227,8 +227,8 @@ def test_a_styles_weight_is_that_of_its_loss(garden: Path, tmp_path: Path) -> No
     exported = made.fit()
     assert exported is not None
     metadata = read_metadata(exported)
-    assert metadata["loss"]["style_weight"] == 10.0
-    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [5.0, 20.0]
+    assert metadata["loss"]["style_weight"] == 14.0
+    assert [entry["loss"]["style_weight"] for entry in metadata["styles"]] == [7.0, 28.0]
     assert [entry["style"]["weight"] for entry in metadata["styles"]] == [0.5, 2]
 
 
