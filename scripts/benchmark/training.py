@@ -59,9 +59,9 @@ def step(
 def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -> Callable[[], object]:
     """A training step of ``task.optimizer=adam`` with the terms that the reference has, but for Lightning around it."""
     layers = ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
-    loss = preset_loss(load_encoder("vgg16", encoder), style_layers=layers, color_weight=0, tv_form="l1").to(
-        images.device
-    )
+    loss = preset_loss(
+        load_encoder("vgg16", encoder), "balanced_relu3_3", style_layers=layers, color_weight=0, tv_form="l1"
+    ).to(images.device)
     style = loss.style_targets(images[:1])
     loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
     task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile, margin=0, octaves=1)
