@@ -64,7 +64,8 @@ def training_step(encoder: str, precision: str, images: Tensor, compile: bool) -
     ).to(images.device)
     style = loss.style_targets(images[:1])
     loss.normalizers = dict.fromkeys(loss.term_names, 1.0)
-    task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile, margin=0, octaves=1)
+    extras = {"margin": 0, "octaves": 1, "stability_weight": 0}
+    task = StyleTask(TransformNet().to(images.device), loss, style, compile=compile, **extras)
     optimizer = torch.optim.Adam(task.network.parameters(), fused=True)
     low = None if precision == "float32" else getattr(torch, precision)
 
