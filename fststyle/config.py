@@ -42,6 +42,7 @@ def register_resolvers() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "stem": lambda path: printable(Path(path).stem),  # a name is text, a file's maybe not
         "painting": lambda name: str(resource("checkpoints") / "paintings" / f"{name}.jpg"),
+        "smoothing": smoothing,
         "folder": _folder_part,
         "where": lambda key, table: table.get(key, next(iter(table.values()))),
         "nodes": cluster.nodes,
@@ -49,6 +50,15 @@ def register_resolvers() -> None:
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"fststyle.{name}", resolver, replace=True)
+
+
+def smoothing(size: object) -> float:
+    """The default of ``style.blur``: 0 up to a ``style.size`` of 400 pixels, then rising to 0.8 at 704.
+
+    A smaller painting has lost its grain by being reduced, and would lose its strokes.
+    """
+    share = (size - 400) / (704 - 400) if isinstance(size, (int, float)) else 1
+    return round(0.8 * min(max(share, 0.0), 1.0), 3)
 
 
 def _folder_part(name: object) -> str:

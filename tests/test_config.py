@@ -62,6 +62,15 @@ def test_networks_are_trained_without_grain_pixels_and_papers_keep_it() -> None:
     assert compose("optimize", words).style.blur == 0
 
 
+@pytest.mark.parametrize(("size", "blur"), [(256, 0), (400, 0), (552, 0.4), (704, 0.8), (1024, 0.8)])
+def test_a_painting_is_smoothed_by_its_size_unless_told(size: int, blur: float) -> None:
+    words = ["style.image=a.png", f"style.size={size}"]
+    assert compose("train", words).style.blur == blur
+    assert compose("train", [*words, "style.blur=2"]).style.blur == 2
+    several = compose("train", ["style=[starry_night,the_scream]", f"styles.starry_night.size={size}", "style.image=a"])
+    assert (several.styles.starry_night.blur, several.styles.the_scream.blur) == (blur, 0)
+
+
 def test_what_a_painting_hides_is_no_style(tmp_path: Path, astronaut: np.ndarray) -> None:
     """Of every command that takes a painting: train, optimize, preview."""
     alpha, targets = np.zeros((120, 140), np.uint8), []

@@ -6,13 +6,13 @@ Nothing here needs PyTorch. The networks are described a second time, each opera
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fststyle.inference.onnx import Graph
+from fststyle.inference.onnx import Graph, resampled
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
 from fststyle.octaves import PHOTOGRAPH
 from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, trunk_of, under
@@ -56,11 +56,7 @@ Weights = Mapping[str, np.ndarray]
 
 
 def graph_of(
-    path: Path,
-    pixels: bool = True,
-    metadata: Mapping[str, str] | None = None,
-    halved: bool = False,
-    octaves: int = 1,
+    path: Path, pixels: bool = True, metadata: Mapping[str, str] | None = None, halved: bool = False, octaves: int = 1
 ) -> bytes:
     """The graph of a model file, as ``to_onnx`` gives it.
 
@@ -165,8 +161,7 @@ class _Builder:
 
     def built(self, metadata: Mapping[str, str] | None, octaves: int = 1) -> bytes:
         """The whole graph: padded, through the stages, cropped, in range."""
-        add, constant = self.graph.add, self.graph.constant
-        pixels = self.pixels
+        add, constant, pixels = self.graph.add, self.graph.constant, self.pixels
         dims: tuple[int | str, ...] = ("batch", "height", "width", 3) if pixels else ("batch", 3, "height", "width")
         given = self.graph.input("pixels" if pixels else "image", "uint8" if pixels else "float32", dims)
         if self.styles > 1:
@@ -190,8 +185,8 @@ class _Builder:
         add, constant = self.graph.add, self.graph.constant
         sides = [add("Shape", image, start=axis, end=axis + 1) for axis in (2, 3)]
         small = [add("Div", add("Add", side, constant([1], "int64")), constant([2], "int64")) for side in sides]
-        coarse = self.in_octaves(self.resampled(image, sides, small), octaves - 1)
-        guide = self.resampled(coarse, small, sides)
+        coarse = self.in_octaves(resampled(self.graph, image, sides, small), octaves - 1)
+        guide = resampled(self.graph, coarse, small, sides)
         parts = (add("Mul", each, constant(share)) for each, share in ((image, PHOTOGRAPH), (guide, 1 - PHOTOGRAPH)))
         return self.applied(add("Add", *parts))
 
@@ -214,33 +209,6 @@ class _Builder:
             return add("Sigmoid", x)
         x = add("Mul", add("Tanh", x), constant(150 / 255)) if self.output == "tanh" else x
         return add("Add", x, constant(MEAN))
-
-    def resampled(self, image: str, sides: Sequence[str], to: Sequence[str]) -> str:
-        """An image in [0, 1] with so many rows and columns, (1,) each, at another size; by Lanczos."""
-        down, across = (self.lanczos(*each) for each in zip(sides, to, strict=True))
-        bounds = self.graph.constant(0), self.graph.constant(1)
-        x = self.graph.add("Clip", self.graph.add("MatMul", image, self.graph.add("Transpose", across)), *bounds)
-        return self.graph.add("Clip", self.graph.add("MatMul", down, x), *bounds)
-
-    def lanczos(self, side: str, to: str) -> str:
-        """As ``networks.octaves._lanczos``: weights (to, side)."""
-        add, constant = self.graph.add, self.graph.constant
-        step = add("Div", *(add("Cast", each, to=1) for each in (side, to)))
-        places, centres = (
-            add("Add", add("Cast", add("Range", zero, add("Squeeze", each), one), to=1), constant(0.5))
-            for zero, one in [(constant(0, "int64"), constant(1, "int64"))]
-            for each in (side, to)
-        )
-        centres = add("Unsqueeze", add("Mul", centres, step), constant([1], "int64"))
-        distances = add("Div", add("Sub", places, centres), add("Max", step, constant([1])))
-        near = add("Less", add("Abs", distances), constant(3))
-        turns = add("Mul", distances, constant(np.pi))
-        waves = add("Mul", add("Sin", turns), add("Sin", add("Div", turns, constant(3))))
-        squares = add("Div", add("Mul", turns, turns), constant(3))
-        zero = add("Less", squares, constant(1e-8))
-        weights = add("Where", zero, constant(1), add("Div", waves, add("Where", zero, constant(1), squares)))
-        weights = add("Where", near, weights, constant(0))
-        return add("Div", weights, add("ReduceSum", weights, constant([1], "int64"), keepdims=1))
 
     def levels(self, given: str) -> str:
         """The input as floating point (B, 3, H, W), in its own units."""

@@ -81,6 +81,35 @@ class Graph:
         return f"{stem}_{self._count}"
 
 
+def resampled(graph: Graph, image: str, sides: Sequence[str], to: Sequence[str]) -> str:
+    """An image in [0, 1] with so many rows and columns, (1,) each, at another size; by Lanczos."""
+    down, across = (_lanczos(graph, *each) for each in zip(sides, to, strict=True))
+    bounds = graph.constant(0), graph.constant(1)
+    x = graph.add("Clip", graph.add("MatMul", image, graph.add("Transpose", across)), *bounds)
+    return graph.add("Clip", graph.add("MatMul", down, x), *bounds)
+
+
+def _lanczos(graph: Graph, side: str, to: str) -> str:
+    """As ``networks.octaves._lanczos``: weights (to, side)."""
+    add, constant = graph.add, graph.constant
+    step = add("Div", *(add("Cast", each, to=1) for each in (side, to)))
+    places, centres = (
+        add("Add", add("Cast", add("Range", zero, add("Squeeze", each), one), to=1), constant(0.5))
+        for zero, one in [(constant(0, "int64"), constant(1, "int64"))]
+        for each in (side, to)
+    )
+    centres = add("Unsqueeze", add("Mul", centres, step), constant([1], "int64"))
+    distances = add("Div", add("Sub", places, centres), add("Max", step, constant([1])))
+    near = add("Less", add("Abs", distances), constant(3))
+    turns = add("Mul", distances, constant(np.pi))
+    waves = add("Mul", add("Sin", turns), add("Sin", add("Div", turns, constant(3))))
+    squares = add("Div", add("Mul", turns, turns), constant(3))
+    zero = add("Less", squares, constant(1e-8))
+    weights = add("Where", zero, constant(1), add("Div", waves, add("Where", zero, constant(1), squares)))
+    weights = add("Where", near, weights, constant(0))
+    return add("Div", weights, add("ReduceSum", weights, constant([1], "int64"), keepdims=1))
+
+
 def _value(name: str, dtype: str, dims: Dims) -> bytes:
     """A ValueInfoProto."""
     sides = (_bytes(2, each.encode()) if isinstance(each, str) else _number(1, each) for each in dims)

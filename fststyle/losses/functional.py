@@ -41,9 +41,8 @@ dark objects light and put the painting's strongest colours anywhere.
 
 Total variation is the sum over the image of squared differences between neighbours (``squared``; Johnson's code), or of
 absolute ones (``l1``); ``tv_reduction="mean"`` divides by C · H · W. ``opponent`` (from no paper) divides a difference
-into its mean over the channels and the rest, of which the absolute values count ``CHROMA`` times as much; for grey
-pictures it is ``l1``. Paintings change their colour less often than their light, and networks draw lines in
-complementary colours along edges.
+into its mean over the channels and the rest, of which the absolute values count ``CHROMA`` times as much. Paintings
+change their colour less often than their light, and networks draw lines in complementary colours along edges.
 
 Variants met in lecture notes and posts that are misprints and therefore absent: 1/(4 C_in² C_out²)
 for 1/(4 N² M²), Σ(G·H)² for Σ(G-H)², M as the side length of a feature map. A style loss divided
