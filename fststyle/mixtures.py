@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.octaves import grow_from
+from fststyle.octaves import grow_from, variation
 
 
 class MixtureError(ValueError):
@@ -64,6 +64,8 @@ def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) 
         entries = {each["name"]: {**metadata, **each} for each in metadata.get("styles", []) if each["name"] in weights}
         if any("grow_from" in entry for entry in entries.values()):
             own["grow_from"] = sum(weights[name] * grow_from(entry) for name, entry in entries.items())
+        if any("variation" in entry for entry in entries.values()):
+            own["variation"] = sum(weights[name] * variation(entry) for name, entry in entries.items())
         return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
     entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
     if "normalizers" in entry:

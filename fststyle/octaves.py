@@ -20,6 +20,8 @@ PHOTOGRAPH = 0.5
 MOST = 6
 #: Longer side, in pixels, up to which strokes have the size that the network gives them, unless a style says otherwise.
 GROW_FROM = 1024
+#: Of ``StylizeOptions.variation``: what networks that are trained in octaves ask for; more than the second is refused.
+VARIATION, MOST_VARIATION = 0.1, 0.5
 
 
 def check_octaves(octaves: int) -> int:
@@ -54,3 +56,9 @@ def grow_from(metadata: Mapping[str, Any]) -> float:
     """Longer side, in pixels, from which a model file's strokes grow with the picture."""
     found = metadata.get("grow_from", GROW_FROM)
     return float(found) if isinstance(found, int | float) and found >= MIN_SIDE else GROW_FROM
+
+
+def variation(metadata: Mapping[str, Any]) -> float:
+    """How much lightness is to vary in even areas of what a model file's network sees (``inference.variation``)."""
+    found = metadata.get("variation", 0)
+    return float(found) if isinstance(found, int | float) and 0 <= found <= MOST_VARIATION else 0.0

@@ -50,6 +50,7 @@ from fststyle.losses import (
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
+from fststyle.octaves import VARIATION
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
@@ -313,7 +314,7 @@ def main() -> None:
             painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
-                "octaves": chosen.octaves,
+                **{"octaves": chosen.octaves, "variation": VARIATION if chosen.octaves > 1 else 0},
                 "held_out": held_out(applied, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},

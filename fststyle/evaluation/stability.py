@@ -6,6 +6,7 @@ warped to it), values in [0, 1] (Lai et al. 2018, "Learning blind video temporal
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import sys
@@ -20,7 +21,8 @@ from fststyle.evaluation.clips import Clip, make_clips
 from fststyle.evaluation.figures import figures_file, write_json
 from fststyle.evaluation.videos import Video, check_libraries, is_video, read_video, video_name
 from fststyle.images import Failure, ImageError, check_folder, read_picture, save_image, to_image
-from fststyle.inference import StylizeOptions, Stylizer
+from fststyle.inference import Stylizer
+from fststyle.inference.options import FRAMES
 from fststyle.inference.paths import label_of, readable
 from fststyle.inference.steady import SteadyInput
 from fststyle.resources import one_line, user_path
@@ -148,7 +150,7 @@ def measure_files(
         for folder in write_clips(shots, written):
             tqdm.write(str(folder))
 
-    options = StylizeOptions(octaves=octaves)
+    options = dataclasses.replace(FRAMES, octaves=octaves)
 
     def fresh(stylizer: Stylizer) -> Method:
         calm = (lambda rgb: rgb) if steady is None else SteadyInput(steady)

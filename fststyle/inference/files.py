@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from fststyle.images import Header, ImageError, check_ending, check_sides, existing_part, large, write_atomically
 from fststyle.images.files import WITH_ALPHA
-from fststyle.inference.options import PLAIN, StylizeOptions
+from fststyle.inference.options import BAND, PLAIN, StylizeOptions
 from fststyle.inference.paths import Files
+from fststyle.inference.variation import varied_rows
 from fststyle.inference.written import remember
 from fststyle.octaves import guided, halved
 from fststyle.resources import free_memory, on_disk
@@ -176,6 +177,11 @@ def _result(
         return _filled(parts[0], stylizer.blended([part.read for part in parts], rows), folder)
     seen = stylizer.seen(height, width, options)
     picture = photo if seen == (height, width) else large.resized(photo, *seen, folder, bands=3)
+    if amount := stylizer.variation_of(options):
+        plain = picture
+        read = varied_rows(lambda top, bottom: plain.read(top, bottom)[..., :3], seen[0], amount)
+        picture = large.Scratch((*seen, 3), photo.dtype, folder)
+        picture.fill(read(top, min(seen[0], top + BAND)) for top in range(0, seen[0], BAND))
     octaves = stylizer.octaves_at(*seen, options)
     output = _painted(stylizer, picture, octaves, memory, options.median, folder, progress)
     if seen != (height, width):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fststyle.images import MIN_SIDE, to_levels, top_level
 from fststyle.images.arrays import YCBCR, Rows
-from fststyle.octaves import GROW_FROM, check_octaves
+from fststyle.octaves import GROW_FROM, MOST_VARIATION, check_octaves
 
 #: Pixels around one that make up its surroundings, each way, where detail is weighed.
 RADIUS = 8
@@ -38,9 +38,12 @@ class StylizeOptions:
             strokes are seen when the whole picture is.
         octaves: from coarse to fine, in which the network is applied (``fststyle.octaves``): 1 is a single pass, each
             more lets shapes grow to twice the size. None: as many as the network was trained in.
+        variation: of lightness where the photograph is even, so that strokes fill a sky or a wall as well
+            (``inference.variation``): a standard deviation, of a range of 1. None: what the style's model file says.
 
     Raises:
-        ValueError: a strength outside [0, 1], a scale that is not positive, octaves that are not 1 to 6.
+        ValueError: a strength outside [0, 1], a scale that is not positive, octaves that are not 1 to 6, a variation
+            outside [0, ``MOST_VARIATION``].
     """
 
     median: bool = False
@@ -48,6 +51,7 @@ class StylizeOptions:
     preserve_color: bool = False
     style_scale: float | None = None
     octaves: int | None = None
+    variation: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -56,6 +60,8 @@ class StylizeOptions:
             raise ValueError(f"style scale is {self.style_scale:g}; expected a number from 0.125 to 16")
         if self.octaves is not None:
             check_octaves(self.octaves)
+        if self.variation is not None and not 0 <= self.variation <= MOST_VARIATION:
+            raise ValueError(f"variation is {self.variation:g}; expected a number from 0 to {MOST_VARIATION}")
 
     @property
     def changes(self) -> bool:
@@ -91,8 +97,9 @@ class StylizeOptions:
 
 #: As the command line applies a style unless told otherwise.
 PLAIN = StylizeOptions()
-#: Of a video's frames: in a single pass, which is steadier than several octaves, and faster.
-FRAMES = StylizeOptions(octaves=1)
+#: Of a video's frames: in a single pass, which is steadier than several octaves, and faster; and without variation,
+#: which would stand still where a camera moves.
+FRAMES = StylizeOptions(octaves=1, variation=0)
 
 
 def _bands(height: int, halo: int) -> Iterator[tuple[tuple[int, int], slice]]:
@@ -163,14 +170,14 @@ def _product(fine: np.ndarray, other: np.ndarray) -> np.ndarray:
     return surroundings((fine * other).mean(axis=2, keepdims=True))
 
 
-def surroundings(values: np.ndarray) -> np.ndarray:
-    """The mean over (2 · RADIUS + 1)² pixels, borders repeated: float32 (H, W, C)."""
+def surroundings(values: np.ndarray, radius: int = RADIUS) -> np.ndarray:
+    """The mean over (2 · radius + 1)² pixels, borders repeated: float32 (H, W, C)."""
     for axis in (0, 1):
         pads = [(0, 0)] * 3
-        pads[axis] = (RADIUS + 1, RADIUS)
+        pads[axis] = (radius + 1, radius)
         total = np.cumsum(np.pad(values, pads, mode="edge"), axis=axis, dtype=np.float64)
         size = values.shape[axis]
-        window = 2 * RADIUS + 1
+        window = 2 * radius + 1
         upper, lower = (np.take(total, range(start, start + size), axis=axis) for start in (window, 0))
         values = ((upper - lower) / window).astype(np.float32)
     return values

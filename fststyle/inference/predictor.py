@@ -116,7 +116,7 @@ class StylePredictor:
             "style": {"image": printable(painting.name), "sha256": file_sha256(painting), "size": size},
             "encoder": self.metadata.get("encoder"),
             "init_from": {key: self.metadata.get(key) for key in ("name", "command", "steps", "images", "init_from")},
-            **({"octaves": self.metadata["octaves"]} if "octaves" in self.metadata else {}),
+            **{key: self.metadata[key] for key in ("octaves", "variation") if key in self.metadata},
             "grow_from": GROW_FROM,
             **{"predicted": True, "created": datetime.now(UTC).strftime("%Y-%m-%d"), "licence": "Apache-2.0"},
             **{"network": network, "trunk": self.metadata["trunk"]},

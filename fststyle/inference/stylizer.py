@@ -17,8 +17,9 @@ from fststyle.images.arrays import Rows
 from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
+from fststyle.inference.variation import varied
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
-from fststyle.octaves import grow_from, guided, halved, room_for, trained_octaves
+from fststyle.octaves import grow_from, guided, halved, room_for, trained_octaves, variation
 from fststyle.resources import NOT_LITE, without_torch
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Stylizer:
         #: Octaves that the network was trained in, and is applied in unless options say otherwise.
         self.octaves = trained_octaves(self.metadata)
         #: Longer side from which strokes grow with the picture, pixels.
-        self.grow_from = grow_from(self.metadata)
+        self.grow_from, self.variation = grow_from(self.metadata), variation(self.metadata)
 
     @classmethod
     def from_checkpoint(
@@ -173,7 +174,8 @@ class Stylizer:
             output = self.backend.pixels(picture)
             return median_of(output) if median else output
 
-        output = painted(resize_pixels(rgb, lines, columns), self.octaves_at(lines, columns, options), options.median)
+        picture = varied(resize_pixels(rgb, lines, columns), self.variation_of(options))
+        output = painted(picture, self.octaves_at(lines, columns, options), options.median)
         if (lines, columns) != (height, width):
             output = resize_pixels(output, height, width)
         return options.finish(rgb, output) if options.changes else output
@@ -181,6 +183,10 @@ class Stylizer:
     def seen(self, height: int, width: int, options: StylizeOptions) -> tuple[int, int]:
         """Height and width of what the network sees of a picture."""
         return options.seen(height, width, self.grow_from) if self.scale == 1 else (height, width)
+
+    def variation_of(self, options: StylizeOptions) -> float:
+        """How much lightness varies in even areas of what the network sees."""
+        return self.variation if options.variation is None else options.variation
 
     def octaves_at(self, height: int, width: int, options: StylizeOptions) -> int:
         """In how many octaves a picture of that size, as the network sees it, is done."""

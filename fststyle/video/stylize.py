@@ -96,7 +96,8 @@ def stylize_video(
         source: the file, or a name of numbered pictures, as ``frames/%06d.png``.
         target: the file to write, or such a name.
         stylizer: the style.
-        options: how it is applied; without ``octaves`` in a single pass, which is steadier.
+        options: how it is applied; without ``octaves`` in a single pass, which is steadier, and without ``variation``
+            unless it is given.
         video: what is stylised, how it is written.
         resume: go on with what an interrupted run left; without such, begin.
         keep_partial: when interrupted, write what is done to ``NAME.partial.ENDING`` and keep what resuming needs.
@@ -106,7 +107,8 @@ def stylize_video(
         RuntimeError: it failed on the way, of a full disk for example; what is done stays for ``resume``.
         InterruptedVideo: by Ctrl-C or SIGTERM.
     """
-    options = dataclasses.replace(options, octaves=options.octaves or FRAMES.octaves)
+    unless_told = {name: getattr(FRAMES, name) for name in ("octaves", "variation") if getattr(options, name) is None}
+    options = dataclasses.replace(options, **unless_told)
     output, read = output_of(target, video.codec, video.crf), VideoSource(source)
     height, width = _sides(read, video.size, output)
     parts = Parts.beside(target, _settings(source, stylizer, options, video))
