@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.octaves import grow_from, variation
+from fststyle.octaves import Variation, grow_from
 
 
 class MixtureError(ValueError):
@@ -65,7 +65,11 @@ def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) 
         if any("grow_from" in entry for entry in entries.values()):
             own["grow_from"] = sum(weights[name] * grow_from(entry) for name, entry in entries.items())
         if any("variation" in entry for entry in entries.values()):
-            own["variation"] = sum(weights[name] * variation(entry) for name, entry in entries.items())
+            asked = {name: Variation.from_metadata(entry) for name, entry in entries.items()}
+            parts = ("amount", "width")
+            own["variation"] = {
+                part: sum(weights[name] * getattr(asked[name], part) for name in asked) for part in parts
+            }
         return {**own, "name": mixture_text(weights), "mixture": dict(weights)}
     entry = dict(next((each for each in metadata.get("styles", []) if each["name"] in weights), {}))
     if "normalizers" in entry:

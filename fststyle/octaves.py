@@ -8,6 +8,7 @@ Oxholm, Zhang, Wang 2017, "Multimodal transfer"; here one network serves all oct
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,35 @@ PHOTOGRAPH = 0.5
 MOST = 6
 #: Longer side, in pixels, up to which strokes have the size that the network gives them, unless a style says otherwise.
 GROW_FROM = 1024
-#: Of ``StylizeOptions.variation``: what networks that are trained in octaves ask for; more than the second is refused.
-VARIATION, MOST_VARIATION = 0.1, 0.5
+#: Of ``StylizeOptions.variation``; more is refused.
+MOST_VARIATION = 0.5
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How much lightness varies in even areas of what a network sees (``inference.variation``).
+
+    Args:
+        amount: standard deviation where it is quite even, of a range of 1.
+        width: pixels across a mark; wider ones suit styles of planes.
+    """
+
+    amount: float = 0.1
+    width: float = 10.0
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> Variation:
+        """What a model file asks for: none, if it says nothing, or nothing that makes sense."""
+        found = metadata.get("variation")
+        try:
+            asked = cls(**{key: float(value) for key, value in dict(found or {"amount": 0}).items()})
+        except (TypeError, ValueError):
+            return NO_VARIATION
+        sensible = 0 <= asked.amount <= MOST_VARIATION and 4 <= asked.width <= 100
+        return asked if sensible else NO_VARIATION
+
+
+NO_VARIATION = Variation(0.0)
 
 
 def check_octaves(octaves: int) -> int:
@@ -56,9 +84,3 @@ def grow_from(metadata: Mapping[str, Any]) -> float:
     """Longer side, in pixels, from which a model file's strokes grow with the picture."""
     found = metadata.get("grow_from", GROW_FROM)
     return float(found) if isinstance(found, int | float) and found >= MIN_SIDE else GROW_FROM
-
-
-def variation(metadata: Mapping[str, Any]) -> float:
-    """How much lightness is to vary in even areas of what a model file's network sees (``inference.variation``)."""
-    found = metadata.get("variation", 0)
-    return float(found) if isinstance(found, int | float) and 0 <= found <= MOST_VARIATION else 0.0

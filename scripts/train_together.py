@@ -25,6 +25,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ from fststyle.losses import (
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import VARIATION
+from fststyle.octaves import Variation
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
@@ -314,7 +315,8 @@ def main() -> None:
             painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
-                **{"octaves": chosen.octaves, "variation": VARIATION if chosen.octaves > 1 else 0},
+                "octaves": chosen.octaves,
+                **({"variation": asdict(Variation())} if chosen.octaves > 1 else {}),
                 "held_out": held_out(applied, loss, objective.targets[index], held),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},

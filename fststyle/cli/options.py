@@ -14,7 +14,7 @@ from fststyle.inference.batch import Summary
 from fststyle.inference.predictor import SIZE, is_painting, predicted_style
 from fststyle.inference.steady import MOVING
 from fststyle.model_file import ModelFileError, all_styles
-from fststyle.octaves import MOST, MOST_VARIATION, VARIATION, check_octaves
+from fststyle.octaves import MOST, MOST_VARIATION, check_octaves
 from fststyle.resources import one_line
 
 _Options = TypeVar("_Options")
@@ -76,7 +76,7 @@ def add_style(command: argparse.ArgumentParser) -> None:
         type=float,
         metavar="X",
         help="lightness that varies where the photograph is even, so that strokes fill a sky or a wall as well: from 0 "
-        f"to {MOST_VARIATION}; default: as the style says, {VARIATION} for most; of videos 0, since it would stand "
+        f"to {MOST_VARIATION}; default: as the style says, 0.1 for many; of videos 0, since it would stand "
         "still where a camera moves",
     )
     add("--preserve-color", action="store_true", help="the photograph's colours, the result's luminance")

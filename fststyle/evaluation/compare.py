@@ -30,6 +30,7 @@ from fststyle.inference import Stylizer
 from fststyle.inference.paths import expand, readable
 from fststyle.losses import LossTerms, PerceptualLoss
 from fststyle.model_file import ModelFile, find_model_file, load_model_file, one_style
+from fststyle.octaves import NO_VARIATION
 from fststyle.optimization import Optimization, Progress, optimize
 from fststyle.optimization.recipes import size_of, starting_image, transfer
 from fststyle.resources import user_path
@@ -219,6 +220,7 @@ def measure(
 ) -> dict[str, Any]:
     """One case: the one pass, then the slow side of the same objective."""
     stylizer = Stylizer(style.checkpoint.network, style.checkpoint.metadata, device)
+    stylizer.variation = NO_VARIATION  # the objective is of the photograph itself, as in training
     content = load_image(photo, size).to(stylizer.device)
     loss = style.loss.to(stylizer.device)
     targets = {layer: target.to(stylizer.device) for layer, target in style.checkpoint.style_targets.items()}

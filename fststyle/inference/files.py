@@ -177,9 +177,9 @@ def _result(
         return _filled(parts[0], stylizer.blended([part.read for part in parts], rows), folder)
     seen = stylizer.seen(height, width, options)
     picture = photo if seen == (height, width) else large.resized(photo, *seen, folder, bands=3)
-    if amount := stylizer.variation_of(options):
+    if (variation := stylizer.variation_of(options)).amount:
         plain = picture
-        read = varied_rows(lambda top, bottom: plain.read(top, bottom)[..., :3], seen[0], amount)
+        read = varied_rows(lambda top, bottom: plain.read(top, bottom)[..., :3], seen[0], variation)
         picture = large.Scratch((*seen, 3), photo.dtype, folder)
         picture.fill(read(top, min(seen[0], top + BAND)) for top in range(0, seen[0], BAND))
     octaves = stylizer.octaves_at(*seen, options)

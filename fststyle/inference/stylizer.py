@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -13,13 +14,13 @@ import numpy as np
 
 from fststyle.devices import DeviceError, choose_device
 from fststyle.images import ImageError, check_size, resize_pixels
-from fststyle.images.arrays import Rows
+from fststyle.images.arrays import YCBCR, Rows
 from fststyle.inference.backends import Backend, TorchBackend
 from fststyle.inference.openvino import OpenVINOBackend, openvino_installed
 from fststyle.inference.options import PLAIN, StylizeOptions, median_of
-from fststyle.inference.variation import varied
+from fststyle.inference.variation import added_light, varied
 from fststyle.model_file import check_kind, find_model_file, load_model_file, one_style
-from fststyle.octaves import grow_from, guided, halved, room_for, trained_octaves, variation
+from fststyle.octaves import Variation, grow_from, guided, halved, room_for, trained_octaves
 from fststyle.resources import NOT_LITE, without_torch
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Stylizer:
         #: Octaves that the network was trained in, and is applied in unless options say otherwise.
         self.octaves = trained_octaves(self.metadata)
         #: Longer side from which strokes grow with the picture, pixels.
-        self.grow_from, self.variation = grow_from(self.metadata), variation(self.metadata)
+        self.grow_from, self.variation = grow_from(self.metadata), Variation.from_metadata(self.metadata)
 
     @classmethod
     def from_checkpoint(
@@ -124,7 +125,8 @@ class Stylizer:
         """What ``__call__`` gives, on the backend's device."""
         from fststyle.networks.octaves import in_octaves
 
-        output = in_octaves(self.backend, image.to(self.device), self.octaves)
+        seen = _varied_image(image, self.variation) if self.variation.amount else image
+        output = in_octaves(self.backend, seen.to(self.device), self.octaves)
         return median_filter(output) if median else output
 
     def check(self, height: int, width: int) -> None:
@@ -184,9 +186,11 @@ class Stylizer:
         """Height and width of what the network sees of a picture."""
         return options.seen(height, width, self.grow_from) if self.scale == 1 else (height, width)
 
-    def variation_of(self, options: StylizeOptions) -> float:
-        """How much lightness varies in even areas of what the network sees."""
-        return self.variation if options.variation is None else options.variation
+    def variation_of(self, options: StylizeOptions) -> Variation:
+        """How lightness varies in even areas of what the network sees."""
+        if options.variation is None:
+            return self.variation
+        return dataclasses.replace(self.variation, amount=options.variation)
 
     def octaves_at(self, height: int, width: int, options: StylizeOptions) -> int:
         """In how many octaves a picture of that size, as the network sees it, is done."""
@@ -259,6 +263,15 @@ def _openvino_is_better(device: str, precision: str) -> bool:
 def has_gpu() -> bool:
     """Whether this machine looks as if PyTorch would find a GPU."""
     return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _varied_image(image: Tensor, by: Variation) -> Tensor:
+    """As ``variation.varied``, of images (B, 3, H, W)."""
+    import torch
+
+    light = np.tensordot(image.detach().float().cpu().numpy(), YCBCR[0], (1, 0))
+    added = torch.from_numpy(np.stack([added_light(each, by) for each in light]))
+    return (image.float() + added[:, None].to(image.device)).clamp(0, 1)
 
 
 def median_filter(image: Tensor) -> Tensor:

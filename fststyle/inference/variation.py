@@ -19,54 +19,55 @@ import numpy as np
 from fststyle.images import to_levels, top_level
 from fststyle.images.arrays import YCBCR, Rows
 from fststyle.inference.options import surroundings
+from fststyle.octaves import Variation
 
 #: Pixels around one, each way, that decide what it gets.
-HALO = 32
+HALO = 128
 #: Pixels, each way, that have one value of the noise; between them it is interpolated.
 _STEP = 2
 #: Standard deviation of lightness around a pixel at which it gets 1/e of the noise.
-_EVEN = 0.03
-#: Pixels: how wide and how long the noise's cells are, how far they are displaced, and over what distance.
-_ACROSS, _ALONG, _BEND, _SWIRL = 10.0, 50.0, 150.0, 160.0
+_EVEN = 0.04
+#: Pixels: how long the noise's cells are, and how far they are displaced; over how many of their widths.
+_ALONG, _BEND, _SWIRL = 50.0, 150.0, 16
 #: Numbers of the noise, each way, after which it is repeated; standard deviation of the sum of its two octaves.
 _TABLE, _DEVIATION = 128, 0.5
 
 
-def varied(rgb: np.ndarray, amount: float) -> np.ndarray:
-    """A picture whose even areas vary in lightness.
-
-    Args:
-        rgb: uint8 or uint16 (H, W, 3).
-        amount: standard deviation where it is quite even, of a range of 1.
-    """
-    return _varied(rgb, amount, 0) if amount else rgb
+def varied(rgb: np.ndarray, by: Variation) -> np.ndarray:
+    """A picture whose even areas vary in lightness, uint8 or uint16 (H, W, 3)."""
+    return _varied(rgb, by, 0) if by.amount else rgb
 
 
-def varied_rows(read: Rows, height: int, amount: float) -> Rows:
+def varied_rows(read: Rows, height: int, by: Variation) -> Rows:
     """The same of a picture that is read row by row."""
 
     def rows(top: int, bottom: int) -> np.ndarray:
         first = max(0, (top - HALO) // _STEP * _STEP)
-        return _varied(read(first, min(height, bottom + HALO)), amount, first)[top - first : bottom - first]
+        return _varied(read(first, min(height, bottom + HALO)), by, first)[top - first : bottom - first]
 
-    return rows if amount else read
+    return rows if by.amount else read
 
 
-def _varied(rgb: np.ndarray, amount: float, top: int) -> np.ndarray:
+def _varied(rgb: np.ndarray, by: Variation, top: int) -> np.ndarray:
     """Rows of a picture from ``top`` on, a multiple of ``_STEP``; those near the first and last lack their halo."""
-    height, width = rgb.shape[:2]
-    pads = [(0, -side % _STEP) for side in (height, width)]
-    light = np.pad(rgb.astype(np.float32) @ YCBCR[0] / top_level(rgb), pads, mode="edge")
+    added = added_light(rgb.astype(np.float32) @ YCBCR[0] / top_level(rgb), by, top)
+    return to_levels(rgb + top_level(rgb) * added[..., None], rgb.dtype)
+
+
+def added_light(light: np.ndarray, by: Variation, top: int = 0) -> np.ndarray:
+    """What all channels of a picture get, float32 (H, W), of its lightness, float32 (H, W), in [0, 1]."""
+    height, width = light.shape
+    light = np.pad(light, [(0, -side % _STEP) for side in (height, width)], mode="edge")
     lines, columns = (side // _STEP for side in light.shape)
     blocks = light.reshape(lines, _STEP, columns, _STEP)
     moments = np.stack([(blocks**power).mean((1, 3)) for power in (1, 2)], -1)
     moments = surroundings(surroundings(moments, HALO // 8), HALO // 8)
     variance = np.maximum(moments[..., 1:] - moments[..., :1] ** 2, 0)
     even = surroundings(np.exp(-variance / _EVEN**2), HALO // 8)
-    added = even[..., 0] * _noise(top // _STEP, lines, columns)
+    added = by.amount * even[..., 0] * _noise(top // _STEP, lines, columns, by.width)
     for axis, side in enumerate((height, width)):
         added = _enlarged(added, side, axis)
-    return to_levels(rgb + (amount * top_level(rgb)) * added[..., None], rgb.dtype)
+    return added.astype(np.float32, copy=False)
 
 
 def _enlarged(values: np.ndarray, side: int, axis: int) -> np.ndarray:
@@ -79,13 +80,14 @@ def _enlarged(values: np.ndarray, side: int, axis: int) -> np.ndarray:
     return values.take(before, axis) * (1 - share) + values.take(after, axis) * share
 
 
-def _noise(top: int, lines: int, columns: int) -> np.ndarray:
+def _noise(top: int, lines: int, columns: int, width: float) -> np.ndarray:
     """The noise (lines, columns) at every ``_STEP``-th pixel, from line ``top`` on; of standard deviation 1."""
+    swirl = _SWIRL * width
     y = ((np.arange(top, top + lines, dtype=np.float32) + 0.5) * _STEP)[:, None]
     x = ((np.arange(columns, dtype=np.float32) + 0.5) * _STEP)[None]
-    moved_x, moved_y = (axis + _BEND * _smooth(each, x / _SWIRL, y / _SWIRL) for each, axis in enumerate((x, y)))
-    fine = _smooth(2, moved_x / _ALONG, moved_y / _ACROSS)
-    coarse = _smooth(3, moved_x / (2 * _ALONG), moved_y / (2 * _ACROSS))
+    moved_x, moved_y = (axis + _BEND * _smooth(each, x / swirl, y / swirl) for each, axis in enumerate((x, y)))
+    fine = _smooth(2, moved_x / _ALONG, moved_y / width)
+    coarse = _smooth(3, moved_x / (2 * _ALONG), moved_y / (2 * width))
     return (fine + 0.5 * coarse) / np.float32(_DEVIATION)
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fststyle.inference.prediction import predictor_graphs
 from fststyle.inference.predictor import GROW_FROM
 from fststyle.mixtures import mixture_metadata
 from fststyle.model_file import check_kind, find_model_file, read_metadata, style_names
-from fststyle.octaves import grow_from, trained_octaves
+from fststyle.octaves import Variation, grow_from, trained_octaves
 from fststyle.tensor_files import json_text, load_arrays, split_path
 from fststyle.version import __version__
 from fststyle.web.runtime import RUNTIMES, runtime_folder
@@ -117,6 +118,7 @@ def _model(path: Path, name: str, folder: Path) -> dict[str, Any]:
     for number, style in enumerate(style_names(metadata)):
         own = mixture_metadata(metadata, {style: 1.0}) if "styles" in metadata else metadata
         about: dict[str, Any] = {"name": style, "title": _title(style), "grow_from": grow_from(own)}
+        about["variation"] = asdict(Variation.from_metadata(own))
         thumbnail = tensors.get(f"styles.{number}.thumbnail")
         if thumbnail is not None and not mixture:
             about["thumbnail"] = f"models/{name}_{number}.jpg"
@@ -132,7 +134,8 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
     One network paints and tells what the palette is fitted to; for this it gives images, not pixels.
     """
     predict, paint = predictor_graphs(path, halved=True)
-    octaves = trained_octaves(read_metadata(path))
+    metadata = read_metadata(path)
+    how = {"octaves": trained_octaves(metadata), "variation": asdict(Variation.from_metadata(metadata))}
     (folder / "own").mkdir()
     about: dict[str, Any] = {}
     for key, name, content in (
@@ -142,7 +145,7 @@ def _own(path: Path, folder: Path) -> dict[str, Any]:
     ):
         (folder / "own" / name).write_bytes(content)
         about[key] = {"file": f"own/{name}", "bytes": len(content)}
-    about["paint"] |= {"octaves": octaves, "grow_from": GROW_FROM}
+    about["paint"] |= {**how, "grow_from": GROW_FROM}
     return about
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import VARIATION, check_octaves
+from fststyle.octaves import Variation, check_octaves
 from fststyle.training.tasks.base import Task, check_weight
 
 #: Standard deviation of the noise in the stability term's pictures: two levels of 255.
@@ -76,7 +77,7 @@ class PaintingTask(Task):
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         weights, metadata = super().exported()
-        asked = {"octaves": self.octaves} | ({"variation": VARIATION} if self.octaves > 1 else {})
+        asked = {"octaves": self.octaves} | ({"variation": asdict(Variation())} if self.octaves > 1 else {})
         return weights, {**metadata, **asked}
 
     def draw_warp(self, photographs: Tensor) -> None:

@@ -161,7 +161,7 @@ async function painted(photo, style, given, words) {
   const [width, height] = fitted(Math.round(photo.width / scale), Math.round(photo.height / scale));
   const seen = resized(photo, width, height);
   say(words, 0);
-  const copy = { ...seen, rgb: seen.rgb.slice() };
+  const copy = { ...seen, rgb: seen.rgb.slice(), variation: style.variation };
   const output = await engine.run(style.model, given, copy, (share) => say(words, share));
   return resized(output, photo.width, photo.height);
 }

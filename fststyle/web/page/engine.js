@@ -86,19 +86,20 @@ export class Engine {
     }
   }
 
-  async #run(model, given, { rgb, width, height }, progress) {
+  async #run(model, given, { rgb, width, height, variation }, progress) {
     await this.load(model);
     const began = performance.now();
     const guess = () => (performance.now() - began) / 1000 / (this.#secondsPerPixel * width * height);
     const timer = setInterval(() => progress(1 - Math.exp(-1.5 * guess())), 100);
     try {
-      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, given, octaves: model.octaves });
+      const how = { given, octaves: model.octaves, variation };
+      const result = await this.#ask({ do: "run", model: model.file, rgb, width, height, ...how });
       this.#secondsPerPixel = (performance.now() - began) / 1000 / (width * height);
       return result;
     } catch (error) {
       if (this.about?.provider !== "webgpu") throw error;
       this.#replaced(); // once more without the GPU, whose memory may be too small
-      return this.#run(model, given, { rgb, width, height }, progress);
+      return this.#run(model, given, { rgb, width, height, variation }, progress);
     } finally {
       clearInterval(timer);
     }

@@ -68,23 +68,23 @@ function plane(rgb, channel) {
   return values;
 }
 
-/** The mean over (2 · RADIUS + 1)² pixels, borders repeated. */
-function surroundings(values, width, height) {
-  return averaged(averaged(values, height, width, width, 1), width, height, 1, width);
+/** The mean over (2 · radius + 1)² pixels, borders repeated. */
+export function surroundings(values, width, height, radius = RADIUS) {
+  return averaged(averaged(values, height, width, width, 1, radius), width, height, 1, width, radius);
 }
 
 /** Along one axis: `length` values `step` apart, for each of `lines` that are `next` apart. */
-function averaged(values, length, lines, step, next) {
-  const result = new Float32Array(values.length);
-  const window = 2 * RADIUS + 1;
+function averaged(values, length, lines, step, next, radius) {
+  const result = new values.constructor(values.length);
+  const window = 2 * radius + 1;
   for (let line = 0; line < lines; line++) {
     const start = line * next;
     const at = (place) => values[start + Math.min(length - 1, Math.max(0, place)) * step];
     let sum = 0;
-    for (let place = -RADIUS; place <= RADIUS; place++) sum += at(place);
+    for (let place = -radius; place <= radius; place++) sum += at(place);
     for (let place = 0; place < length; place++) {
       result[start + place * step] = sum / window;
-      sum += at(place + RADIUS + 1) - at(place - RADIUS);
+      sum += at(place + radius + 1) - at(place - radius);
     }
   }
   return result;

@@ -11,8 +11,8 @@ const LARGE = 2048;
 /** The style, of what site.json tells of the files that it takes; it has no painting yet. */
 export function ownStyle(files) {
   const model = { ...files.paint, own: files, styles: [] };
-  const { grow_from } = files.paint;
-  return { title: "Your own painting", name: "painting", model, index: 0, own: true, grow_from, painting: null, parameters: null };
+  const { grow_from, variation } = files.paint;
+  return { title: "Your own painting", name: "painting", model, index: 0, own: true, grow_from, variation, painting: null, parameters: null };
 }
 
 /** Let the style's tile take what is dropped on it, or pasted while it has the focus. */

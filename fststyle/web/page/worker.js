@@ -2,6 +2,7 @@
 // {id, error}.
 
 import { resampled } from "./lanczos.js";
+import { varied } from "./variation.js";
 import { Predictor, bytesOf, imageOf } from "./prediction.js";
 
 /** How far a GPU's result may lie from the processor's, of 255. */
@@ -37,9 +38,10 @@ const jobs = {
     return { provider, threads: ort.env.wasm.numThreads };
   },
 
-  /** A picture to its result; `given`: a mixture for models of several styles, parameters of an own style. */
-  run({ model, rgb, width, height, given, octaves }) {
-    return inOctaves(sessions.get(model), { rgb, width, height }, given, octaves);
+  /** A picture to its result; `given`: a mixture for models of several styles, parameters of an own style; `variation`
+   * of even areas. */
+  run({ model, rgb, width, height, given, octaves, variation }) {
+    return inOctaves(sessions.get(model), varied({ rgb, width, height }, variation), given, octaves);
   },
 
   /** A painting to the parameters of its style. */

@@ -140,7 +140,7 @@ def test_two_steps_of_three_are_from_coarse_to_fine() -> None:
     sizes.clear()
     task.compute_loss(photographs)  # as held-out photographs are judged
     assert sizes == [16, 32]
-    assert task.exported()[1] == {"octaves": 2, "variation": 0.1}
+    assert task.exported()[1] == {"octaves": 2, "variation": {"amount": 0.1, "width": 10}}
     assert make(octaves=1).exported()[1] == {"octaves": 1}  # a network as the papers train it is applied so
 
 
