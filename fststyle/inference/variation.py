@@ -29,6 +29,8 @@ _STEP = 2
 _EVEN = 0.04
 #: Pixels: how long the noise's cells are, and how far they are displaced; over how many of their widths.
 _ALONG, _BEND, _SWIRL = 50.0, 150.0, 16
+#: Standard deviations of the noise that there is room for in what is white or black.
+_ROOM = 1.5
 #: Numbers of the noise, each way, after which it is repeated; standard deviation of the sum of its two octaves.
 _TABLE, _DEVIATION = 128, 0.5
 
@@ -60,11 +62,13 @@ def added_light(light: np.ndarray, by: Variation, top: int = 0) -> np.ndarray:
     light = np.pad(light, [(0, -side % _STEP) for side in (height, width)], mode="edge")
     lines, columns = (side // _STEP for side in light.shape)
     blocks = light.reshape(lines, _STEP, columns, _STEP)
+    room = _ROOM * by.amount
+    moved = np.clip(blocks.mean((1, 3)), room, 1 - room) - blocks.mean((1, 3))
     moments = np.stack([(blocks**power).mean((1, 3)) for power in (1, 2)], -1)
     moments = surroundings(surroundings(moments, HALO // 8), HALO // 8)
     variance = np.maximum(moments[..., 1:] - moments[..., :1] ** 2, 0)
     even = surroundings(np.exp(-variance / _EVEN**2), HALO // 8)
-    added = by.amount * even[..., 0] * _noise(top // _STEP, lines, columns, by.width)
+    added = even[..., 0] * (moved + by.amount * _noise(top // _STEP, lines, columns, by.width))
     for axis, side in enumerate((height, width)):
         added = _enlarged(added, side, axis)
     return added.astype(np.float32, copy=False)
@@ -87,7 +91,8 @@ def _noise(top: int, lines: int, columns: int, width: float) -> np.ndarray:
     x = ((np.arange(columns, dtype=np.float32) + 0.5) * _STEP)[None]
     moved_x, moved_y = (axis + _BEND * _smooth(each, x / swirl, y / swirl) for each, axis in enumerate((x, y)))
     fine = _smooth(2, moved_x / _ALONG, moved_y / width)
-    coarse = _smooth(3, moved_x / (2 * _ALONG), moved_y / (2 * width))
+    turned_x, turned_y = 0.8 * moved_x + 0.6 * moved_y, 0.8 * moved_y - 0.6 * moved_x  # no borders of cells meet
+    coarse = _smooth(3, turned_x / (2 * _ALONG), turned_y / (2 * width))
     return (fine + 0.5 * coarse) / np.float32(_DEVIATION)
 
 

@@ -34,6 +34,14 @@ def test_an_even_picture_varies_by_the_amount_and_in_lightness_alone() -> None:
     assert np.median(steps) < 255 * 0.08 / 8  # smooth: pixels are like the next ones
 
 
+@pytest.mark.parametrize("level", [0, 255])
+def test_white_and_black_vary_too(level: int) -> None:
+    """An overexposed sky would lose the lighter half of the noise."""
+    found = varied(even(400, 400, level), Variation(0.1)).astype(float) / 255
+    assert found.std() == pytest.approx(0.1, rel=0.25)
+    assert 0.02 < abs(np.median(found) - level / 255) < 0.25
+
+
 def test_texture_and_edges_stay(astronaut: np.ndarray) -> None:
     grain = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     assert np.array_equal(varied(grain, Variation()), grain)

@@ -6,15 +6,20 @@ const HALO = 128;
 const STEP = 2;
 const EVEN = 0.04;
 const [ALONG, BEND, SWIRL] = [50, 150, 16];
+const ROOM = 1.5;
 const [TABLE, DEVIATION] = [128, 0.5];
 
 /** A picture {rgb, width, height} of which even areas vary by {amount, width}. */
 export function varied({ rgb, width, height }, by) {
   if (!by?.amount) return { rgb, width, height };
   const [columns, lines] = [Math.ceil(width / STEP), Math.ceil(height / STEP)];
-  const added = evenness(rgb, width, height, columns, lines);
+  const { even, light } = evenness(rgb, width, height, columns, lines);
   const noise = noises(columns, lines, by.width);
-  added.forEach((even, at) => (added[at] = even * noise[at] * by.amount * 255));
+  const room = ROOM * by.amount;
+  const added = even.map((share, at) => {
+    const moved = Math.min(Math.max(light[at], room), 1 - room) - light[at];
+    return 255 * share * (moved + by.amount * noise[at]);
+  });
   const across = Array.from({ length: width }, (_, at) => between(at, columns));
   const result = new Uint8ClampedArray(rgb.length); // which rounds
   for (let row = 0; row < height; row++) {
@@ -37,9 +42,9 @@ function between(pixel, count) {
   return [before, Math.min(before + 1, count - 1), at - before];
 }
 
-/** From 0 to 1, of every block of STEP × STEP pixels. */
+/** Of every block of STEP × STEP pixels how even it is, from 0 to 1, and its lightness. */
 function evenness(rgb, width, height, columns, lines) {
-  let [means, squares] = [new Float64Array(columns * lines), new Float64Array(columns * lines)];
+  const [means, squares] = [new Float64Array(columns * lines), new Float64Array(columns * lines)];
   for (let row = 0; row < lines * STEP; row++) {
     for (let column = 0; column < columns * STEP; column++) {
       const at = 3 * (Math.min(row, height - 1) * width + Math.min(column, width - 1));
@@ -50,8 +55,9 @@ function evenness(rgb, width, height, columns, lines) {
     }
   }
   const smooth = (values) => surroundings(values, columns, lines, HALO / 8);
-  [means, squares] = [means, squares].map((values) => smooth(smooth(values)));
-  return smooth(squares.map((square, at) => Math.exp(-Math.max(square - means[at] ** 2, 0) / EVEN ** 2)));
+  const [mean, square] = [means, squares].map((values) => smooth(smooth(values)));
+  const even = smooth(square.map((value, at) => Math.exp(-Math.max(value - mean[at] ** 2, 0) / EVEN ** 2)));
+  return { even, light: means };
 }
 
 /** The noise at every STEP-th pixel. */
@@ -63,7 +69,7 @@ function noises(columns, lines, width) {
     for (let column = 0; column < columns; column++) {
       const [x, y] = [(column + 0.5) * STEP, (line + 0.5) * STEP];
       const [u, v] = [x + BEND * smooth(table, 0, x / swirl, y / swirl), y + BEND * smooth(table, 1, x / swirl, y / swirl)];
-      const coarse = smooth(table, 3, u / (2 * ALONG), v / (2 * width));
+      const coarse = smooth(table, 3, (0.8 * u + 0.6 * v) / (2 * ALONG), (0.8 * v - 0.6 * u) / (2 * width));
       result[line * columns + column] = (smooth(table, 2, u / ALONG, v / width) + 0.5 * coarse) / DEVIATION;
     }
   }
