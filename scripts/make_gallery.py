@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 from skimage import data as pictures
+from sklearn.datasets import load_sample_image
 
 from fststyle import StylePredictor, Stylizer, Swapper, Upscaler
 from fststyle.evaluation.superres import bicubic
@@ -47,7 +48,7 @@ from fststyle.model_file import KINDS, bundled_files, read_metadata, style_names
 from fststyle.networks.superres import reduce
 from fststyle.resources import file_sha256
 
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")
+PHOTOGRAPHS = ("astronaut", "chelsea", "china")
 #: Device, backend and precision.
 COMPUTED_BY = ("cpu", "torch", "float32")
 #: Longer side in pixels of the pictures that the page shows.
@@ -60,7 +61,8 @@ ACROSS = 4
 PARTS = {"astronaut": (slice(0, 192), slice(128, 320)), "chelsea": (slice(40, 232), slice(100, 292))}
 INTRODUCTION = """# Bundled models
 
-Written by `scripts/make_gallery.py` from the model files. The photographs shown here come with scikit-image.
+Written by `scripts/make_gallery.py` from the model files. The photographs shown here come with scikit-image and
+scikit-learn.
 
 All models were trained on the same 1,292 photographs, from
 [EliSchwartz/imagenet-sample-images](https://github.com/EliSchwartz/imagenet-sample-images) and from the training and
@@ -111,8 +113,9 @@ def enlargers(models: Mapping[str, Path], *how: Any) -> dict[int, dict[str, Enla
 
 
 def photograph(name: str, size: int) -> np.ndarray:
-    """One of scikit-image's photographs, its longer side ``size`` pixels; uint8 (H, W, 3)."""
-    return np.asarray(resize_longer_side(Image.fromarray(getattr(pictures, name)()), size))
+    """A photograph of scikit-image or scikit-learn, its longer side ``size`` pixels; uint8 (H, W, 3)."""
+    pixels = load_sample_image("china.jpg") if name == "china" else getattr(pictures, name)()
+    return np.asarray(resize_longer_side(Image.fromarray(pixels), size))
 
 
 def save(pixels: np.ndarray, path: Path) -> None:

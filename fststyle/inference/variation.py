@@ -60,11 +60,10 @@ def added_light(light: np.ndarray, by: Variation, top: int = 0) -> np.ndarray:
     """What all channels of a picture get, float32 (H, W), of its lightness, float32 (H, W), in [0, 1]."""
     height, width = light.shape
     light = np.pad(light, [(0, -side % _STEP) for side in (height, width)], mode="edge")
-    lines, columns = (side // _STEP for side in light.shape)
-    blocks = light.reshape(lines, _STEP, columns, _STEP)
-    room = _ROOM * by.amount
-    moved = np.clip(blocks.mean((1, 3)), room, 1 - room) - blocks.mean((1, 3))
-    moments = np.stack([(blocks**power).mean((1, 3)) for power in (1, 2)], -1)
+    parts = [light[row::_STEP, column::_STEP] for row in range(_STEP) for column in range(_STEP)]
+    moments = np.stack([sum(part**power for part in parts) / len(parts) for power in (1, 2)], -1)  # type: ignore[arg-type]
+    (lines, columns, _), room = moments.shape, _ROOM * by.amount
+    moved = np.clip(moments[..., 0], room, 1 - room) - moments[..., 0]
     moments = surroundings(surroundings(moments, HALO // 8), HALO // 8)
     variance = np.maximum(moments[..., 1:] - moments[..., :1] ** 2, 0)
     even = surroundings(np.exp(-variance / _EVEN**2), HALO // 8)
