@@ -29,11 +29,10 @@ from PIL import Image
 from skimage import data as pictures
 from sklearn.datasets import load_sample_image
 
-from fststyle import StylePredictor, Stylizer, Swapper, Upscaler
+from fststyle import Stylizer, Swapper, Upscaler
 from fststyle.evaluation.superres import bicubic
 from fststyle.images import (
     contact_sheet,
-    load_image,
     read_picture,
     resize_longer_side,
     to_image,
@@ -41,7 +40,7 @@ from fststyle.images import (
     write_atomically,
 )
 from fststyle.inference.options import PLAIN
-from fststyle.inference.predictor import SIZE
+from fststyle.inference.predictor import predicted_style
 from fststyle.inference.sheet import style_sheet
 from fststyle.losses import mean_term
 from fststyle.model_file import KINDS, bundled_files, read_metadata, style_names
@@ -112,10 +111,14 @@ def enlargers(models: Mapping[str, Path], *how: Any) -> dict[int, dict[str, Enla
 # --- the pictures ---------------------------------------------------------------------------------
 
 
+def original(name: str) -> Image.Image:
+    """A photograph of scikit-image or scikit-learn."""
+    return Image.fromarray(load_sample_image("china.jpg") if name == "china" else getattr(pictures, name)())
+
+
 def photograph(name: str, size: int) -> np.ndarray:
-    """A photograph of scikit-image or scikit-learn, its longer side ``size`` pixels; uint8 (H, W, 3)."""
-    pixels = load_sample_image("china.jpg") if name == "china" else getattr(pictures, name)()
-    return np.asarray(resize_longer_side(Image.fromarray(pixels), size))
+    """The same with a longer side of ``size`` pixels; uint8 (H, W, 3)."""
+    return np.asarray(resize_longer_side(original(name), size))
 
 
 def save(pixels: np.ndarray, path: Path) -> None:
@@ -137,7 +140,7 @@ def stylise(folder: Path) -> None:
         styles = [str(path / style) for style in style_names(read_metadata(path))]
         for photo in PHOTOGRAPHS:
             with TemporaryDirectory() as unpacked:
-                Image.fromarray(getattr(pictures, photo)()).save(Path(unpacked) / "photo.png")
+                original(photo).save(Path(unpacked) / "photo.png")
                 sheet = style_sheet(
                     Path(unpacked) / "photo.png", styles, Path(unpacked) / "sheet.png", 320, PLAIN, *COMPUTED_BY
                 )
@@ -154,9 +157,9 @@ def enlarge(folder: Path) -> None:
     for scale, methods in enlargers(bundled_files("superres"), *COMPUTED_BY).items():
         rows = []
         for photo, part in PARTS.items():
-            original = getattr(pictures, photo)()[part]
-            small = to_pixels(reduce(to_image(original), scale))
-            rows.append([*(method(small) for method in methods.values()), original])
+            whole = np.asarray(original(photo))[part]
+            small = to_pixels(reduce(to_image(whole), scale))
+            rows.append([*(method(small) for method in methods.values()), whole])
         save(contact_sheet(rows), folder / f"superres_x{scale}.jpg")
 
 
@@ -173,13 +176,10 @@ def swap(folder: Path) -> None:
 def predict(folder: Path) -> None:
     """The photographs in the styles that are predicted of the paintings that come with the project."""
     for model, path in bundled_files("arbitrary").items():
-        predictor = StylePredictor.from_checkpoint(path)
         for name, painting in paintings().items():
-            network = predictor(load_image(painting, SIZE))
+            stylizer = Stylizer.from_checkpoint(predicted_style(painting, str(path)), *COMPUTED_BY)
             for photo in PHOTOGRAPHS:
-                with torch.no_grad():
-                    result = to_pixels(network(to_image(photograph(photo, SHOWN))))
-                save(result, folder / f"{photo}_{model}_{name}.jpg")
+                save(stylizer.pixels(photograph(photo, SHOWN)), folder / f"{photo}_{model}_{name}.jpg")
 
 
 MAKERS = {"styles": stylise, "arbitrary": predict, "superres": enlarge, "swap": swap}
