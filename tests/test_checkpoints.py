@@ -60,12 +60,12 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     # What is light, dark, warm or cool is where it was, at the size of strokes: the photograph's subject is there.
     recolored = match_color(photograph, output)
     blocks = [F.avg_pool2d(image - image.mean((2, 3), True), 8).flatten() for image in (recolored, output)]
-    least = {"mosaic": 0.52, "zoo/mosaic_large": 0.58}.get(style, 0.68)  # stones have colours of their own
+    least = {"mosaic": 0.54, "zoo/mosaic_large": 0.58}.get(style, 0.68)  # stones have colours of their own
     assert torch.corrcoef(torch.stack(blocks))[0, 1] > least
     # What is light and what is dark alone; styles that keep hues vary it, and octaves more.
     grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
     freed = {
-        "mosaic": 0.3,
+        "mosaic": 0.35,
         "zoo/mosaic_large": 0.44,
         "the_scream": 0.71,
         "starry_night": 0.72,
