@@ -29,6 +29,7 @@ from fststyle.model_file import (
 )
 from fststyle.networks.transform import TransformNet
 from fststyle.tensor_files import restored, split_path, stored
+from marks import rest_slow
 
 NAMES = ("wave", "udnie", "a=b,c")
 
@@ -285,7 +286,7 @@ def test_the_styles_of_a_file_are_listed(zoo: Path, capsys: pytest.CaptureFixtur
     assert "udnie.jpg" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["pt2", "onnx", "openvino"])
+@pytest.mark.parametrize("kind", rest_slow(["onnx", "openvino", "pt2"], 2))
 def test_the_weights_are_an_input_of_the_exported_graph(
     zoo: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +296,7 @@ def test_the_weights_are_an_input_of_the_exported_graph(
     assert "second input: weights (batch, 3) of wave, udnie, a=b,c" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_style_of_several_is_exported_alone(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "zoo/wave", "--format", "pt2"]) == 0
     assert capsys.readouterr().out == "wave.pt2\n"

@@ -116,13 +116,26 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: np.nda
 
 
 HYDRAS = ("train", "optimize", "preview")
+#: Training options that take long: several trainings, or networks of full size.
+LONG = (
+    "-m ",
+    "experiment=norms",
+    "experiment=quick",
+    "init_from=",
+    "trainer=ddp",
+    "'style=[",
+    "resume=last resume_changed",
+)
 #: What makes a documented optimisation small; here the command's own words come first.
 FEW = ["size=40", "style.size=40", "iterations=2", "calibration_photographs=4", "data.size=32", "overwrite=true"]
 
 
 @pytest.mark.parametrize(
     "line",
-    [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
+    cases(
+        [line for line in shell_lines() if line.startswith("fststyle") and line.split()[1] not in HYDRAS],
+        slow=lambda line: any(words in line for words in ("--size 1024", "--sheet", "pt2", "evaluate superres")),
+    ),
 )
 def test_a_documented_command_runs(line: str, workplace: Path, request: pytest.FixtureRequest) -> None:
     missing = [name for name in ("starry_night", "wave") if name in line and name not in bundled_files("style")]
@@ -139,7 +152,13 @@ def test_a_documented_command_runs(line: str, workplace: Path, request: pytest.F
     assert main([*shlex.split(line)[1:], *small]) == 0
 
 
-@pytest.mark.parametrize("line", [line for line in shell_lines() if line.startswith("fststyle optimize")])
+@pytest.mark.parametrize(
+    "line",
+    cases(
+        [line for line in shell_lines() if line.startswith("fststyle optimize")],
+        slow=lambda line: "preset=gatys" in line,
+    ),
+)
 def test_a_documented_optimisation_runs(line: str, workplace: Path) -> None:
     words = shlex.split(line)[2:]
     if "preset=gatys" in words:  # the full VGG-19 would be a download
@@ -158,7 +177,7 @@ def test_a_documented_preview_runs(line: str, workplace: Path) -> None:
     "line",
     cases(
         [line for line in shell_lines() if line.startswith("fststyle train")],
-        slow=lambda line: " experiment=" in line,  # networks of full size
+        slow=lambda line: " experiment=" in line or " -m " in line,  # networks of full size, several trainings
     ),
 )
 def test_a_documented_training_runs(line: str, workplace: Path) -> None:
@@ -178,7 +197,7 @@ def test_a_documented_training_runs(line: str, workplace: Path) -> None:
     assert (workplace / "runs/painting/painting.safetensors").is_file()
 
 
-@pytest.mark.parametrize("recipe", recipes())
+@pytest.mark.parametrize("recipe", cases(recipes(), slow=lambda code: code.startswith(LONG)))
 def test_a_training_option_runs(recipe: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(recipe)
     if "resume=last" in words:
@@ -218,7 +237,7 @@ def test_fetch_is_documented_and_downloads_what_vgg16_needs(
     assert capsys.readouterr().out.strip() == "/cache/vgg16_features-amdegroot-88682ab5.pth"
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", cases(blocks("python"), slow=lambda code: "Export" in code or "build" in code))
 def test_a_documented_snippet_runs(code: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if "starry_night" not in bundled_files("style"):
         pytest.skip("starry_night is not among the bundled styles")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import shlex
@@ -57,7 +58,7 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     words = several_styles(command, [understood(word, several) for word in overrides])
     sys.argv = [f"fststyle {command}", *flags, *words]
     failures: list[Exception] = []
-    usual = compose(command)
+    usual = defaults(command)
 
     def job(cfg: DictConfig) -> None:
         sys.argv = [script, command, *arguments]  # what starts further ranks
@@ -91,6 +92,12 @@ def run(command: str, arguments: list[str], work: Callable[[DictConfig], None]) 
     if failures:
         raise failures[0]
     return 0
+
+
+@functools.cache
+def defaults(command: str) -> DictConfig:
+    """What a command does without overrides; read it only."""
+    return compose(command)
 
 
 def explained(error: Exception) -> Exception:
@@ -164,7 +171,6 @@ def known_key(word: str, command: str) -> bool:
 
 def _keys(command: str) -> list[str]:
     """Every dotted key of the default configuration."""
-    cfg = compose(command)
 
     def walk(node: Any, prefix: str) -> Iterator[str]:
         for key in node:
@@ -172,7 +178,7 @@ def _keys(command: str) -> list[str]:
             if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node._get_node(key)):
                 yield from walk(node[key], f"{prefix}{key}.")
 
-    return list(walk(cfg, ""))
+    return list(walk(defaults(command), ""))
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -138,6 +138,7 @@ def test_a_shard_that_cannot_be_read_ends_the_run_in_one_line(
     assert newest_checkpoint(desk / "out") is not None
 
 
+@pytest.mark.slow
 def test_a_requeued_job_goes_on_without_being_told(
     desk: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

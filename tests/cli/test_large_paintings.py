@@ -53,6 +53,7 @@ def test_compare_shows_it(scan: Path) -> None:
     assert main(["compare", "photo.png", "--style", "wave", *words]) == 0
 
 
+@pytest.mark.slow
 def test_evaluate_style_takes_it_in_every_role(scan: Path, astronaut: np.ndarray) -> None:
     save_image(astronaut, "astronaut.jpg")
     words = ["--painting", str(scan), "--photo", "astronaut.jpg", "--result", str(scan)]

@@ -16,6 +16,7 @@ from fststyle.images import read_picture, save_image
 from fststyle.inference import tiled
 from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
+from marks import rest_slow
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def desk(tmp_path: Path, network: TransformNet, astronaut: np.ndarray, monkeypat
 WORDS = ("stylize", "photo.png", "--style", "mine.safetensors", "--backend", "torch", "--device", "cpu", "-o", "a.png")
 
 
-@pytest.mark.parametrize("more", [(), ("--tiles", "exact"), ("--size", "400")])
+@pytest.mark.parametrize("more", rest_slow([["--size", "400"], [], ["--tiles", "exact"]]))
 def test_memory_that_is_too_little_is_refused_with_the_least_that_works(
     more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,6 +251,7 @@ def test_a_training_takes_them(name: str, here: Path, photographs: Path) -> None
     assert (here / f"{name}out" / f"{text}.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_multirun_takes_lists_and_names(here: Path, photographs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a=b.png", "c d,e.png", "${f}.png", os.fsdecode(b"\xff.png")):
         put("painting.png", name)

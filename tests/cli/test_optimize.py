@@ -16,6 +16,7 @@ from fststyle.cli import main
 from fststyle.images import read_picture, save_image
 from fststyle.networks.styleswap import swap as real_swap
 from fststyle.optimization import optimize as real_optimize
+from marks import rest_slow
 
 SMALL = ["encoder=random", "encoder.widths=[4,4,4,4,4]", "size=48", "style.size=40", "iterations=3"]
 SMALL += ["calibration_photographs=4", "data.size=32", "device=cpu"]
@@ -69,7 +70,7 @@ def test_it_makes_a_picture(words: tuple[str, ...], output: str, shape: tuple[in
 
 
 @pytest.mark.parametrize(
-    "preset", ["gatys", "gatys_3c", "gatys_3d", "gatys_3e", "photorealistic", "gatys-code", "tutorial"]
+    "preset", rest_slow(["gatys_3c", "gatys", "gatys_3d", "gatys_3e", "photorealistic", "gatys-code", "tutorial"])
 )
 def test_presets_run(preset: str) -> None:
     words = [word for word in SMALL if not word.startswith(("encoder", "style.size", "iterations"))]
@@ -287,15 +288,18 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 
 @pytest.mark.parametrize(
     ("file", "words", "told"),
-    [
-        ("a.csv", ["trace=csv"], "a.csv: is no trace of a run"),
-        ("a.csv", ["trace=csv", "overwrite=true"], "a.csv: is no trace of a run"),
-        ("a.png.state", [], "a.png.state: is not the state of an optimisation"),
-        ("a.png.state", ["overwrite=true"], "a.png.state: is not the state of an optimisation"),
-        ("a_00002.png", ["snapshots=2"], "a_00002.png exists already"),
-        ("a.tensorboard", ["trace=tensorboard"], "a.tensorboard exists already"),
-        ("photo_x.png", ["output=null", "style.name=x"], "photo_x.png exists already"),
-    ],
+    rest_slow(
+        [
+            ("a.csv", ["trace=csv"], "a.csv: is no trace of a run"),
+            ("a.csv", ["trace=csv", "overwrite=true"], "a.csv: is no trace of a run"),
+            ("a.png.state", [], "a.png.state: is not the state of an optimisation"),
+            ("a.png.state", ["overwrite=true"], "a.png.state: is not the state of an optimisation"),
+            ("a_00002.png", ["snapshots=2"], "a_00002.png exists already"),
+            ("a.tensorboard", ["trace=tensorboard"], "a.tensorboard exists already"),
+            ("photo_x.png", ["output=null", "style.name=x"], "photo_x.png exists already"),
+        ],
+        3,
+    ),
 )
 def test_files_of_others_beside_the_result_are_left_alone(
     file: str, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
@@ -307,7 +311,7 @@ def test_files_of_others_beside_the_result_are_left_alone(
     assert not Path("a.png").exists()
 
 
-@pytest.mark.parametrize("target", ["photo.png", "painting.png", "start.png", "./photo.png", "link.png"])
+@pytest.mark.parametrize("target", rest_slow(["link.png", "photo.png", "painting.png", "start.png", "./photo.png"]))
 def test_a_picture_that_the_run_reads_is_not_its_result(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     save_image(np.zeros((40, 40, 3), np.uint8), "start.png")
     Path("link.png").symlink_to("photo.png")
@@ -319,16 +323,19 @@ def test_a_picture_that_the_run_reads_is_not_its_result(target: str, capsys: pyt
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ["style.name=../x"],
-        ["style.name=a/b"],
-        ["style.name=''"],
-        [f"style.name={'x' * 300}"],
-        [f"output={'x' * 300}.png"],
-        [f"output={'x' * 248}.png"],  # its state would be too long
-        ["output=''"],
-        ["output=folder.png", "overwrite=true"],
-    ],
+    rest_slow(
+        [
+            ["output=''"],
+            ["style.name=a/b"],
+            ["style.name=''"],
+            [f"style.name={'x' * 300}"],
+            [f"output={'x' * 300}.png"],
+            [f"output={'x' * 248}.png"],  # its state would be too long
+            ["style.name=../x"],
+            ["output=folder.png", "overwrite=true"],
+        ],
+        3,
+    ),
 )
 def test_a_name_that_cannot_be_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("folder.png").mkdir()

@@ -194,6 +194,7 @@ def test_commands_in_a_pipeline(here: Path) -> None:
     assert (Image.open("out.webp").size, Image.open("out.webp").format) == ((132, 96), "WEBP")
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_the_command_quietly(here: Path, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
@@ -204,6 +205,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(here: Path, tmp_path: Pat
     assert not [path for path in (tmp_path / "tmp").iterdir() if path.name.startswith("fststyle-")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_behind_standard_output_is_a_failure(here: Path) -> None:
     with open("/dev/full", "wb") as full:

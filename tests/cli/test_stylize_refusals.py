@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import shutil
@@ -22,6 +23,7 @@ from fststyle.images import ImageError, pillow, read_picture, save_image
 from fststyle.inference import Stylizer
 from fststyle.model_file import save_model_file
 from fststyle.networks.transform import TransformNet
+from marks import rest_slow
 from stylizing import RECORD, broken, contents, new_files, stylize
 
 # --- what is refused: pictures -------------------------------------------------------------------
@@ -247,8 +249,9 @@ def test_a_long_name_is_written_to(here: Path) -> None:
     assert (here / f"{long}_wave.png").is_file()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("tiles", ["off", "exact"])
+@pytest.mark.parametrize(
+    ("tiles", "number"), rest_slow([*itertools.product(["exact", "off"], [signal.SIGTERM, signal.SIGINT])])
+)
 def test_a_signal_ends_the_work_and_leaves_nothing_half_done(here: Path, number: int, tiles: str) -> None:
     large_one = np.random.default_rng(0).integers(0, 255, (2000, 2500, 3), dtype=np.uint8)  # long to encode
     for name in "abcd":

@@ -12,6 +12,7 @@ import pytest
 from commands import SMALL, train
 from fststyle.images import save_image
 from fststyle.model_file import read_metadata
+from marks import rest_slow
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_an_empty_folder_of_ones_own_is_not_removed(desk: Path, sweep: Callable[
     assert (desk / "a" / "b").is_dir()
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "x" * 300])
+@pytest.mark.parametrize("name", rest_slow(["a/b", "../x", "x" * 300]))
 def test_names_that_cannot_be_are_refused_within_the_multiruns_folder(
     name: str, desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_names_that_cannot_be_are_refused_within_the_multiruns_folder(
     assert sorted(path.name for path in (desk / "s").iterdir()) == ["0_refused", "1_refused", "multirun.yaml"]
 
 
+@pytest.mark.slow
 def test_a_sweep_over_networks_of_several_styles(
     desk: Path, sweep: Callable[..., int], capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from fststyle import model_file
 from fststyle.images import read_picture, save_image
 from fststyle.model_file import read_metadata
+from marks import rest_slow
 from stylizing import contents, stylize
 
 
@@ -61,7 +62,7 @@ def test_tiled_results_of_transparent_pictures_are_those_of_the_whole(here: Path
         assert np.abs(whole - tiled).max() <= 1
 
 
-@pytest.mark.parametrize("words", [(), ("--tiles", "exact"), ("--strength", "0")])
+@pytest.mark.parametrize("words", rest_slow([[], ["--tiles", "exact"], ["--strength", "0"]]))
 def test_wholly_transparent_pictures_are_refused(
     words: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +92,7 @@ def differences(style: str, rgb: np.ndarray, backend: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_hidden_black_and_white_give_one_result_of_a_bundled_style(
     tmp_path: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

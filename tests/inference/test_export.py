@@ -21,6 +21,10 @@ KINDS = [
     pytest.param(kind, marks=pytest.mark.skipif(find_spec("openvino") is None and kind != "pt2", reason="no openvino"))
     for kind in FORMATS
 ]
+#: Without the format that takes a minute.
+SOON = [
+    pytest.param(*kind.values, marks=[*kind.marks, *[pytest.mark.slow] * (kind.values[0] == "pt2")]) for kind in KINDS
+]
 
 
 def small(folder: Path, octaves: int = 1, **options: object) -> Path:
@@ -52,7 +56,7 @@ def test_a_file_gives_the_pictures_of_the_network(tmp_path: Path, kind: str, opt
         assert np.abs(run(pixels).astype(int) - wanted.astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOON)
 def test_a_file_goes_from_coarse_to_fine_as_the_style_does(tmp_path: Path, kind: str, astronaut: np.ndarray) -> None:
     path = small(tmp_path, octaves=3)
     run = exports._READERS[kind](export(path, tmp_path / f"small{FORMATS[kind][0]}", kind)[0])
@@ -74,6 +78,7 @@ def checkpoint(tmp_path: Path) -> str:
     return str(small(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_command_names_the_file_after_the_style(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,7 +124,7 @@ def test_every_bundled_style_can_be_exported(tmp_path: Path, style: str, kind: s
     assert export(find_model_file(style, "style"), tmp_path / f"style{FORMATS[kind][0]}", kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SOON)
 def test_a_super_resolution_network_is_exported_by_name(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

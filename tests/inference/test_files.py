@@ -19,6 +19,7 @@ from fststyle.inference.files import apply_to_file
 from fststyle.model_file import save_model_file
 from fststyle.networks.superres import SuperResNet
 from fststyle.networks.transform import TransformNet
+from marks import rest_slow
 
 pytestmark = pytest.mark.skipif(not large.available(), reason="libvips is not there: pip install 'fststyle[large]'")
 
@@ -49,7 +50,7 @@ LOOKS = [
 
 
 @pytest.mark.parametrize("options", LOOKS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("dtype", rest_slow([np.uint8, np.uint16]))
 def test_every_look_is_that_of_the_picture_in_memory(
     options: StylizeOptions, dtype: type, tmp_path: Path, stylizer: Stylizer, astronaut: np.ndarray
 ) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from fststyle.networks.blocks import IMAGENET_MEAN, ColorTransform, InstanceNorm
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import resource
+from marks import rest_slow
 
 #: Those that are a TransformNet; the others have tests of their own.
 PRESETS = sorted(
@@ -116,9 +117,9 @@ def test_the_default_network_is_the_recommended_preset() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("size", [(16, 16), (17, 31), (511, 767), (1080, 1920)])
+@pytest.mark.parametrize("size", rest_slow([[16, 16], [17, 31], [511, 767], [1080, 1920]], 2))
 @torch.inference_mode()
-def test_pictures_come_back_at_their_size(name: str, size: tuple[int, int]) -> None:
+def test_pictures_come_back_at_their_size(name: str, size: list[int]) -> None:
     network = preset(name, width=2).eval()
     output = network(torch.rand(1, 3, *size))
     assert output.shape == (1, 3, *size)

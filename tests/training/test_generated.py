@@ -38,6 +38,7 @@ def test_smaller_sizes_are_refused() -> None:
         draw(0, 15)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_one_picture_whatever_was_drawn_before_and_in_every_process() -> None:
     first, _, again = draw(1), draw(2), draw(1)
     np.testing.assert_array_equal(again, first)

@@ -149,6 +149,7 @@ def test_two_ranks_train_what_one_does_with_their_batches_together(
     torch.testing.assert_close(found, picture, rtol=0, atol={"64-true": 1e-7, "32-true": 0.05}[precision])
 
 
+@pytest.mark.slow
 def test_two_ranks_train_several_styles_as_one_does(photographs: Path, tmp_path: Path) -> None:
     alone, expected, logged = one_thread(train_several, 0, photographs, 4, 1)
     ranks = on_ranks(2, train_several, photographs, 2, 2, to=tmp_path)

@@ -18,6 +18,7 @@ from fststyle.model_file import load_model_file, read_metadata
 from fststyle.training.checkpoints import training_checkpoints
 from fststyle.training.run import Run, build
 from fststyle.training.signals import Stop
+from marks import rest_slow
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:Warning:pytorch_lightning", "ignore:.*LeafSpec.*")
 
@@ -203,7 +204,7 @@ def test_ckpt_path_is_resume_by_lightnings_name(words: list[str]) -> None:
         run(words, f"ckpt_path={state}", "resume=last")
 
 
-@pytest.mark.parametrize("more", [[], ["resume=auto"], ["resume=last"]])
+@pytest.mark.parametrize("more", rest_slow([["resume=auto"], [], ["resume=last"]]))
 def test_a_run_of_an_earlier_version_is_refused_and_stays_as_it_was(more: list[str], words: list[str]) -> None:
     """Its checkpoints lie in ``states/``, where nothing would look for them."""
     folder = Path(run(words).fit() or "").parent
