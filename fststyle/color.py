@@ -13,6 +13,8 @@ from fststyle.images import to_image, to_pixels
 from fststyle.images.arrays import YCBCR
 
 _YCBCR = torch.from_numpy(YCBCR)
+#: Lightness of a colour, (1, 3): luma of BT.601.
+LIGHTNESS = _YCBCR[:1]
 
 
 def with_luminance(image: Tensor, luminance: Tensor) -> Tensor:

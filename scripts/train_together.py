@@ -55,6 +55,7 @@ from fststyle.octaves import Variation
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
+from fststyle.training.colors import match_colors, spread
 from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
@@ -253,6 +254,9 @@ def main() -> None:
     options.add_argument("--margin", type=int, default=16, help="as task.margin")
     options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
     options.add_argument("--octaves", type=int, default=2, help="as task.octaves")
+    options.add_argument(
+        "--match-colors", action=argparse.BooleanOptionalAction, default=True, help="as task.match_colors"
+    )
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
     options.add_argument("--seed", type=int, default=0)
@@ -297,7 +301,7 @@ def main() -> None:
     source, order = sources.folder(chosen.photographs), {"seed": chosen.seed, "scale": chosen.scale}
     photographs = Photographs(source, chosen.size, chosen.batch, workers=chosen.workers, **order)
     shown = [to_image(np.asarray(centre_crop(open_visible(photo), 320))) for photo in chosen.photo]
-    held = photographs.held_out_images[:16].to(device)
+    held = photographs.held_out_images.to(device)
 
     @torch.no_grad()
     def write() -> None:
@@ -307,6 +311,8 @@ def main() -> None:
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
+            if chosen.match_colors:
+                match_colors(one, spread(load_style(settings[index])), held, chosen.octaves)
             applied = functools.partial(in_octaves, one, octaves=chosen.octaves)
             loss, style, file = objective.losses[index], settings[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
@@ -317,7 +323,7 @@ def main() -> None:
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
                 "octaves": chosen.octaves,
                 **({"variation": asdict(Variation())} if chosen.octaves > 1 else {}),
-                "held_out": held_out(applied, loss, objective.targets[index], held),
+                "held_out": held_out(applied, loss, objective.targets[index], held[:16]),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},
                 "seed": chosen.seed,

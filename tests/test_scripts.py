@@ -17,9 +17,9 @@ import torch
 
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.encoders.truncated import truncated_encoder
-from fststyle.images import read_picture, save_image
+from fststyle.images import read_picture, save_image, to_image
 from fststyle.inference import Stylizer
-from fststyle.model_file import load_model_file, one_style, read_metadata, save_model_file
+from fststyle.model_file import StyleEntry, load_model_file, one_style, read_metadata, save_model_file
 from fststyle.networks.styleswap import InverseNet
 from fststyle.networks.transform import TransformNet
 
@@ -181,6 +181,41 @@ def test_videos_are_measured(tmp_path: Path) -> None:
     assert 0 < found["speed of the network alone, by clock"] < 2
     found = dict(video.memory(minutes=0.1, width=1, frames=130))
     assert found["frames"] > 0
+
+
+@pytest.mark.slow
+def test_a_network_of_several_styles_learns_what_others_make(
+    tmp_path: Path, photographs: Path, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    metadata = {"kind": "style", "encoder": {}, "octaves": 2}
+    entries = [StyleEntry(name, {"style": {"image": f"{name}.jpg"}}) for name in ("red", "blue")]
+    start = TransformNet(width=4, residual_blocks=1, styles=2)
+    save_model_file("start.safetensors", start, {**metadata, "name": "start"}, styles=entries, dtype="float32")
+    teachers = {}
+    for name, shift in (("red", (2.0, 0.0, 0.0)), ("blue", (0.0, 0.0, 2.0))):
+        teachers[name] = TransformNet(width=4, residual_blocks=1)
+        teachers[name].bend_colors(torch.eye(3), torch.tensor(shift))
+        save_model_file(f"{name}.safetensors", teachers[name], {**metadata, "name": name}, dtype="float32")
+    distill = script("distill_styles")
+    steps: list[int] = []
+    monkeypatch.setattr(distill.time, "perf_counter", lambda: steps.append(0) or len(steps) / 2)
+    words = ["red=red.safetensors", "blue=blue.safetensors", "--photographs", str(photographs), "--size", "48"]
+    words += ["--start", "start.safetensors", "--rate", "0.05", "--minutes", "0.3", "--every", "10", "-o", "both"]
+    monkeypatch.setattr(sys, "argv", ["distill_styles.py", *words])
+    distill.main()
+    made = load_model_file("both/both.safetensors")
+    assert [style.name for style in made.styles] == ["red", "blue"]
+    assert made.metadata["command"].endswith("-o both")
+    image = to_image(astronaut[:64, :64])
+    for mixture, teacher in zip(torch.eye(2), teachers.values(), strict=True):
+        wanted, before, after = (
+            teacher(image),
+            start.of_mixture(mixture)(image),
+            made.network.of_mixture(mixture)(image),
+        )
+        assert (after - wanted).abs().mean() < 0.7 * (before - wanted).abs().mean()
 
 
 @pytest.mark.slow

@@ -196,8 +196,6 @@ def fit_palette(network: TransformNet, painting: Tensor) -> None:
         painting: (1, 3, H, W), RGB in [0, 1].
     """
     noise = torch.from_numpy(palette.noise()).permute(0, 3, 1, 2) / 255
-    own: Any = network.colors
-    made = own(network.decode(network.transform(network.encode(noise))))
+    made = network.colors(network.decode(network.transform(network.encode(noise))))
     matrix, shift = map(torch.from_numpy, palette.fitted(made.numpy(), painting.flatten(2)[0].numpy()))
-    own.weight.copy_((matrix @ own.weight.view(3, 3)).flatten())
-    own.bias.copy_((matrix @ own.bias[:, None] + shift).flatten())
+    network.bend_colors(matrix, shift[:, 0])

@@ -150,6 +150,21 @@ class TransformNet(ImageNetwork):
         network.load_state_dict(self.state_dict(), strict=False)
         return network.train(self.training)
 
+    @torch.no_grad()
+    def bend_colors(self, matrix: Tensor, shift: Tensor) -> None:
+        """Of one style: follow the values before the output function by a matrix (3, 3) and a shift (3,).
+
+        They go into the colour transform, if there is one, else into the last convolution.
+        """
+        matrix, shift = (value.to(next(self.parameters())) for value in (matrix, shift))
+        if isinstance(self.colors, ColorTransform):
+            weight, bias, rows = self.colors.weight, self.colors.bias, (3, 3)
+        else:
+            last = self.decode[-1].conv  # type: ignore[union-attr]
+            weight, bias, rows = last.weight, last.bias, (3, -1)  # type: ignore[union-attr, assignment]
+        weight.copy_((matrix @ weight.reshape(rows)).view_as(weight))
+        bias.copy_(matrix @ bias + shift)
+
     def stages(self) -> tuple[nn.Module, ...]:
         """From the picture to quarter resolution, residual blocks there, up again, and a style's colours."""
         return self.encode, self.transform, self.decode, self.colors

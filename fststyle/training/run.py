@@ -51,6 +51,7 @@ from fststyle.networks.arbitrary import ArbitraryNet
 from fststyle.networks.transform import TransformNet
 from fststyle.resources import printable
 from fststyle.training.callbacks import Export, TimedProgressBar
+from fststyle.training.colors import spread
 from fststyle.training.data import Photographs
 from fststyle.training.logs import continue_table, logged_to, loggers
 from fststyle.training.resuming import (
@@ -222,6 +223,8 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     each_targets = [loss.style_targets(picture if renewed else torch.zeros(1, 3, 64, 64)) for picture in paintings]
     style_targets = {layer: torch.cat([one[layer] for one in each_targets]) for layer in (each_targets or [{}])[0]}
     given: dict[str, Any] = {"style_targets": style_targets} if paintings else {}
+    if paintings:
+        given["paintings"] = torch.stack([spread(picture) for picture in paintings])
     task = instantiate(config.task, network=network, loss=loss, **given, **({"names": list(styles)} if many else {}))
     task.check_crops(config.data.size)
     task.settings, task.keeps_objective = now, saved is not None and renewed

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -15,7 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from fststyle.config import ConfigError, compose
 from fststyle.images import save_image
 from fststyle.model_file import load_model_file, read_metadata
+from fststyle.networks.octaves import in_octaves
 from fststyle.training.checkpoints import training_checkpoints
+from fststyle.training.colors import spread
 from fststyle.training.run import Run, build
 from fststyle.training.signals import Stop
 from marks import rest_slow
@@ -247,3 +250,38 @@ def test_building_writes_nothing(words: list[str], tmp_path: Path) -> None:
     torch.manual_seed(1)
     run(words)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_what_is_exported_has_the_paintings_colors(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    plain_words = [word for word in words if not word.startswith("data.source")]
+
+    def colors(*more: str) -> torch.Tensor:
+        made = run(plain_words, "data=generated", "data.held_out=8", *more)
+        network = load_model_file(made.fit()).network
+        return spread(in_octaves(network, made.data.held_out_images, 2)) - made.task.paintings[0]
+
+    caplog.set_level("INFO")
+    plain = colors("task.match_colors=false")
+    assert "saturation ×" not in caplog.text
+    matched = colors("resume=last", "resume_changed=true")  # of the same network, which is not trained further
+    assert "colours of style 1: contrast ×" in caplog.text
+    assert matched[:3].abs().sum() < 0.1 * plain[:3].abs().sum()  # the mean
+    assert (matched[3:].abs() <= plain[3:].abs()).all()  # as far as it may be stretched
+
+
+def test_each_style_of_a_network_for_several_is_exported_in_its_paintings_colors(
+    words: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "paintings"
+    folder.mkdir()
+    for name, color in (("red", (200, 40, 30)), ("blue", (20, 60, 190))):
+        stripes = np.full((64, 64, 3), color, np.uint8)
+        stripes[::4] //= 2
+        save_image(stripes, folder / f"{name}.png")
+    single = [word for word in words if not word.startswith(("style.image", "data.source"))]
+    made = run(single, f"style.image={folder}", "data=generated", "data.held_out=8", "name=both")
+    network = load_model_file(made.fit()).network
+    assert network.config["colors"]
+    for name, mixture in zip(made.task.names, torch.eye(2), strict=True):
+        means = spread(network.of_mixture(mixture)(made.data.held_out_images))[:3]
+        assert means.argmax() == {"red": 0, "blue": 2}[name]

@@ -15,6 +15,7 @@ from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
 from fststyle.octaves import Variation, check_octaves
+from fststyle.training.colors import LEAST, match_styles
 from fststyle.training.tasks.base import Task, check_weight
 
 #: Standard deviation of the noise in the stability term's pictures: two levels of 255.
@@ -150,6 +151,8 @@ class StyleTask(PaintingTask):
         loss: compares the output with the photograph and the style.
         style_targets: from ``loss.style_targets(painting)``; of several styles in rows, (N, …).
         names: of several styles; empty for one.
+        paintings: (N, 5), ``colors.spread`` of each style's painting.
+        match_colors: bring contrast and saturation of the exported network to those of ``paintings``, if given.
         train: ``all`` weights, or with ``norms`` what a style has of its own alone (scales and shifts of the instance
             norms, and its colour transform), on the convolutions of another network.
         optimizer, learning_rate, schedule, warmup: as in ``Task``, whose defaults are the paper's.
@@ -170,6 +173,8 @@ class StyleTask(PaintingTask):
         schedule: str = "cosine",
         warmup: int = 50,
         names: Sequence[str] = (),
+        paintings: Tensor | None = None,
+        match_colors: bool = True,
         train: str = "all",
         **options: Any,
     ) -> None:
@@ -182,6 +187,7 @@ class StyleTask(PaintingTask):
             )
         self.style_targets = {layer: target.detach() for layer, target in style_targets.items()}
         self.names, styles = tuple(names), getattr(network, "styles", 1)
+        self.paintings, self.match_colors = paintings, match_colors
         if {styles, max(1, len(names))} != {max(map(len, style_targets.values()), default=1)}:
             raise ValueError(
                 f"the network is for {styles} styles, and there are {max(1, len(names))}; expected the same number of "
@@ -226,6 +232,13 @@ class StyleTask(PaintingTask):
         mixtures = torch.eye(len(self.names), device=self.device)
         each = (network.of_mixture(mixture).to(self.device) for mixture in mixtures)
         return dict(zip(self.names, each, strict=True))
+
+    def finished(self, network: nn.Module, photographs: Tensor) -> nn.Module:
+        fits = isinstance(network, TransformNet) and network.config["output"] == "sigmoid"
+        if self.paintings is None or not (self.match_colors and fits) or len(photographs) < LEAST:
+            return network
+        assert isinstance(network, TransformNet)
+        return match_styles(network, self.paintings, photographs.to(self.device), self.octaves)
 
     def parts(self, batch: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
         if not self.names:
