@@ -3,12 +3,14 @@ result before. What is made at half the size is twice as large in the picture; t
 
 Large strokes are decided where the network's field of view covers them, as in the hierarchical networks of Wang,
 Oxholm, Zhang, Wang 2017, "Multimodal transfer"; here one network serves all octaves. Pictures are arrays; no torch.
+
+What a model file says of how its network is applied, octaves and variation, is read and written here, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,11 @@ def trained_octaves(metadata: Mapping[str, Any]) -> int:
     """How many octaves a model file's network was trained in."""
     octaves = metadata.get("octaves", 1)
     return octaves if isinstance(octaves, int) and 1 <= octaves <= MOST else 1
+
+
+def application(octaves: int) -> dict[str, Any]:
+    """What a newly trained network's file says of how it is applied."""
+    return {"octaves": octaves} | ({"variation": asdict(Variation())} if octaves > 1 else {})
 
 
 def halved(height: int, width: int) -> tuple[int, int]:

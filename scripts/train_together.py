@@ -25,7 +25,6 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ from fststyle.losses import (
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import Variation
+from fststyle.octaves import application
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
@@ -321,8 +320,7 @@ def main() -> None:
             painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
-                "octaves": chosen.octaves,
-                **({"variation": asdict(Variation())} if chosen.octaves > 1 else {}),
+                **application(chosen.octaves),
                 "held_out": held_out(applied, loss, objective.targets[index], held[:16]),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},

@@ -65,7 +65,9 @@ class Stylizer:
         #: Octaves that the network was trained in, and is applied in unless options say otherwise.
         self.octaves = trained_octaves(self.metadata)
         #: Longer side from which strokes grow with the picture, pixels.
-        self.grow_from, self.variation = grow_from(self.metadata), Variation.from_metadata(self.metadata)
+        self.grow_from = grow_from(self.metadata)
+        #: Of what is even in a photograph.
+        self.variation = Variation.from_metadata(self.metadata)
 
     @classmethod
     def from_checkpoint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import Variation, check_octaves
+from fststyle.octaves import application, check_octaves
 from fststyle.training.colors import LEAST, match_styles
 from fststyle.training.tasks.base import Task, check_weight
 
@@ -78,8 +77,7 @@ class PaintingTask(Task):
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         weights, metadata = super().exported()
-        asked = {"octaves": self.octaves} | ({"variation": asdict(Variation())} if self.octaves > 1 else {})
-        return weights, {**metadata, **asked}
+        return weights, {**metadata, **application(self.octaves)}
 
     def draw_warp(self, photographs: Tensor) -> None:
         """Warp and noise of the stability term, which the step decides: the same on all ranks and in a run that is
