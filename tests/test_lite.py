@@ -108,6 +108,7 @@ def test_what_applies_a_model_works_without_torch(lite: Path, words: str) -> Non
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_too(lite: Path, hub: FakeHub) -> None:
     hub.add("user/styles", {"zoo.safetensors": (lite / "fststyle/checkpoints/styles/zoo.safetensors").read_bytes()})
     done = command(lite, "stylize photo.png --style hf:user/styles/wave -o hub.png")

@@ -149,6 +149,7 @@ def test_a_requeued_job_goes_on_without_being_told(
     assert read_metadata(desk / "out" / "painting.safetensors")["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_its_last_step_and_its_export_exports(desk: Path, words: tuple[str, ...]) -> None:
     assert train(desk, *words, "steps=3") == 0
     exported = desk / "out" / "painting.safetensors"

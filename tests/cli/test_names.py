@@ -178,6 +178,7 @@ def test_names_that_are_not_there_are_refused_in_one_line(name: str, capsys: pyt
     error_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_the_other_commands_take_them(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo, painting = put("photo.png", f"{name}.png"), put("painting.png", f"{name}2.png")

@@ -64,9 +64,8 @@ def test_moments_of_strips_are_those_of_the_picture() -> None:
     torch.testing.assert_close(moments.squares / moments.count, values.var(1, correction=0))
 
 
-@pytest.mark.parametrize(
-    "style", [pytest.param(n, marks=pytest.mark.slow if i else ()) for i, n in enumerate(all_styles())]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("style", all_styles())
 def test_a_bundled_style_has_the_same_levels_in_strips(style: str, astronaut: np.ndarray) -> None:
     stylizer = Stylizer.from_checkpoint(style, "cpu", "torch", "float32")
     picture = astronaut[:301, :259]

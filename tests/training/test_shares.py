@@ -35,6 +35,7 @@ def photos(source: Any, workers: int = 0, batch_size: int = 4, **options: Any) -
 # --- who is painted in which ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_styles_get_equally_many_and_the_seed_decides() -> None:
     data = photos(Generated(48))
     drawn = which(data, 15)
