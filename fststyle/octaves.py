@@ -67,7 +67,7 @@ def trained_octaves(metadata: Mapping[str, Any]) -> int:
     return octaves if isinstance(octaves, int) and 1 <= octaves <= MOST else 1
 
 
-def application(octaves: int) -> dict[str, Any]:
+def inference_metadata(octaves: int) -> dict[str, Any]:
     """What a newly trained network's file says of how it is applied."""
     return {"octaves": octaves} | ({"variation": asdict(Variation())} if octaves > 1 else {})
 

@@ -111,7 +111,7 @@ class Crops:
 
 def entry(name: str, file: ModelFile, network: nn.Module) -> StyleEntry:
     """What the written file says of a style: what its teacher's does."""
-    kept = ("style", "held_out", "loss", "grow_from", "variation")
+    kept = ("style", "loss", "grow_from", "variation")  # not what was measured of the teacher
     about = {key: file.metadata[key] for key in kept if key in file.metadata}
     return StyleEntry(name, about, file.style_targets, thumbnail(network, 2))
 

@@ -50,11 +50,11 @@ from fststyle.losses import (
 from fststyle.model_file import load_model_file, save_model_file
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import application
+from fststyle.octaves import inference_metadata
 from fststyle.resources import file_sha256
 from fststyle.tensor_files import is_style_parameter
 from fststyle.training import sources
-from fststyle.training.colors import match_colors, spread
+from fststyle.training.colors import LEAST, match_colors, spread
 from fststyle.training.crops import centre_crop
 from fststyle.training.data import Photographs
 from fststyle.training.muon import Muon
@@ -254,7 +254,10 @@ def main() -> None:
     options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
     options.add_argument("--octaves", type=int, default=2, help="as task.octaves")
     options.add_argument(
-        "--match-colors", action=argparse.BooleanOptionalAction, default=True, help="as task.match_colors"
+        "--match-colors",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="as task.match_colors, with --separate",
     )
     options.add_argument("--average", type=float, default=0.99, help="decay of the moving average that is written")
     options.add_argument("--every", type=int, default=400, help="steps between two previews, files and checkpoints")
@@ -310,7 +313,7 @@ def main() -> None:
         for index, name in enumerate(names):
             own = trained[index if chosen.separate else 0]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
-            if chosen.match_colors:
+            if chosen.separate and chosen.match_colors and len(held) >= LEAST:  # else convolutions stay shared
                 match_colors(one, spread(load_style(settings[index])), held, chosen.octaves)
             applied = functools.partial(in_octaves, one, octaves=chosen.octaves)
             loss, style, file = objective.losses[index], settings[index], files[index]
@@ -320,7 +323,7 @@ def main() -> None:
             painting |= {"region": list(style.region), "blur": style.blur, "together_with": others}
             metadata = {
                 **{"kind": "style", "name": name, "style": painting, "encoder": objective.encoder.metadata},
-                **application(chosen.octaves),
+                **inference_metadata(chosen.octaves),
                 "held_out": held_out(applied, loss, objective.targets[index], held[:16]),
                 "loss": {**loss.settings, "normalizers": loss.normalizers},
                 **{"steps": own.step, "images": own.step * chosen.batch, "seconds": round(own.seconds)},

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fststyle import PerceptualLoss, Stylizer, Swapper, Upscaler
-from fststyle.color import LIGHTNESS, match_color
+from fststyle.color import match_color
 from fststyle.config import compose
 from fststyle.encoders.pretrained import encoder_of
 from fststyle.evaluation import superres
@@ -63,19 +63,18 @@ def test_a_bundled_style_changes_a_photograph_without_drowning_it(style: str, as
     least = {"mosaic": 0.54, "zoo/mosaic_large": 0.58}.get(style, 0.68)  # stones have colours of their own
     assert torch.corrcoef(torch.stack(blocks))[0, 1] > least
     # What is light and what is dark alone; styles that keep hues vary it, and octaves more.
-    light = [torch.einsum("ic,bchw->bihw", LIGHTNESS, image) for image in (photograph, output)]
-    light = [F.avg_pool2d(image, 8).flatten() for image in light]
+    grey = [F.avg_pool2d(image.mean(1, keepdim=True), 8).flatten() for image in (photograph, output)]
     freed = {
-        "mosaic": 0.4,
-        "zoo/mosaic_large": 0.47,
+        "mosaic": 0.35,
+        "zoo/mosaic_large": 0.44,
         "the_scream": 0.71,
-        "starry_night": 0.7,
+        "starry_night": 0.72,
         "composition_vii": 0.75,
-        "the_shipwreck": 0.76,
+        "the_shipwreck": 0.78,
         "udnie": 0.78,
         "zoo/hatching_large": 0.73,
     }
-    assert torch.corrcoef(torch.stack(light))[0, 1] > freed.get(style, 0.8)
+    assert torch.corrcoef(torch.stack(grey))[0, 1] > freed.get(style, 0.8)
     # Nothing saturated over large parts, no colour washed out.
     assert ((output < 0.002) | (output > 0.998)).float().mean() < 0.2
     assert (output.amax(1) - output.amin(1)).mean() > (0.02 if "hatching" in style else 0.05)  # black on white

@@ -196,7 +196,7 @@ def test_a_network_of_several_styles_learns_what_others_make(
     teachers = {}
     for name, shift in (("red", (2.0, 0.0, 0.0)), ("blue", (0.0, 0.0, 2.0))):
         teachers[name] = TransformNet(width=4, residual_blocks=1)
-        teachers[name].bend_colors(torch.eye(3), torch.tensor(shift))
+        teachers[name].fold_color_transform(torch.eye(3), torch.tensor(shift))
         save_model_file(f"{name}.safetensors", teachers[name], {**metadata, "name": name}, dtype="float32")
     distill = script("distill_styles")
     steps: list[int] = []

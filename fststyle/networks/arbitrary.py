@@ -198,4 +198,4 @@ def fit_palette(network: TransformNet, painting: Tensor) -> None:
     noise = torch.from_numpy(palette.noise()).permute(0, 3, 1, 2) / 255
     made = network.colors(network.decode(network.transform(network.encode(noise))))
     matrix, shift = map(torch.from_numpy, palette.fitted(made.numpy(), painting.flatten(2)[0].numpy()))
-    network.bend_colors(matrix, shift[:, 0])
+    network.fold_color_transform(matrix, shift[:, 0])

@@ -151,10 +151,10 @@ class TransformNet(ImageNetwork):
         return network.train(self.training)
 
     @torch.no_grad()
-    def bend_colors(self, matrix: Tensor, shift: Tensor) -> None:
-        """Of one style: follow the values before the output function by a matrix (3, 3) and a shift (3,).
+    def fold_color_transform(self, matrix: Tensor, shift: Tensor) -> None:
+        """Apply an affine map of the channels, matrix (3, 3) and shift (3,), to the values before the output function.
 
-        They go into the colour transform, if there is one, else into the last convolution.
+        It is folded into the colour transform, if there is one, else into the last convolution. For one style.
         """
         matrix, shift = (value.to(next(self.parameters())) for value in (matrix, shift))
         if isinstance(self.colors, ColorTransform):

@@ -335,26 +335,27 @@ class Export(Callback):
     def choose(self, trainer: pl.Trainer, task: pl.LightningModule) -> tuple[nn.Module, dict[str, Any]]:
         """The best candidate, and what is recorded of it: ``exported_step``, ``held_out`` and ``diagnostics``."""
         network = copy.deepcopy(trained_network(trainer, task)).eval()
-        candidates: list[tuple[tuple[int, float], int, dict[str, Tensor]]] = []
+        candidates: list[tuple[tuple[int, float], dict[str, Tensor], dict[str, Any]]] = []
         for step, weights in self.candidates:
             network.load_state_dict(weights)
-            about = judged(network, trainer, task)
+            about = {"exported_step": step, **evaluation(network, trainer, task)}
             each = about.get("styles", {"": about}).values()
             # Without held-out photographs the last is the best.
             faulty = sum(len(diagnostics.faults(one.get("diagnostics", {}))) for one in each)
-            candidates.append(((faulty, about["held_out"].get("total", -step)), step, weights))
-        _, step, weights = min(candidates, key=lambda candidate: candidate[0])
+            candidates.append(((faulty, about["held_out"].get("total", -step)), weights, about))
+        _, weights, about = min(candidates, key=lambda candidate: candidate[0])
         network.load_state_dict(weights)
         images = getattr(trainer.datamodule, "held_out_images", torch.zeros(0))  # type: ignore[attr-defined]
-        network = task.finished(network, images)  # type: ignore[operator]
-        about = {"exported_step": step, **judged(network, trainer, task)}
+        final = task.finalize(network, images)  # type: ignore[operator]
+        if final is not None:
+            network, about = final, about | evaluation(final, trainer, task)
         for name, one in about.get("styles", {"": about}).items():
             for fault in diagnostics.faults(one.get("diagnostics", {})):
                 log.warning("the exported network%s makes %s", f" for {name}" if name else "", fault)
         return network, about
 
 
-def judged(network: nn.Module, trainer: pl.Trainer, task: Any) -> dict[str, Any]:
+def evaluation(network: nn.Module, trainer: pl.Trainer, task: Any) -> dict[str, Any]:
     """What a file says of a network: ``held_out`` and ``diagnostics``, or of several styles ``styles`` with those."""
     examiner = next((callback for callback in trainer.callbacks if isinstance(callback, Diagnostics)), None)  # type: ignore[attr-defined]
     terms = held_out_by_style(network, task, trainer.datamodule.val_dataloader())  # type: ignore[attr-defined]

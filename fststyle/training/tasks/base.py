@@ -151,9 +151,13 @@ class Task(pl.LightningModule):
         """A network for each style of one for several, by name; else the network itself, under an empty name."""
         return {"": network}
 
-    def finished(self, network: nn.Module, photographs: Tensor) -> nn.Module:
-        """The network to export, of a copy of the trained one and held-out photographs (B, 3, H, W)."""
-        return network
+    def finalize(self, network: nn.Module, photographs: Tensor) -> nn.Module | None:
+        """What to export instead of a copy of the trained network, which may be changed; None: the copy as it is.
+
+        Args:
+            photographs: held out, (B, 3, H, W).
+        """
+        return None
 
     def parts(self, batch: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
         """A batch divided by the styles of its photographs, with their names."""

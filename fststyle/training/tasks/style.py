@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
-from fststyle.octaves import application, check_octaves
+from fststyle.octaves import check_octaves, inference_metadata
 from fststyle.training.colors import LEAST, match_styles
 from fststyle.training.tasks.base import Task, check_weight
 
@@ -77,7 +77,7 @@ class PaintingTask(Task):
 
     def exported(self) -> tuple[Mapping[str, Tensor] | None, dict[str, Any]]:
         weights, metadata = super().exported()
-        return weights, {**metadata, **application(self.octaves)}
+        return weights, {**metadata, **inference_metadata(self.octaves)}
 
     def draw_warp(self, photographs: Tensor) -> None:
         """Warp and noise of the stability term, which the step decides: the same on all ranks and in a run that is
@@ -231,10 +231,10 @@ class StyleTask(PaintingTask):
         each = (network.of_mixture(mixture).to(self.device) for mixture in mixtures)
         return dict(zip(self.names, each, strict=True))
 
-    def finished(self, network: nn.Module, photographs: Tensor) -> nn.Module:
+    def finalize(self, network: nn.Module, photographs: Tensor) -> nn.Module | None:
         fits = isinstance(network, TransformNet) and network.config["output"] == "sigmoid"
         if self.paintings is None or not (self.match_colors and fits) or len(photographs) < LEAST:
-            return network
+            return None
         assert isinstance(network, TransformNet)
         return match_styles(network, self.paintings, photographs.to(self.device), self.octaves)
 
