@@ -13,7 +13,7 @@ from torch import nn
 from fststyle.checks import check_name, check_path
 from fststyle.images import check_writable
 from fststyle.model_file import ModelFile, ModelFileError, StyleEntry, load_model_file, save_model_file, style_names
-from fststyle.networks.transform import TransformNet
+from fststyle.networks.transform import TransformNet, in_common
 from fststyle.octaves import trained_octaves
 from fststyle.tensor_files import trunk_hash
 
@@ -66,23 +66,23 @@ def merge_files(
                 f"{path}: its convolutions are not those of {paths[0]} ({hashes[-1][:12]} and {hashes[0][:12]}); only "
                 "styles that were trained together, or as norms from one of them, can be merged"
             )
-    if any("colors" in _config(file) for file in files):
-        for file in files:
-            file.network = file.network.with_colors()  # type: ignore[operator]
+    try:
+        networks, arguments = in_common([file.network for file in files])  # type: ignore[misc]
+    except ValueError as error:
+        raise ModelFileError(f"{', '.join(map(str, paths))}: {error}") from None
     entries: list[StyleEntry] = []
     own: dict[str, list[Any]] = {}
-    for path, file in zip(paths, files, strict=True):
+    for path, file, network in zip(paths, files, networks, strict=True):
         for index, name in enumerate(style_names(file.metadata)):
             if name in {entry.name for entry in entries}:
                 raise ModelFileError(f"{path}: its style {name} has the name of another one; each needs its own")
             entries.append(_entry(file, index, name, thumbnail))
-        network: Any = file.network
         for key, value in network.style_parameters().items():
             own.setdefault(key, []).append(value.detach().reshape(len(style_names(file.metadata)), -1))
     rows = {key: torch.cat(values) for key, values in own.items()}
     one = len(entries) == 1
-    network = TransformNet(**{**_config(files[0]), "styles": len(entries)})
-    network.load_state_dict({**files[0].network.state_dict(), **{k: v[0] if one else v for k, v in rows.items()}})
+    merged = TransformNet(**arguments)
+    merged.load_state_dict({**networks[0].state_dict(), **{k: v[0] if one else v for k, v in rows.items()}})
     first = entries[0].metadata
     shared = {k: v for k, v in first.items() if all(k in e.metadata and e.metadata[k] == v for e in entries)}
     for entry in entries:
@@ -90,7 +90,7 @@ def merge_files(
     metadata = {"kind": "style", "name": entries[0].name if one else target.stem, **shared}
     dtypes = {file.metadata["network"].get("dtype", "float16") for file in files}
     save_model_file(
-        *(target, network, metadata, entries[0].style_targets if one else {}),
+        *(target, merged, metadata, entries[0].style_targets if one else {}),
         dtype="float32" if "float32" in dtypes else "float16",
         styles=() if one else entries,
     )
@@ -104,7 +104,8 @@ def _config(file: ModelFile) -> dict[str, Any]:
 
 def _shape(file: ModelFile) -> dict[str, Any]:
     """Of what size and kind a network is, for however many styles."""
-    return {key: value for key, value in _config(file).items() if key not in ("styles", "colors")}
+    optional = ("styles", "colors", "kuwahara", "smoothed")
+    return {key: value for key, value in _config(file).items() if key not in optional}
 
 
 def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[..., bytes] | None) -> StyleEntry:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fststyle.kuwahara import of_one_style
 from fststyle.octaves import Variation, grow_from
 
 
@@ -58,7 +59,8 @@ def mixture_text(weights: Mapping[str, float]) -> str:
 def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) -> dict[str, Any]:
     """The metadata that a file of one style would have, of a file of several."""
     own = {key: value for key, value in metadata.items() if key != "styles"}
-    arguments = {key: value for key, value in own["network"]["arguments"].items() if key != "styles"}
+    names = [each["name"] for each in metadata.get("styles", [])]
+    arguments = of_one_style(own["network"]["arguments"], [weights.get(name, 0.0) for name in names])
     own["network"] = {**own["network"], "arguments": arguments}
     if len(weights) > 1:
         entries = {each["name"]: {**metadata, **each} for each in metadata.get("styles", []) if each["name"] in weights}

@@ -138,6 +138,15 @@ def is_style_parameter(name: str) -> bool:
     return ".norm." in name or name.startswith("colors.")
 
 
+def style_sizes(width: int, residual_blocks: int) -> dict[str, int]:
+    """How many parameters a style has of its own in a ``TransformNet`` with colour transform, by name and in order."""
+    widths = {"encode.0": width, "encode.1": 2 * width, "encode.2": 4 * width}
+    widths |= {f"transform.{k}{part}": 4 * width for k in range(residual_blocks) for part in (".first", "")}
+    widths |= {"decode.0": 2 * width, "decode.1": width}
+    norms = {f"{name}.norm.{key}": size for name, size in widths.items() for key in ("weight", "bias")}
+    return norms | {"colors.weight": 9, "colors.bias": 3}
+
+
 def trunk_of(state: Mapping[str, _Values]) -> dict[str, _Values]:
     """The convolutions of a network's state, of one for any painting those that paint, by their names in a network for
     one style."""

@@ -140,11 +140,12 @@ def main() -> None:
     if set(given) != set(names):
         options.error(f"found a model for {', '.join(given)}; expected one for each of {', '.join(names)}")
     files = [load_model_file(find_model_file(given[name], "style")) for name in names]
-    teachers = [file.network.eval().requires_grad_(False) for file in files]
+    unfiltered = [file.network.with_kuwahara(0) for file in files]  # the filter is not learned, but added again
+    teachers = [network.eval().requires_grad_(False) for network in unfiltered]
     variations = [Variation.from_metadata(file.metadata) for file in files]
     shares = dict.fromkeys(names, 1) | {key: int(n) for key, _, n in (one.partition("=") for one in chosen.share)}
     turns = [index for index, name in enumerate(names) for _ in range(shares[name])]
-    network = start.network.with_colors().train()
+    network = start.network.with_colors().with_kuwahara(0).train()
     average = {key: value.detach().clone() for key, value in network.state_dict().items()}
     encoder = load_encoder("vgg19", "slim")
     crops, mixtures = Crops(chosen.photographs, chosen.size, chosen.seed), torch.eye(len(names))
@@ -190,7 +191,8 @@ def main() -> None:
             compare()
             write_atomically(chosen.output / "average.pt", lambda file: torch.save(average, file))
     compare()
-    student = averaged()
+    radius = max(file.network.config.get("kuwahara", 0.0) for file in files)
+    student = averaged().with_kuwahara(radius, [share for file in files for share in file.network.smoothed])
     entries = [entry(name, files[i], student.of_mixture(mixtures[i])) for i, name in enumerate(names)]
     metadata = {
         **{"kind": "style", "name": chosen.output.name, "encoder": encoder.metadata, "octaves": 2},

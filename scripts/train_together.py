@@ -253,6 +253,7 @@ def main() -> None:
     options.add_argument("--margin", type=int, default=16, help="as task.margin")
     options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
     options.add_argument("--octaves", type=int, default=2, help="as task.octaves")
+    options.add_argument("--kuwahara", type=float, default=2.5, metavar="RADIUS", help="as task.kuwahara")
     options.add_argument(
         "--match-colors",
         action=argparse.BooleanOptionalAction,
@@ -311,12 +312,13 @@ def main() -> None:
         write_atomically(checkpoint, lambda file: torch.save(state, file))
         rows = []
         for index, name in enumerate(names):
-            own = trained[index if chosen.separate else 0]
+            own, style = trained[index if chosen.separate else 0], settings[index]
             one = of_style(own.average, 0 if chosen.separate else index, chosen.width).to(device)
+            one = one.with_kuwahara(chosen.kuwahara, [style.smoothed]).to(device)
             if chosen.separate and chosen.match_colors and len(held) >= LEAST:  # else convolutions stay shared
-                match_colors(one, spread(load_style(settings[index])), held, chosen.octaves)
+                match_colors(one, spread(load_style(style)), held, chosen.octaves)
             applied = functools.partial(in_octaves, one, octaves=chosen.octaves)
-            loss, style, file = objective.losses[index], settings[index], files[index]
+            loss, file = objective.losses[index], files[index]
             targets = {layer: target.cpu() for layer, target in objective.targets[index].items()}
             others = [] if chosen.separate else [other for other in names if other != name]
             painting = {"image": Path(file).name, "sha256": file_sha256(file), "size": style.size}

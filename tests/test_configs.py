@@ -159,7 +159,7 @@ def test_the_steps_of_a_run_are_those_of_its_task() -> None:
 @pytest.mark.parametrize("option", named("style"))
 def test_a_style_is_a_picture_a_size_a_region_and_a_weight(option: str) -> None:
     style = compose(option).style
-    assert set(style) == {"name", "image", "size", "blur", "region", "weight"}
+    assert set(style) == {"name", "image", "size", "blur", "region", "weight", "smoothed"}
     assert style.image == "some/where/rain.png"
     assert style.name == ("rain" if option == "style/custom" else option.removeprefix("style/"))
     assert 256 <= style.size <= 1024

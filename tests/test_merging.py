@@ -155,6 +155,22 @@ def test_a_file_of_an_earlier_version_is_merged_too(desk: Path) -> None:
     assert merge_files(["zoo.safetensors", "d.safetensors"], "all.safetensors") == ["a", "b", "d"]
 
 
+def test_a_filter_stays_with_its_style_and_only_one_radius_is_merged(desk: Path) -> None:
+    save_model_file(desk / "f.safetensors", network(kuwahara=2.5), about("f"), targets())
+    save_model_file(desk / "g.safetensors", network(kuwahara=1), about("g"), targets())
+    merge_files(["zoo.safetensors", "f.safetensors"], "filtered.safetensors")
+    made, image = load_model_file(desk / "filtered.safetensors").network, torch.rand(1, 3, 40, 40)
+    assert made.smoothed == [0.0, 0.0, 1.0]
+    with torch.no_grad():
+        wanted = load_model_file(desk / "f.safetensors").network(image)
+        torch.testing.assert_close(made(image, torch.tensor([[0.0, 0, 1]])), wanted, rtol=0, atol=1e-3)
+    with pytest.raises(
+        ModelFileError, match=r"^f.safetensors, g.safetensors: found Kuwahara filters of radius 1.0 and"
+    ):
+        merge_files(["f.safetensors", "g.safetensors"], "both.safetensors")
+    assert not (desk / "both.safetensors").exists()
+
+
 def test_float32_stays(desk: Path) -> None:
     save_model_file(desk / "e.safetensors", network(), about("e"), targets(), dtype="float32")
     merge_files(["zoo.safetensors", "e.safetensors"], "all.safetensors")

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.inference.onnx import Graph, resampled
+from fststyle.inference.onnx import Graph, filtered, resampled
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
 from fststyle.octaves import PHOTOGRAPH
-from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, trunk_of, under
+from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, style_sizes, trunk_of, under
 
 #: As ``networks.blocks.IMAGENET_MEAN``.
 MEAN = np.array([123.68, 116.779, 103.939], np.float32).reshape(1, 3, 1, 1) / 255
@@ -33,6 +33,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "output": "sigmoid",
         "styles": 1,
         "colors": False,
+        "kuwahara": 0.0,
+        "smoothed": None,
     },
     "SuperResNet": {
         "scale": 4,
@@ -134,15 +136,6 @@ def to_onnx(
     return content
 
 
-def style_sizes(width: int, residual_blocks: int) -> dict[str, int]:
-    """How many parameters a style has of its own in a ``TransformNet`` with colour transform, by name and in order."""
-    widths = {"encode.0": width, "encode.1": 2 * width, "encode.2": 4 * width}
-    widths |= {f"transform.{k}{part}": 4 * width for k in range(residual_blocks) for part in (".first", "")}
-    widths |= {"decode.0": 2 * width, "decode.1": width}
-    norms = {f"{name}.norm.{key}": size for name, size in widths.items() for key in ("weight", "bias")}
-    return norms | {"colors.weight": 9, "colors.bias": 3}
-
-
 class _Builder:
     """The operations of one network, in the order in which they are applied."""
 
@@ -154,7 +147,8 @@ class _Builder:
         self.norm_kind, self.padding = arguments["norm"], arguments["padding"]
         self.upsampling, self.output = arguments["upsampling"], arguments["output"]
         self.border, self.styles = int(arguments.get("border", 0)), int(arguments.get("styles", 1))
-        self.colors = bool(arguments.get("colors", False))
+        self.colors, self.radius = bool(arguments.get("colors")), float(arguments.get("kuwahara", 0.0))
+        self.smoothed = np.array(arguments.get("smoothed") or [1.0] * self.styles).reshape(self.styles, 1)
         self.scale, self.skip = int(arguments.get("scale", 1)), bool(arguments.get("skip", False))
         self.stages: Callable[[str], str] = self.enlarge if name == "SuperResNet" else self.transform
         self.multiple = 1 if name == "SuperResNet" else 4
@@ -206,9 +200,19 @@ class _Builder:
         if self.skip:
             return add("Add", x, self.resized(self.image(given), "cubic", self.scale))
         if self.output == "sigmoid":
-            return add("Sigmoid", x)
+            return self.finished(add("Sigmoid", x))
         x = add("Mul", add("Tanh", x), constant(150 / 255)) if self.output == "tanh" else x
-        return add("Add", x, constant(MEAN))
+        return self.finished(add("Add", x, constant(MEAN)))
+
+    def finished(self, x: str) -> str:
+        """The result, filtered as far as its style says."""
+        if not self.radius:
+            return x
+        add, constant = self.graph.add, self.graph.constant
+        share = constant(self.smoothed)
+        if self.styles > 1:
+            share = add("Reshape", add("MatMul", self.chosen, share), constant([-1, 1, 1, 1], "int64"))
+        return filtered(self.graph, x, self.radius, share)
 
     def levels(self, given: str) -> str:
         """The input as floating point (B, 3, H, W), in its own units."""
@@ -237,8 +241,8 @@ class _Builder:
         """The stages of a ``TransformNet``."""
         w = self.width
         x = self.first(x, "encode.0")
-        x = self.relu(self.conv(x, "encode.1", (w, 2 * w), stride=2))
-        x = self.relu(self.conv(x, "encode.2", (2 * w, 4 * w), stride=2))
+        x = self.graph.add("Relu", self.conv(x, "encode.1", (w, 2 * w), stride=2))
+        x = self.graph.add("Relu", self.conv(x, "encode.2", (2 * w, 4 * w), stride=2))
         x = self.residual_blocks(x, 4 * w, "none" if self.border else self.padding)
         x = self.upblock(x, "decode.0", (4 * w, 2 * w))
         x = self.upblock(x, "decode.1", (2 * w, w))
@@ -258,20 +262,19 @@ class _Builder:
         Its convolution does this, and brings levels to [0, 1], where no zeros are padded, which would change with them.
         """
         if self.padding == "reflect":
-            return self.relu(self.conv(self.levels(x), name, (3, self.width), 9, of_levels=True))
+            return self.graph.add("Relu", self.conv(self.levels(x), name, (3, self.width), 9, of_levels=True))
         x = self.graph.add("Sub", self.image(x), self.graph.constant(MEAN))
-        return self.relu(self.conv(x, name, (3, self.width), 9))
+        return self.graph.add("Relu", self.conv(x, name, (3, self.width), 9))
 
     def residual_blocks(self, x: str, width: int, padding: str) -> str:
         """All residual blocks; without padding, what is added is cropped at its centre."""
         add, constant = self.graph.add, self.graph.constant
         for number in range(self.blocks):
             name = f"transform.{number}"
-            change = self.relu(self.conv(x, f"{name}.first", (width, width), padding=padding))
+            change = self.graph.add("Relu", self.conv(x, f"{name}.first", (width, width), padding=padding))
             change = self.conv(change, name, (width, width), padding=padding)
             if padding == "none":
-                bounds = ([2, 2], [-2, -2], [2, 3])
-                x = add("Slice", x, *(constant(each, "int64") for each in bounds))
+                x = add("Slice", x, *(constant(each, "int64") for each in ([2, 2], [-2, -2], [2, 3])))
             x = add("Add", x, change)
         return x
 
@@ -280,7 +283,7 @@ class _Builder:
         transposed = self.upsampling == "transposed"
         if not transposed:
             x = self.resized(x, "linear" if self.upsampling == "bilinear" else "nearest", 2)
-        return self.relu(self.conv(x, name, channels, transposed=transposed))
+        return self.graph.add("Relu", self.conv(x, name, channels, transposed=transposed))
 
     def last(self, x: str, name: str) -> str:
         """The convolution to 3 channels, of a feature map of even sides.
@@ -328,9 +331,6 @@ class _Builder:
             more["cubic_coeff_a"] = -0.75
         scales = self.graph.constant([1, 1, scale, scale])
         return self.graph.add("Resize", x, "", scales, mode=mode, **more)
-
-    def relu(self, x: str) -> str:
-        return self.graph.add("Relu", x)
 
     def conv(
         self,

@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from fststyle.images.arrays import YCBCR
+from fststyle.kuwahara import DEVIATION, SECTORS, reach_of, sector_kernels
+
 #: Version of the operators, and the oldest version of the format that has it.
 OPSET, IR_VERSION = 18, 8
 #: Element types by numpy's names.
@@ -108,6 +111,37 @@ def _lanczos(graph: Graph, side: str, to: str) -> str:
     weights = add("Where", zero, constant(1), add("Div", waves, add("Where", zero, constant(1), squares)))
     weights = add("Where", near, weights, constant(0))
     return add("Div", weights, add("ReduceSum", weights, constant([1], "int64"), keepdims=1))
+
+
+def filtered(graph: Graph, image: str, radius: float, share: str) -> str:
+    """As ``networks.blocks.KuwaharaFilter``.
+
+    Args:
+        image: (B, 3, H, W).
+        share: (1,), or (B, 1, 1, 1).
+    """
+    add, constant, reach = graph.add, graph.constant, reach_of(radius)
+    luma = constant(YCBCR[0].reshape(1, 3, 1, 1))
+    axis, one = constant([1], "int64"), constant(1)
+
+    def part(x: str, number: int) -> str:
+        return add("Slice", x, *(constant([each], "int64") for each in (SECTORS * number, SECTORS * (number + 1), 1)))
+
+    padded = add("Pad", image, constant([0, 0, reach, reach] * 2, "int64"), mode="reflect")
+    lightness = add("ReduceSum", add("Mul", padded, luma), axis, keepdims=1)
+    maps = add("Concat", padded, add("Mul", lightness, lightness), axis=1)
+    means = add("Conv", add("Reshape", maps, constant([-1, 1, 0, 0], "int64")), constant(sector_kernels(radius)))
+    means = add("Reshape", means, constant([-1, 4 * SECTORS, 0, 0], "int64"))
+    *colors, square = (part(means, number) for number in range(4))
+    levels = [add("Mul", color, constant(weight)) for color, weight in zip(colors, YCBCR[0], strict=True)]
+    level = add("Add", add("Add", *levels[:2]), levels[2])
+    variance = add("Relu", add("Sub", square, add("Mul", level, level)))
+    variance = add("Mul", variance, constant(1 / DEVIATION**2))
+    weights = add("Div", one, add("Add", one, add("Mul", variance, add("Mul", variance, variance))))
+    weights = add("Div", weights, add("ReduceSum", weights, axis, keepdims=1))
+    sums = (add("ReduceSum", add("Mul", weights, color), axis, keepdims=1) for color in colors)
+    change = add("Sub", add("Concat", *sums, axis=1), image)
+    return add("Add", image, add("Mul", change, share))
 
 
 def _value(name: str, dtype: str, dims: Dims) -> bytes:

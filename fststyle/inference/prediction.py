@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.inference.graphs import graph_of, style_sizes
+from fststyle.inference.graphs import graph_of
 from fststyle.inference.onnx import Graph
 from fststyle.model_file import ModelFileError, check_kind
 from fststyle.palette import sorted_means
-from fststyle.tensor_files import load_arrays, under
+from fststyle.tensor_files import load_arrays, style_sizes, under
 
 #: As in ``networks.arbitrary``.
 LEVELS, STEP = 16, 0.25

@@ -13,12 +13,12 @@ import numpy as np
 from fststyle import palette
 from fststyle.checks import check_name
 from fststyle.images import SUFFIXES, check_style_sides, read_picture, write_atomically
-from fststyle.inference.graphs import style_sizes
 from fststyle.inference.openvino import compiled
 from fststyle.inference.options import median_of
 from fststyle.inference.prediction import colour_statistics, predictor_graphs
 from fststyle.model_file import find_model_file, load_model_file, read_metadata, trunk_files, write_tensors
 from fststyle.resources import cache_folder, file_sha256, printable, user_path
+from fststyle.tensor_files import style_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images.large import Scratch
-from fststyle.networks.blocks import Conv, InstanceNorm, TransposedConv
+from fststyle.networks.blocks import Conv, InstanceNorm, KuwaharaFilter, TransposedConv
 from fststyle.padding import reflection_pad
 
 Strips = Iterator[Tensor]
@@ -84,6 +84,14 @@ def filtered(strips: Strips, by: Callable[[Tensor], Tensor]) -> Strips:
     """A filter of 3×3 pixels that reflects at borders, over the picture."""
     for part in windows(with_rows_around(strips, 1, "reflect"), 3):
         yield by(part)[:, :, 1:-1]
+
+
+def finished(strips: Strips, by: KuwaharaFilter) -> Strips:
+    """A network's result, filtered."""
+    r, top = by.reach, 0
+    for part in windows(with_rows_around(strips, r, "reflect"), 2 * r + 1):
+        yield by.of_padded(reflection_pad(part, r, r, 0, 0), top)
+        top += part.shape[2] - 2 * r
 
 
 def windows(strips: Strips, height: int, stride: int = 1) -> Strips:

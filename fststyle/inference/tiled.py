@@ -27,11 +27,20 @@ from fststyle.inference.strips import (
     cropped,
     doubled,
     filtered,
+    finished,
     residual_sum,
     upsampled,
     without_border,
 )
-from fststyle.networks.blocks import ColorTransform, Conv, ImageNetwork, InstanceNorm, ResidualBlock, TransposedConv
+from fststyle.networks.blocks import (
+    ColorTransform,
+    Conv,
+    ImageNetwork,
+    InstanceNorm,
+    KuwaharaFilter,
+    ResidualBlock,
+    TransposedConv,
+)
 from fststyle.networks.regions import RegionColors
 from fststyle.padding import reflection_pad
 
@@ -233,7 +242,8 @@ class _Evaluation:
         strips = cropped(x.strips(), slice(0, scale * self.height), slice(0, scale * self.width))
         if network.skip:
             return added(upsampled(self.picture(), nn.Upsample(scale_factor=scale, mode="bicubic")), strips)
-        return (network.to_range(strip) for strip in strips)
+        made = (network.to_range(strip) for strip in strips)
+        return finished(made, network.finish) if isinstance(network.finish, KuwaharaFilter) else made
 
     def picture(self) -> Strips:
         """The picture as it is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.images import check_size
+from fststyle.images.arrays import YCBCR
+from fststyle.kuwahara import DEVIATION, SECTORS, reach_of, sector_kernels
 from fststyle.padding import crop, pad_to_multiple, reflection_pad
 
 #: Mean of ImageNet's RGB values, from which the Caffe VGG networks and Johnson's code subtract.
@@ -79,6 +81,61 @@ class ColorTransform(nn.Module):
         columns = self.weight.unflatten(-1, (3, 3)).unbind(-1)
         terms = [column[..., None, None] * x[:, [k]] for k, column in enumerate(columns)]
         return sum(terms, self.bias[..., None, None])
+
+
+class KuwaharaFilter(nn.Module):
+    """The generalised Kuwahara filter of ``fststyle.kuwahara`` on what a network gives; in training it does nothing.
+
+    Args:
+        radius: in pixels; see ``sector_kernels``.
+        shares: of its result in each style's picture, in [0, 1]; the rest is the picture unfiltered.
+
+    ``share`` is (1,), or (N, 1), as a norm's scale.
+    """
+
+    kernels: Tensor
+    luma: Tensor
+    share: Tensor
+
+    def __init__(self, radius: float, shares: Sequence[float] = (1.0,)) -> None:
+        super().__init__()
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"the filter's shares are {[*shares]}; expected numbers from 0 to 1")
+        self.reach = reach_of(radius)
+        share = torch.tensor(shares, dtype=torch.float32)
+        # As mean, not persistent: the configuration has them.
+        self.register_buffer("share", share[:, None] if len(shares) > 1 else share, persistent=False)
+        self.register_buffer("kernels", torch.from_numpy(sector_kernels(radius)), persistent=False)
+        self.register_buffer("luma", torch.from_numpy(YCBCR[0].copy()).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r = self.reach
+        return x if self.training else self.of_padded(reflection_pad(x, r, r, r, r))
+
+    def of_padded(self, padded: Tensor, top: int = 0) -> Tensor:
+        """Of rows of a picture from row ``top`` on, padded by ``reach`` on all sides, as in ``inference.strips``."""
+        r = self.reach
+        with torch.autocast(padded.device.type, enabled=False):  # squares take float32 or better
+            precise = padded.float() if padded.dtype in (torch.float16, torch.bfloat16) else padded
+            x = precise[:, :, r:-r, r:-r]
+            return (x + self.shares(x, top) * (self._filtered(precise) - x)).to(padded.dtype)
+
+    def shares(self, x: Tensor, top: int) -> Tensor:
+        """Of the filter in the pixels of rows (B, 3, rows, W) from row ``top`` on."""
+        return self.share[..., None, None, None].to(x.dtype).flatten(0, -4)
+
+    def _filtered(self, padded: Tensor) -> Tensor:
+        """The mean of the sectors' mean colours, weighted by 1 / (1 + (deviation / DEVIATION)^6)."""
+        luma = self.luma.to(padded.dtype)
+        lightness = (padded * luma).sum(1, keepdim=True)
+        maps = torch.cat([padded, lightness.square()], 1)
+        count, channels, *sides = maps.shape
+        means = F.conv2d(maps.reshape(count * channels, 1, *sides), self.kernels.to(padded.dtype))
+        *colors, square = means.reshape(count, channels * SECTORS, *means.shape[2:]).chunk(channels, 1)
+        level = sum(weight * color for weight, color in zip(luma.flatten(), colors, strict=True))
+        weights = 1 / (1 + ((square - level.square()).clamp_min(0) / DEVIATION**2) ** 3)
+        weights = weights / weights.sum(1, keepdim=True)
+        return torch.cat([(weights * color).sum(1, keepdim=True) for color in colors], 1)
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
@@ -198,6 +255,8 @@ class ImageNetwork(nn.Module):
         if output not in ("sigmoid", "tanh", "linear"):
             raise ValueError(f"output is {output!r}; expected one of sigmoid, tanh, linear")
         self.output, self.scale, self.multiple, self.border, self.skip = output, scale, multiple, border, skip
+        #: Of what is in range; changes neither size nor range.
+        self.finish: nn.Module = nn.Identity()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
 
     def stages(self) -> Iterable[nn.Module]:
@@ -226,7 +285,7 @@ class ImageNetwork(nn.Module):
             x = crop(x, self.scale * image.shape[2], self.scale * image.shape[3])
         if self.skip:
             return x + F.interpolate(image, scale_factor=float(self.scale), mode="bicubic")
-        return self.to_range(x)
+        return self.finish(self.to_range(x))  # type: ignore[no-any-return]
 
     def to_range(self, x: Tensor) -> Tensor:
         """What the last block gives (B, 3, H, W), without a skip connection, in the range that ``output`` names."""

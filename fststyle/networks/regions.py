@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, TransposedConv
-from fststyle.networks.transform import TransformNet
+from fststyle.networks.blocks import ColorTransform, Conv, InstanceNorm, KuwaharaFilter, TransposedConv
+from fststyle.networks.transform import TransformNet, in_common
 from fststyle.padding import pad_to_multiple
 from fststyle.tensor_files import is_style_parameter
 
@@ -109,15 +109,34 @@ class RegionColors(nn.Module):
         return torch.stack(parts).sum(0)
 
 
+class RegionFilter(KuwaharaFilter):
+    """A filter of which each region has as much as its style.
+
+    Args:
+        radius: of the filter, pixels.
+        smoothed: its shares in the regions.
+        masks: of the whole picture.
+    """
+
+    def __init__(self, radius: float, smoothed: Sequence[float], masks: Masks) -> None:
+        super().__init__(radius, smoothed)
+        self.masks = masks
+
+    def shares(self, x: Tensor, top: int) -> Tensor:
+        places = self.masks.shares(top, top + x.shape[2], 1, 0, x.dtype)[..., : x.shape[3]]
+        return (places * self.share.to(x.dtype)[None, ..., None]).sum(1, keepdim=True)
+
+
 def share_convolutions(networks: Sequence[TransformNet]) -> bool:
     """Whether networks for one style each differ in what a style has of its own alone."""
     first, *others = networks
+    optional = {"colors": True, "kuwahara": 0, "smoothed": None}
     if not isinstance(first, TransformNet) or first.config["norm"] != "instance" or first.styles != 1:
         return False
     weights = first.state_dict()
     return all(
         isinstance(other, TransformNet)
-        and {**other.config, "colors": True} == {**first.config, "colors": True}
+        and {**other.config, **optional} == {**first.config, **optional}
         and all(is_style_parameter(k) or torch.equal(value, weights[k]) for k, value in other.state_dict().items())
         for other in others
     )
@@ -134,14 +153,13 @@ def with_regions(networks: Sequence[TransformNet], masks: Tensor) -> TransformNe
         It shares no memory with the networks. Where one style has all, it gives that network's result exactly.
 
     Raises:
-        ValueError: convolutions that differ; masks of another shape.
+        ValueError: convolutions or filters that differ; masks of another shape.
     """
     if masks.dim() != 4 or masks.shape[:2] != (1, len(networks) - 1):
         raise ValueError(f"found masks of shape {tuple(masks.shape)}; expected (1, {len(networks) - 1}, H, W)")
     if not share_convolutions(networks):
         raise ValueError("found networks of different convolutions; expected styles of one network")
-    if any(network.config.get("colors") for network in networks):
-        networks = [network.with_colors() for network in networks]
+    networks, arguments = in_common(networks)
     result = copy.deepcopy(networks[0])
     shared = Masks(masks.to(result.mean.device), result.multiple, result.border)
     stride, inset = 1, 0
@@ -157,4 +175,6 @@ def with_regions(networks: Sequence[TransformNet], masks: Tensor) -> TransformNe
             result.set_submodule(name, RegionNorm(norms, shared, stride, inset))
         elif isinstance(module, ColorTransform):
             result.set_submodule(name, RegionColors([network.get_submodule(name) for network in networks], shared))  # type: ignore[misc]
+    if "kuwahara" in arguments:
+        result.finish = RegionFilter(arguments["kuwahara"], arguments["smoothed"], shared)
     return result.eval()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fststyle.kuwahara import of_one_style
 from fststyle.networks.blocks import (
     ColorTransform,
     Conv,
     ConvBlock,
     ImageNetwork,
     InstanceNorm,
+    KuwaharaFilter,
     Norm,
     Padding,
     ResidualBlock,
@@ -42,6 +45,8 @@ class TransformNet(ImageNetwork):
         styles: with more than one, every style has scales and shifts of its own in the instance norms, and all share
             the convolutions (Dumoulin, Shlens, Kudlur 2017); ``forward`` then takes a mixture of them.
         colors: behind the last convolution, a ``ColorTransform`` of each style's own.
+        kuwahara: radius in pixels of a ``KuwaharaFilter`` on the result, outside training; 0: none.
+        smoothed: how much of the filter's result each style has, (styles,) from 0 to 1; None: all of it.
     """
 
     def __init__(
@@ -55,8 +60,11 @@ class TransformNet(ImageNetwork):
         output: str = "sigmoid",
         styles: int = 1,
         colors: bool = False,
+        kuwahara: float = 0.0,
+        smoothed: Sequence[float] | None = None,
     ) -> None:
         super().__init__(output, multiple=4, border=border)  # two strides of 2
+        kuwahara = float(kuwahara) if smoothed is None or any(smoothed) else 0.0
         self.config: dict[str, Any] = (
             {
                 "width": width,
@@ -69,6 +77,8 @@ class TransformNet(ImageNetwork):
             }
             | ({"styles": styles} if styles != 1 else {})
             | ({"colors": True} if colors else {})
+            | ({"kuwahara": kuwahara} if kuwahara else {})
+            | ({"smoothed": [*map(float, smoothed or ())]} if kuwahara and {*(smoothed or [1])} != {1} else {})
         )
         if width < 1 or residual_blocks < 0:
             raise ValueError(f"width is {width}, residual_blocks {residual_blocks}; expected ≥ 1 and ≥ 0")
@@ -81,6 +91,8 @@ class TransformNet(ImageNetwork):
             raise ValueError(f"padding is {padding!r}; expected reflect or zeros")
         if styles < 1 or (styles > 1 and norm != "instance"):
             raise ValueError(f"styles is {styles}, norm {norm!r}; expected at least 1, and instance for more than 1")
+        if smoothed is not None and len(smoothed) != styles:
+            raise ValueError(f"smoothed has {len(smoothed)} numbers; expected one for each of {styles} styles")
         block: Padding = "none" if border else padding
         self.encode = nn.Sequential(
             ConvBlock(3, width, 9, norm=norm, padding=padding),
@@ -96,6 +108,8 @@ class TransformNet(ImageNetwork):
             Conv(width, 3, 9, padding=padding),
         )
         self.colors = ColorTransform() if colors else nn.Identity()
+        if kuwahara:
+            self.finish = KuwaharaFilter(kuwahara, [1.0] * styles if smoothed is None else [*smoothed])
         self.styles = styles
         if styles > 1:
             for name, value in self.style_parameters().items():
@@ -128,27 +142,41 @@ class TransformNet(ImageNetwork):
         return {f"{name}.{key}": value for name, module in found for key, value in module.named_parameters()}
 
     def mixed_parameters(self, mixture: Tensor) -> dict[str, Tensor]:
-        """``style_parameters`` for a mixture (B, styles): (B, C) each."""
+        """``style_parameters``, and the filter's share, for a mixture (B, styles): (B, C) each."""
         # As sums of products, which autocast leaves in float32.
-        rows = {name: value.reshape(self.styles, -1) for name, value in self.style_parameters().items()}
+        own: dict[str, Tensor] = {**self.style_parameters()}
+        if isinstance(self.finish, KuwaharaFilter):
+            own["finish.share"] = self.finish.share
+        rows = {name: value.reshape(self.styles, -1) for name, value in own.items()}
         return {name: (mixture.to(value.dtype)[..., None] * value).sum(1) for name, value in rows.items()}
 
     @torch.no_grad()
     def of_mixture(self, mixture: Tensor) -> TransformNet:
         """A network for one style, that of a mixture (styles,); it shares no memory with this one."""
-        network = TransformNet(**{**self.config, "styles": 1})
-        own = {name: value[0] for name, value in self.mixed_parameters(mixture[None]).items()}
+        network = TransformNet(**of_one_style(self.config, mixture.tolist()))
+        own = {name: value[0] for name, value in self.mixed_parameters(mixture[None]).items() if "finish" not in name}
         network.load_state_dict({**self.state_dict(), **own})
         return network.train(self.training)
 
-    @torch.no_grad()
     def with_colors(self) -> TransformNet:
         """The same network with a colour transform that changes nothing, if it has none."""
-        if self.config.get("colors"):
-            return self
-        network = TransformNet(**self.config, colors=True)
+        return self if self.config.get("colors") else self._with(colors=True)
+
+    def with_kuwahara(self, radius: float, smoothed: Sequence[float] | None = None) -> TransformNet:
+        """The same network with a filter of this radius, as far as ``smoothed`` says; 0: without one."""
+        return self._with(kuwahara=radius, smoothed=smoothed)
+
+    @torch.no_grad()
+    def _with(self, **changes: Any) -> TransformNet:
+        network = TransformNet(**{**self.config, **changes})
         network.load_state_dict(self.state_dict(), strict=False)
         return network.train(self.training)
+
+    @property
+    def smoothed(self) -> list[float]:
+        """How much of its filter's result each style has."""
+        default = 1.0 if self.config.get("kuwahara") else 0.0
+        return self.config.get("smoothed", [default] * self.styles)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def fold_color_transform(self, matrix: Tensor, shift: Tensor) -> None:
@@ -168,3 +196,27 @@ class TransformNet(ImageNetwork):
     def stages(self) -> tuple[nn.Module, ...]:
         """From the picture to quarter resolution, residual blocks there, up again, and a style's colours."""
         return self.encode, self.transform, self.decode, self.colors
+
+
+def in_common(networks: Sequence[TransformNet]) -> tuple[list[TransformNet], dict[str, Any]]:
+    """Networks of the same convolutions with what one of them has and others lack: a colour transform that changes
+    nothing, a filter of which they get nothing.
+
+    Returns:
+        The networks, and the arguments of one for all their styles.
+
+    Raises:
+        ValueError: filters of different radius.
+    """
+    found = [*networks]
+    if any(network.config.get("colors") for network in found):
+        found = [network.with_colors() for network in found]
+    radii = sorted({radius for network in found if (radius := network.config.get("kuwahara"))})
+    if len(radii) > 1:
+        raise ValueError(f"found Kuwahara filters of radius {' and '.join(map(str, radii))}; expected one radius")
+    arguments = {**found[0].config, "styles": sum(network.styles for network in found)}
+    if radii:
+        found = [each if each.config.get("kuwahara") else each.with_kuwahara(radii[0], each.smoothed) for each in found]
+        smoothed = [share for network in found for share in network.smoothed]
+        arguments |= {"kuwahara": radii[0], "smoothed": smoothed}
+    return found, arguments

@@ -31,8 +31,11 @@ _WRITTEN = (
 )
 #: Keys of the data that decide neither which samples there are nor their order.
 _FREE_DATA = ("_target_", "source", "styles", "batch_size", "workers", "seed", "held_out", "max_unreadable")
-#: Keys of the task that are of the optimizer, not of the objective.
-_FREE_TASK = ("_target_", "optimizer", "learning_rate", "schedule", "warmup", "steps", "compile")
+#: Keys of the task that are of the optimizer, or of what is exported, not of the objective.
+_FREE_TASK = (
+    *("_target_", "optimizer", "learning_rate", "schedule", "warmup", "steps", "compile"),
+    *("kuwahara", "match_colors"),
+)
 
 
 # --- the folder -------------------------------------------------------------------------------------
@@ -279,11 +282,12 @@ def differences(found: Mapping[str, Any], saved: Mapping[str, Any] | None) -> di
     """By key, in words, what differs from the settings in a checkpoint; nothing for one of an earlier version."""
     if not saved:
         return {}
+    free = {f"task.{key}" for key in _FREE_TASK}  # which an earlier version may have written
     saved = {key: value for key, value in _BEFORE.items() if key in found} | dict(saved)
     return {
         key: f"{key}: found {_shown(found.get(key))}, the checkpoint has {_shown(saved.get(key))}"
         for key in dict.fromkeys([*found, *saved])
-        if _same(found.get(key)) != _same(saved.get(key))
+        if key not in free and _same(found.get(key)) != _same(saved.get(key))
     }
 
 

@@ -225,6 +225,7 @@ def build(config: DictConfig, callbacks: Sequence[Callback] = (), command: str =
     given: dict[str, Any] = {"style_targets": style_targets} if paintings else {}
     if paintings:
         given["paintings"] = torch.stack([spread(picture) for picture in paintings])
+        given["smoothed"] = [float(style.get("smoothed", 1)) for style in styles.values()]
     task = instantiate(config.task, network=network, loss=loss, **given, **({"names": list(styles)} if many else {}))
     task.check_crops(config.data.size)
     task.settings, task.keeps_objective = now, saved is not None and renewed

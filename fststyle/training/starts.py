@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile
 from fststyle.networks.arbitrary import ArbitraryNet, encoder_of_paintings, predicted_network
-from fststyle.networks.transform import TransformNet
+from fststyle.networks.transform import TransformNet, in_common
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +54,13 @@ def begun_from(
 
 def together(networks: Sequence[TransformNet]) -> TransformNet:
     """One network of the styles of several, which have the same convolutions; one alone is returned as it is."""
-    first = networks[0]
     if len(networks) == 1:
-        return first
-    made = TransformNet(**{**first.config, "styles": len(networks)})
+        return networks[0]
+    networks, arguments = in_common(networks)
+    made = TransformNet(**arguments)
     own = [each.style_parameters() for each in networks]
     rows = {name: torch.stack([each[name] for each in own]) for name in own[0]}
-    made.load_state_dict({**first.state_dict(), **rows})
+    made.load_state_dict({**networks[0].state_dict(), **rows})
     return made
 
 

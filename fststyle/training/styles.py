@@ -24,7 +24,7 @@ def resolve_styles(config: DictConfig) -> dict[str, DictConfig]:
     Args:
         config: of a run. ``styles`` has several, from ``style=[NAME,…]``, and ``style.image`` may be the folder in
             which those without a picture have theirs; or ``style.image`` is a folder of paintings, a style of each,
-            whose size, region, blur and weight are those of ``conf/style/NAME.yaml`` or else of ``style``.
+            whose size, region, blur, weight and smoothed are those of ``conf/style/NAME.yaml`` or else of ``style``.
 
     Raises:
         ValueError, OSError: a painting that is missing, two of one name, an empty folder, a name that cannot be one.

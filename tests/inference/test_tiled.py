@@ -28,6 +28,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"padding": "zeros", "border": 16},
     {"upsampling": "nearest"},
     {"residual_blocks": 0},
+    {"border": 16, "kuwahara": 1.5},
 ]
 
 

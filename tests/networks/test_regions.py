@@ -17,6 +17,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"padding": "zeros", "border": 16, "upsampling": "transposed", "output": "tanh"},
     {"upsampling": "nearest", "residual_blocks": 0, "colors": True},
+    {"kuwahara": 2, "colors": True},
 ]
 
 

@@ -201,7 +201,7 @@ def held_out() -> Tensor:
 
 
 def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Tensor) -> None:
-    task = make_task()
+    task = make_task(kuwahara=0)
     export(tmp_path / "a.safetensors", task, held_out)
     checkpoint = load_model_file(tmp_path / "a.safetensors", "style")
     metadata = checkpoint.metadata
@@ -226,7 +226,7 @@ def test_the_exported_file_tells_how_it_came_to_be(tmp_path: Path, held_out: Ten
 def test_the_exported_file_holds_network_and_targets_but_no_encoder(
     tmp_path: Path, held_out: Tensor, dtype: str, code: str
 ) -> None:
-    task = make_task()
+    task = make_task(kuwahara=0)
     export(tmp_path / "a.safetensors", task, held_out, dtype=dtype)
     data = (tmp_path / "a.safetensors").read_bytes()
     header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])

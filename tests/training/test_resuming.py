@@ -253,6 +253,7 @@ FREE: tuple[str, ...] = ("steps", "name", "output", "overwrite", "resume", "ckpt
 FREE += ("calibration_photographs",)
 FREE += ("trainer.", "callbacks.", "logger.", "hydra.", "task.optimizer", "task.learning_rate", "task.schedule")
 FREE += ("task.warmup", "task.steps", "task.compile", "data.workers", "data.max_unreadable", "style.name", "styles")
+FREE += ("task.kuwahara", "task.match_colors", "style.smoothed")
 
 
 def test_every_key_is_compared_or_known_to_be_free(desk: Path) -> None:
@@ -280,6 +281,7 @@ def test_settings_of_either_side_alone_are_told() -> None:
     assert differences({"a": 1}, None) == {}
     before_these_settings = {"loss.hue_weight": 0.25, "loss.hue_block": 32, "task.octaves": 1}
     assert differences(before_these_settings, {"a": None}) == {}
+    assert differences({"a": 1}, {"a": 1, "task.match_colors": True}) == {}  # of what is exported
 
 
 # --- folders and files ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from fststyle.config import ConfigError, compose
@@ -267,6 +268,18 @@ def test_what_is_exported_has_the_paintings_colors(words: list[str], caplog: pyt
     assert "colours of style 1: contrast ×" in caplog.text
     assert matched[:3].abs().sum() < 0.1 * plain[:3].abs().sum()  # the mean
     assert (matched[3:].abs() <= plain[3:].abs()).all()  # as far as it may be stretched
+
+
+def test_what_is_exported_ends_with_the_filter_of_its_style(words: list[str], tmp_path: Path) -> None:
+    first = run(words, "task.kuwahara=1.5").fit()
+    assert load_model_file(first).network.config["kuwahara"] == 1.5
+    start = first.rename(tmp_path / "start.safetensors")
+    without = run(words, "overwrite=true", f"init_from={start}", "style.smoothed=0").fit()
+    assert "kuwahara" not in load_model_file(without).network.config
+    with pytest.raises(
+        InstantiationException, match=r"the filter's radius is 9; expected more than 0, at most 7 pixels"
+    ):
+        run(words, "overwrite=true", "task.kuwahara=9")
 
 
 def test_each_style_of_a_network_for_several_is_exported_in_its_paintings_colors(

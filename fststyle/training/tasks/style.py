@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
+from fststyle.networks.blocks import KuwaharaFilter
 from fststyle.networks.octaves import in_octaves
 from fststyle.networks.transform import TransformNet
 from fststyle.octaves import check_octaves, inference_metadata
@@ -150,6 +151,8 @@ class StyleTask(PaintingTask):
         style_targets: from ``loss.style_targets(painting)``; of several styles in rows, (N, …).
         names: of several styles; empty for one.
         paintings: (N, 5), ``colors.spread`` of each style's painting.
+        kuwahara: radius in pixels of the ``KuwaharaFilter`` that the exported network ends with; 0: none.
+        smoothed: how much of its result each style gets, (N,) from 0 to 1; None: all of it.
         match_colors: bring contrast and saturation of the exported network to those of ``paintings``, if given.
         train: ``all`` weights, or with ``norms`` what a style has of its own alone (scales and shifts of the instance
             norms, and its colour transform), on the convolutions of another network.
@@ -172,6 +175,8 @@ class StyleTask(PaintingTask):
         warmup: int = 50,
         names: Sequence[str] = (),
         paintings: Tensor | None = None,
+        kuwahara: float = 2.5,
+        smoothed: Sequence[float] | None = None,
         match_colors: bool = True,
         train: str = "all",
         **options: Any,
@@ -186,6 +191,9 @@ class StyleTask(PaintingTask):
         self.style_targets = {layer: target.detach() for layer, target in style_targets.items()}
         self.names, styles = tuple(names), getattr(network, "styles", 1)
         self.paintings, self.match_colors = paintings, match_colors
+        self.kuwahara, self.smoothed = kuwahara, None if smoothed is None else [*smoothed]
+        if kuwahara:
+            KuwaharaFilter(kuwahara, self.smoothed or [1.0])  # what is wrong with them is said now
         if {styles, max(1, len(names))} != {max(map(len, style_targets.values()), default=1)}:
             raise ValueError(
                 f"the network is for {styles} styles, and there are {max(1, len(names))}; expected the same number of "
@@ -232,11 +240,13 @@ class StyleTask(PaintingTask):
         return dict(zip(self.names, each, strict=True))
 
     def finalize(self, network: nn.Module, photographs: Tensor) -> nn.Module | None:
-        fits = isinstance(network, TransformNet) and network.config["output"] == "sigmoid"
-        if self.paintings is None or not (self.match_colors and fits) or len(photographs) < LEAST:
+        if not isinstance(network, TransformNet):
             return None
-        assert isinstance(network, TransformNet)
-        return match_styles(network, self.paintings, photographs.to(self.device), self.octaves)
+        final = network.with_kuwahara(self.kuwahara, self.smoothed).to(self.device)
+        fits = self.match_colors and network.config["output"] == "sigmoid" and len(photographs) >= LEAST
+        if self.paintings is None or not fits:
+            return final if final.config != network.config else None
+        return match_styles(final, self.paintings, photographs.to(self.device), self.octaves)
 
     def parts(self, batch: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
         if not self.names:
