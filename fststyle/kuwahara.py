@@ -15,8 +15,10 @@ import numpy as np
 
 #: Sectors of the disc.
 SECTORS = 8
-#: Standard deviation of lightness, in [0, 1], that halves a sector's weight, which falls with its sixth power.
+#: Standard deviation of lightness, in [0, 1], that halves a sector's weight, which falls with its third power.
 DEVIATION = 6 / 255
+#: Radius in pixels that suits most styles.
+RADIUS = 2.5
 #: Largest radius, of which a picture of 16 pixels has room for the reach.
 MOST = 7.0
 

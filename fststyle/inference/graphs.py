@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fststyle.inference.onnx import Graph, filtered, resampled
+from fststyle.kuwahara import RADIUS
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
 from fststyle.octaves import PHOTOGRAPH
 from fststyle.tensor_files import is_style_parameter, load_arrays, load_whole, split_path, style_sizes, trunk_of, under
@@ -47,12 +48,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
         "skip": True,
     },
 }
-_ARGUMENTS["ArbitraryNet"] = _ARGUMENTS["TransformNet"] | {"colors": True}
+_ARGUMENTS["ArbitraryNet"] = _ARGUMENTS["TransformNet"] | {"colors": True, "kuwahara": RADIUS}
 _WORDS = {
-    "norm": ("instance", "batch", "none"),
-    "padding": ("reflect", "zeros"),
-    "upsampling": ("bilinear", "nearest", "transposed"),
-    "output": ("sigmoid", "tanh", "linear"),
+    **{"norm": ("instance", "batch", "none"), "padding": ("reflect", "zeros")},
+    **{"upsampling": ("bilinear", "nearest", "transposed"), "output": ("sigmoid", "tanh", "linear")},
 }
 Weights = Mapping[str, np.ndarray]
 
@@ -111,7 +110,7 @@ def to_onnx(
             be so large that none is below 16 pixels.
 
     For several styles there is a second input, the mixture (B or 1, styles), float32, that each picture gets. For any
-    painting it is the parameters (B or 1, N) that a style has of its own, one after the other as in ``style_sizes``.
+    painting it is what a style has of its own (B or 1, N), in the order of ``style_sizes``, and the filter's share.
 
     Raises:
         ValueError: a network that has no description here, arguments or weights that are not its own.
@@ -143,7 +142,7 @@ class _Builder:
         self.pixels, self.halved, self.graph, self.weights = pixels, halved, Graph(), weights
         self.chosen, self.used = "", set[str]()
         self.width, self.blocks = int(arguments["width"]), int(arguments["residual_blocks"])
-        self.given = style_sizes(self.width, self.blocks) if name == "ArbitraryNet" else {}
+        self.given = style_sizes(self.width, self.blocks) | {"finish.share": 1} if name == "ArbitraryNet" else {}
         self.norm_kind, self.padding = arguments["norm"], arguments["padding"]
         self.upsampling, self.output = arguments["upsampling"], arguments["output"]
         self.border, self.styles = int(arguments.get("border", 0)), int(arguments.get("styles", 1))
@@ -210,8 +209,9 @@ class _Builder:
             return x
         add, constant = self.graph.add, self.graph.constant
         share = constant(self.smoothed)
-        if self.styles > 1:
-            share = add("Reshape", add("MatMul", self.chosen, share), constant([-1, 1, 1, 1], "int64"))
+        if self.chosen:
+            share = self.own("finish.share", 1) if self.given else add("MatMul", self.chosen, share)
+            share = add("Reshape", share, constant([-1, 1, 1, 1], "int64"))
         return filtered(self.graph, x, self.radius, share)
 
     def levels(self, given: str) -> str:

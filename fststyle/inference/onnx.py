@@ -137,7 +137,7 @@ def filtered(graph: Graph, image: str, radius: float, share: str) -> str:
     level = add("Add", add("Add", *levels[:2]), levels[2])
     variance = add("Relu", add("Sub", square, add("Mul", level, level)))
     variance = add("Mul", variance, constant(1 / DEVIATION**2))
-    weights = add("Div", one, add("Add", one, add("Mul", variance, add("Mul", variance, variance))))
+    weights = add("Div", one, add("Add", one, add("Mul", variance, add("Sqrt", variance))))
     weights = add("Div", weights, add("ReduceSum", weights, axis, keepdims=1))
     sums = (add("ReduceSum", add("Mul", weights, color), axis, keepdims=1) for color in colors)
     change = add("Sub", add("Concat", *sums, axis=1), image)

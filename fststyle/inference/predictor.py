@@ -16,6 +16,7 @@ from fststyle.images import SUFFIXES, check_style_sides, read_picture, write_ato
 from fststyle.inference.openvino import compiled
 from fststyle.inference.options import median_of
 from fststyle.inference.prediction import colour_statistics, predictor_graphs
+from fststyle.kuwahara import RADIUS
 from fststyle.model_file import find_model_file, load_model_file, read_metadata, trunk_files, write_tensors
 from fststyle.resources import cache_folder, file_sha256, printable, user_path
 from fststyle.tensor_files import style_sizes
@@ -75,18 +76,18 @@ class StylePredictor:
         flat = self._predict([painting, colour_statistics(colours)])[0][0]
         own = dict(zip(sizes, np.split(flat, np.cumsum(list(sizes.values()))[:-1]), strict=True))
         noise = palette.noise().transpose(0, 3, 1, 2).astype(np.float32) / 255
-        made = self._paint([noise, flat[None]])[0].clip(1e-6, 1 - 1e-6)
+        made = self._paint([noise, np.append(flat, np.float32(0))[None]])[0].clip(1e-6, 1 - 1e-6)
         matrix, shift = palette.fitted(np.log(made / (1 - made)), colours)
         own["colors.bias"] = (matrix @ own["colors.bias"][:, None] + shift)[:, 0]
         own["colors.weight"] = (matrix @ own["colors.weight"].reshape(3, 3)).reshape(-1)
         return own
 
     def __call__(self, painting: Tensor) -> TransformNet:
-        """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16."""
+        """A network for the style of a painting (1, 3, H, W), RGB in [0, 1], H and W ≥ 16; it ends with a filter."""
         import torch
 
         own = {name: torch.from_numpy(value) for name, value in self.parameters(painting.cpu().numpy()).items()}
-        return self._network.of_style(own)  # type: ignore[no-any-return]
+        return self._network.of_style(own).with_kuwahara(RADIUS)  # type: ignore[no-any-return]
 
     @functools.cached_property
     def _network(self) -> Any:
@@ -109,7 +110,8 @@ class StylePredictor:
         rgb = median_of(read_picture(painting, size, trim=True).rgb)
         check_style_sides(painting)
         own = self.parameters(rgb.transpose(2, 0, 1)[None].astype(np.float32) / 255)
-        network = {"class": "TransformNet", "arguments": self.arguments, "dtype": "float16", "norms_only": True}
+        arguments = {**self.arguments, "kuwahara": RADIUS}
+        network = {"class": "TransformNet", "arguments": arguments, "dtype": "float16", "norms_only": True}
         metadata: dict[str, Any] = {
             "kind": "style",
             "name": check_name(printable(painting.stem), "the picture's name"),
@@ -133,7 +135,7 @@ def predicted_style(painting: str | os.PathLike[str], model: str = DEFAULT, size
     painting = user_path(painting)
     file = find_model_file(model, "arbitrary")
     sha256 = file_sha256(file)
-    key = f"{sha256[:12]}-{file_sha256(painting)[:20]}-{size}"
+    key = f"{sha256[:12]}-{file_sha256(painting)[:20]}-{size}-{RADIUS:g}"
     path = cache_folder("predicted") / key / f"{printable(painting.stem)}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ class KuwaharaFilter(nn.Module):
         return self.share[..., None, None, None].to(x.dtype).flatten(0, -4)
 
     def _filtered(self, padded: Tensor) -> Tensor:
-        """The mean of the sectors' mean colours, weighted by 1 / (1 + (deviation / DEVIATION)^6)."""
+        """The mean of the sectors' mean colours, weighted by 1 / (1 + (deviation / DEVIATION)^3)."""
         luma = self.luma.to(padded.dtype)
         lightness = (padded * luma).sum(1, keepdim=True)
         maps = torch.cat([padded, lightness.square()], 1)
@@ -133,7 +133,7 @@ class KuwaharaFilter(nn.Module):
         means = F.conv2d(maps.reshape(count * channels, 1, *sides), self.kernels.to(padded.dtype))
         *colors, square = means.reshape(count, channels * SECTORS, *means.shape[2:]).chunk(channels, 1)
         level = sum(weight * color for weight, color in zip(luma.flatten(), colors, strict=True))
-        weights = 1 / (1 + ((square - level.square()).clamp_min(0) / DEVIATION**2) ** 3)
+        weights = 1 / (1 + ((square - level.square()).clamp_min(0) / DEVIATION**2) ** 1.5)
         weights = weights / weights.sum(1, keepdim=True)
         return torch.cat([(weights * color).sum(1, keepdim=True) for color in colors], 1)
 

@@ -27,7 +27,7 @@ def literally(image: np.ndarray, radius: float) -> np.ndarray:
         for kernel in kernels:
             mean = (kernel * light).sum()
             deviation = np.sqrt((kernel * (light - mean) ** 2).sum())
-            weights.append(1 / (1 + (deviation / DEVIATION) ** 6))
+            weights.append(1 / (1 + (deviation / DEVIATION) ** 3))
             colors.append((kernel[..., None] * window).sum((0, 1)))
         made[y, x] = np.average(colors, axis=0, weights=weights)
     return made
@@ -67,7 +67,7 @@ def test_a_weave_goes_and_an_edge_stays() -> None:
     assert (made - image)[inner].std() < 0.2 * (under_weave - image)[inner].std()
     across = made[0, 0, 20]
     assert across[20] - across[19] > 0.9 * 0.6  # all of the step is between two pixels
-    assert torch.allclose(KuwaharaFilter(2.5).eval()(image), image, atol=1e-3)
+    assert torch.allclose(KuwaharaFilter(2.5).eval()(image), image, atol=6e-3)
 
 
 def test_training_goes_without_it() -> None:

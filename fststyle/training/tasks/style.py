@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fststyle.kuwahara import RADIUS
 from fststyle.losses import WARP_POINTS, LossTerms, PerceptualLoss, checkerboard_loss, random_warp, stability_loss
 from fststyle.networks.blocks import KuwaharaFilter
 from fststyle.networks.octaves import in_octaves
@@ -175,7 +176,7 @@ class StyleTask(PaintingTask):
         warmup: int = 50,
         names: Sequence[str] = (),
         paintings: Tensor | None = None,
-        kuwahara: float = 2.5,
+        kuwahara: float = RADIUS,
         smoothed: Sequence[float] | None = None,
         match_colors: bool = True,
         train: str = "all",

@@ -37,7 +37,7 @@ export class Predictor {
 
   /** Parameters of a picture's style, its colours fitted; `paint` is the session of the network that they are for. */
   async parameters(paint, rgb, width, height, progress) {
-    const own = Float32Array.from(await this.predicted(rgb, width, height));
+    const own = Float32Array.from([...(await this.predicted(rgb, width, height)), 0]); // the filter's share last: none for noise
     progress(0.4);
     const given = new this.ort.Tensor("float32", own, [1, own.length]);
     const made = await (await paint.run({ image: this.noise, parameters: given })).result.getData(true);
@@ -47,12 +47,13 @@ export class Predictor {
       return Math.log(inside / (1 - inside));
     });
     const { matrix, shift } = fitted(values, planesOf(imageOf(rgb)));
-    const [weight, bias] = [own.slice(-12, -3), own.slice(-3)];
+    const [at, weight, bias] = [own.length - 13, own.slice(-13, -4), own.slice(-4, -1)];
     for (let row = 0; row < 3; row++) {
       const product = (vector) => [0, 1, 2].reduce((sum, place) => sum + matrix[3 * row + place] * vector(place), 0);
-      for (let column = 0; column < 3; column++) own[own.length - 12 + 3 * row + column] = product((place) => weight[3 * place + column]);
-      own[own.length - 3 + row] = product((place) => bias[place]) + shift[row];
+      for (let column = 0; column < 3; column++) own[at + 3 * row + column] = product((place) => weight[3 * place + column]);
+      own[at + 9 + row] = product((place) => bias[place]) + shift[row];
     }
+    own[own.length - 1] = 1;
     return own;
   }
 }
