@@ -266,13 +266,21 @@ def checkerboard_loss(image: Tensor) -> Tensor:
 
 
 def folded(images: Tensor) -> Tensor:
-    """The mean 4×4 pixels of each window of 32, less their mean: (B, 3, H/32, 4, W/32, 4) of (B, 3, H, W)."""
+    """The mean 4×4 pixels of each window of 32, less their mean: (B, 3, H/32, 4, W/32, 4) of (B, 3, H, W).
+
+    The first and the last of the eight count less, so that the mean of each of the 4 lies at the window's centre:
+    a slope is no pattern.
+    """
     batch, channels, height, width = images.shape
     rows, columns, repeats = height // WINDOW, width // WINDOW, WINDOW // PERIOD
     windows = images[:, :, : rows * WINDOW, : columns * WINDOW].reshape(
         batch, channels, rows, repeats, PERIOD, columns, repeats, PERIOD
     )
-    tiles = windows.mean((3, 6))
+    weights = torch.ones(repeats, PERIOD, dtype=images.dtype, device=images.device)
+    weights[0] = (torch.arange(PERIOD, device=images.device) + 0.5) / PERIOD
+    weights[-1] = 1 - weights[0]
+    weights = weights / (repeats - 1)
+    tiles = (windows * weights[:, :, None, None, None] * weights).sum((3, 6))
     return tiles - tiles.mean((3, 5), keepdim=True)
 
 

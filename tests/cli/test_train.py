@@ -72,7 +72,7 @@ def test_the_config_beside_the_run_is_resolved(run: Path, painting: Path) -> Non
     assert "${" not in text
     config = yaml.safe_load(text)
     style = {"name": "flowers", "image": str(painting), "size": 96, "blur": 0.0, "region": [0, 0, 1, 1], "weight": 1.0}
-    assert config["style"] == style
+    assert config["style"] == {**style, "smoothed": 1.0}
     assert config["trainer"]["max_steps"] == config["task"]["steps"] == config["steps"] == 4
     assert config["network"]["width"] == 4
 
