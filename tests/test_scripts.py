@@ -100,7 +100,9 @@ def test_recipes_are_judged_at_every_state_they_save(
     recipes = script("checks/recipes")
     small = ["data.size=64", "data.batch_size=2", "data.workers=0", "task.compile=false", "calibration_photographs=4"]
     monkeypatch.setattr(
-        recipes, "RECIPES", {"default": (small, 0.006), "from nothing": ([*small, "init_from=null"], 1)}
+        recipes,
+        "RECIPES",
+        {"default": (small, 0.006), "from nothing": ([*small, "init_from=null", "network.width=4"], 1)},
     )
     words = ["--painting", str(tmp_path / "rain.png"), "--photo", str(tmp_path / "face.png")]
     words += ["--photographs", str(photographs)]
