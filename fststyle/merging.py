@@ -61,7 +61,7 @@ def merge_files(
         if not isinstance(file.network, TransformNet) or not file.network.style_parameters():
             raise ModelFileError(f"{path}: its network has no norms of a style's own; expected instance norms")
         hashes.append(trunk_hash(file.network.state_dict()))
-        if hashes[-1] != hashes[0] or _shape(file) != _shape(files[0]):
+        if hashes[-1] != hashes[0] or file.network.shape != files[0].network.shape:
             raise ModelFileError(
                 f"{path}: its convolutions are not those of {paths[0]} ({hashes[-1][:12]} and {hashes[0][:12]}); only "
                 "styles that were trained together, or as norms from one of them, can be merged"
@@ -95,17 +95,6 @@ def merge_files(
         styles=() if one else entries,
     )
     return [entry.name for entry in entries]
-
-
-def _config(file: ModelFile) -> dict[str, Any]:
-    network: Any = file.network
-    return dict(network.config)
-
-
-def _shape(file: ModelFile) -> dict[str, Any]:
-    """Of what size and kind a network is, for however many styles."""
-    optional = ("styles", "colors", "kuwahara", "smoothed")
-    return {key: value for key, value in _config(file).items() if key not in optional}
 
 
 def _entry(file: ModelFile, index: int, name: str, thumbnail: Callable[..., bytes] | None) -> StyleEntry:

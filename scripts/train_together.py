@@ -39,6 +39,7 @@ from fststyle.config import load_style, preset_loss, preset_style, without_folde
 from fststyle.devices import DEVICES, choose_device
 from fststyle.encoders.pretrained import load_encoder
 from fststyle.images import contact_sheet, open_visible, save_image, to_image, to_pixels, write_atomically
+from fststyle.kuwahara import RADIUS
 from fststyle.losses import (
     PerceptualLoss,
     checkerboard_loss,
@@ -253,7 +254,7 @@ def main() -> None:
     options.add_argument("--margin", type=int, default=16, help="as task.margin")
     options.add_argument("--stability", type=float, default=1.0, help="weight of losses.stability_loss")
     options.add_argument("--octaves", type=int, default=2, help="as task.octaves")
-    options.add_argument("--kuwahara", type=float, default=2.5, metavar="RADIUS", help="as task.kuwahara")
+    options.add_argument("--kuwahara", type=float, default=RADIUS, metavar="RADIUS", help="as task.kuwahara")
     options.add_argument(
         "--match-colors",
         action=argparse.BooleanOptionalAction,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.inference.onnx import Graph, filtered, resampled
+from fststyle.inference.onnx import Graph, filtered, reflected, resampled
 from fststyle.kuwahara import RADIUS
 from fststyle.model_file import ModelFileError, mixture_weights, read_metadata, trunk_files
 from fststyle.octaves import PHOTOGRAPH
@@ -50,8 +50,10 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 _ARGUMENTS["ArbitraryNet"] = _ARGUMENTS["TransformNet"] | {"colors": True, "kuwahara": RADIUS}
 _WORDS = {
-    **{"norm": ("instance", "batch", "none"), "padding": ("reflect", "zeros")},
-    **{"upsampling": ("bilinear", "nearest", "transposed"), "output": ("sigmoid", "tanh", "linear")},
+    "norm": ("instance", "batch", "none"),
+    "padding": ("reflect", "zeros"),
+    "upsampling": ("bilinear", "nearest", "transposed"),
+    "output": ("sigmoid", "tanh", "linear"),
 }
 Weights = Mapping[str, np.ndarray]
 
@@ -191,7 +193,8 @@ class _Builder:
         sides = [add("Shape", given, start=axis, end=axis + 1) for axis in (first, first + 1)]
         if self.multiple > 1 or self.border:
             for axis, side in zip((first, first + 1), sides, strict=True):
-                padded = add("Gather", padded, self.reflected(side), axis=axis)
+                places = reflected(self.graph, side, self.multiple, self.border)
+                padded = add("Gather", padded, places, axis=axis)
         x = self.stages(padded)
         if self.multiple > 1 or self.border:
             ends = add("Mul", add("Concat", *sides, axis=0), constant([self.scale], "int64"))
@@ -225,24 +228,12 @@ class _Builder:
         levels = self.levels(given)
         return self.graph.add("Mul", levels, self.graph.constant(1 / 255)) if self.pixels else levels
 
-    def reflected(self, side: str) -> str:
-        """The rows, or columns, of a picture that is padded as ``padding.pad_to_multiple`` does: their numbers, of a
-        side (1,); reflection folds as often as it takes.
-        """
-        add, scalar = self.graph.add, lambda value: self.graph.constant(value, "int64")
-        side = add("Squeeze", side)
-        whole = add("Div", add("Add", side, scalar(self.multiple - 1)), scalar(self.multiple))
-        end = add("Add", add("Mul", whole, scalar(self.multiple)), scalar(self.border))
-        period = add("Mul", add("Sub", side, scalar(1)), scalar(2))
-        places = add("Mod", add("Range", scalar(-self.border), end, scalar(1)), period)
-        return add("Min", places, add("Sub", period, places))
-
     def transform(self, x: str) -> str:
         """The stages of a ``TransformNet``."""
         w = self.width
         x = self.first(x, "encode.0")
-        x = self.graph.add("Relu", self.conv(x, "encode.1", (w, 2 * w), stride=2))
-        x = self.graph.add("Relu", self.conv(x, "encode.2", (2 * w, 4 * w), stride=2))
+        x = self.relu(self.conv(x, "encode.1", (w, 2 * w), stride=2))
+        x = self.relu(self.conv(x, "encode.2", (2 * w, 4 * w), stride=2))
         x = self.residual_blocks(x, 4 * w, "none" if self.border else self.padding)
         x = self.upblock(x, "decode.0", (4 * w, 2 * w))
         x = self.upblock(x, "decode.1", (2 * w, w))
@@ -262,19 +253,20 @@ class _Builder:
         Its convolution does this, and brings levels to [0, 1], where no zeros are padded, which would change with them.
         """
         if self.padding == "reflect":
-            return self.graph.add("Relu", self.conv(self.levels(x), name, (3, self.width), 9, of_levels=True))
+            return self.relu(self.conv(self.levels(x), name, (3, self.width), 9, of_levels=True))
         x = self.graph.add("Sub", self.image(x), self.graph.constant(MEAN))
-        return self.graph.add("Relu", self.conv(x, name, (3, self.width), 9))
+        return self.relu(self.conv(x, name, (3, self.width), 9))
 
     def residual_blocks(self, x: str, width: int, padding: str) -> str:
         """All residual blocks; without padding, what is added is cropped at its centre."""
         add, constant = self.graph.add, self.graph.constant
         for number in range(self.blocks):
             name = f"transform.{number}"
-            change = self.graph.add("Relu", self.conv(x, f"{name}.first", (width, width), padding=padding))
+            change = self.relu(self.conv(x, f"{name}.first", (width, width), padding=padding))
             change = self.conv(change, name, (width, width), padding=padding)
             if padding == "none":
-                x = add("Slice", x, *(constant(each, "int64") for each in ([2, 2], [-2, -2], [2, 3])))
+                bounds = ([2, 2], [-2, -2], [2, 3])
+                x = add("Slice", x, *(constant(each, "int64") for each in bounds))
             x = add("Add", x, change)
         return x
 
@@ -283,7 +275,7 @@ class _Builder:
         transposed = self.upsampling == "transposed"
         if not transposed:
             x = self.resized(x, "linear" if self.upsampling == "bilinear" else "nearest", 2)
-        return self.graph.add("Relu", self.conv(x, name, channels, transposed=transposed))
+        return self.relu(self.conv(x, name, channels, transposed=transposed))
 
     def last(self, x: str, name: str) -> str:
         """The convolution to 3 channels, of a feature map of even sides.
@@ -331,6 +323,9 @@ class _Builder:
             more["cubic_coeff_a"] = -0.75
         scales = self.graph.constant([1, 1, scale, scale])
         return self.graph.add("Resize", x, "", scales, mode=mode, **more)
+
+    def relu(self, x: str) -> str:
+        return self.graph.add("Relu", x)
 
     def conv(
         self,

@@ -113,6 +113,19 @@ def _lanczos(graph: Graph, side: str, to: str) -> str:
     return add("Div", weights, add("ReduceSum", weights, constant([1], "int64"), keepdims=1))
 
 
+def reflected(graph: Graph, side: str, multiple: int, border: int) -> str:
+    """The rows, or columns, of a picture that is padded as ``padding.pad_to_multiple`` does: their numbers, of a side
+    (1,); reflection folds as often as it takes.
+    """
+    add, scalar = graph.add, lambda value: graph.constant(value, "int64")
+    side = add("Squeeze", side)
+    whole = add("Div", add("Add", side, scalar(multiple - 1)), scalar(multiple))
+    end = add("Add", add("Mul", whole, scalar(multiple)), scalar(border))
+    period = add("Mul", add("Sub", side, scalar(1)), scalar(2))
+    places = add("Mod", add("Range", scalar(-border), end, scalar(1)), period)
+    return add("Min", places, add("Sub", period, places))
+
+
 def filtered(graph: Graph, image: str, radius: float, share: str) -> str:
     """As ``networks.blocks.KuwaharaFilter``.
 

@@ -132,7 +132,7 @@ class ArbitraryNet(nn.Module):
         if network.styles > 1:
             network = network.of_mixture(torch.full((network.styles,), 1 / network.styles))
         made = cls(statistics, components, network.config["width"], network.config["residual_blocks"], hidden)
-        if network.with_colors().config != made.painter.config:
+        if network.shape != made.painter.shape:
             raise ValueError(f"the network is {network.config}; expected one like {made.painter.config}")
         made.painter.load_state_dict(network.with_colors().state_dict())
         return made

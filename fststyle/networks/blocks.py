@@ -122,7 +122,7 @@ class KuwaharaFilter(nn.Module):
 
     def shares(self, x: Tensor, top: int) -> Tensor:
         """Of the filter in the pixels of rows (B, 3, rows, W) from row ``top`` on."""
-        return self.share[..., None, None, None].to(x.dtype).flatten(0, -4)
+        return self.share.to(x.dtype).reshape(-1, 1, 1, 1)
 
     def _filtered(self, padded: Tensor) -> Tensor:
         """The mean of the sectors' mean colours, weighted by 1 / (1 + (deviation / DEVIATION)^3)."""

@@ -130,13 +130,12 @@ class RegionFilter(KuwaharaFilter):
 def share_convolutions(networks: Sequence[TransformNet]) -> bool:
     """Whether networks for one style each differ in what a style has of its own alone."""
     first, *others = networks
-    optional = {"colors": True, "kuwahara": 0, "smoothed": None}
     if not isinstance(first, TransformNet) or first.config["norm"] != "instance" or first.styles != 1:
         return False
     weights = first.state_dict()
     return all(
         isinstance(other, TransformNet)
-        and {**other.config, **optional} == {**first.config, **optional}
+        and (other.shape, other.styles) == (first.shape, 1)
         and all(is_style_parameter(k) or torch.equal(value, weights[k]) for k, value in other.state_dict().items())
         for other in others
     )

@@ -173,6 +173,12 @@ class TransformNet(ImageNetwork):
         return network.train(self.training)
 
     @property
+    def shape(self) -> dict[str, Any]:
+        """The arguments that decide the convolutions, without those of what styles have of their own."""
+        own = ("styles", "colors", "kuwahara", "smoothed")
+        return {key: value for key, value in self.config.items() if key not in own}
+
+    @property
     def smoothed(self) -> list[float]:
         """How much of its filter's result each style has."""
         default = 1.0 if self.config.get("kuwahara") else 0.0
@@ -199,11 +205,11 @@ class TransformNet(ImageNetwork):
 
 
 def in_common(networks: Sequence[TransformNet]) -> tuple[list[TransformNet], dict[str, Any]]:
-    """Networks of the same convolutions with what one of them has and others lack: a colour transform that changes
-    nothing, a filter of which they get nothing.
+    """Networks of the same convolutions as one.
 
     Returns:
-        The networks, and the arguments of one for all their styles.
+        The networks, all with a colour transform if one has it, which changes nothing in the others; and the arguments
+        of one network for all their styles, with a filter of which those without have a share of 0.
 
     Raises:
         ValueError: filters of different radius.
@@ -216,7 +222,6 @@ def in_common(networks: Sequence[TransformNet]) -> tuple[list[TransformNet], dic
         raise ValueError(f"found Kuwahara filters of radius {' and '.join(map(str, radii))}; expected one radius")
     arguments = {**found[0].config, "styles": sum(network.styles for network in found)}
     if radii:
-        found = [each if each.config.get("kuwahara") else each.with_kuwahara(radii[0], each.smoothed) for each in found]
         smoothed = [share for network in found for share in network.smoothed]
         arguments |= {"kuwahara": radii[0], "smoothed": smoothed}
     return found, arguments

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fststyle.losses import PerceptualLoss
 from fststyle.model_file import ModelFile
 from fststyle.networks.arbitrary import ArbitraryNet, encoder_of_paintings, predicted_network
-from fststyle.networks.transform import TransformNet, in_common
+from fststyle.networks.transform import TransformNet
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,9 @@ def begun_from(
     if isinstance(network, ArbitraryNet) and paintings:
         encoder = encoder_of_paintings(start)
         return together([predicted_network(network, encoder, painting) for painting in paintings.values()])
-    if colors and isinstance(network, TransformNet):
-        network = network.with_colors()
+    if isinstance(network, TransformNet):
+        network = network.with_kuwahara(0)  # no part of training; the task adds it to what is exported
+        network = network.with_colors() if colors else network
     known = {entry.name: entry.style_targets for entry in start.styles} or {
         str(start.metadata["name"]): start.style_targets
     }
@@ -54,13 +55,13 @@ def begun_from(
 
 def together(networks: Sequence[TransformNet]) -> TransformNet:
     """One network of the styles of several, which have the same convolutions; one alone is returned as it is."""
+    first = networks[0]
     if len(networks) == 1:
-        return networks[0]
-    networks, arguments = in_common(networks)
-    made = TransformNet(**arguments)
+        return first
+    made = TransformNet(**{**first.config, "styles": len(networks)})
     own = [each.style_parameters() for each in networks]
     rows = {name: torch.stack([each[name] for each in own]) for name in own[0]}
-    made.load_state_dict({**networks[0].state_dict(), **rows})
+    made.load_state_dict({**first.state_dict(), **rows})
     return made
 
 

@@ -71,6 +71,13 @@ def test_at_first_every_painting_gives_the_mean_of_the_styles(paintings: torch.T
     torch.testing.assert_close(network(image, paintings[:2]), several(image, torch.full((1, 3), 1 / 3)))
 
 
+def test_it_begins_with_a_network_that_ends_with_a_filter(paintings: torch.Tensor) -> None:
+    filtered = TransformNet(width=4, residual_blocks=1, kuwahara=2.0).eval()
+    network, image = ArbitraryNet.from_style(filtered, paintings.shape[1], 5).eval(), torch.rand(1, 3, 24, 32)
+    network.learn_components(paintings)
+    torch.testing.assert_close(network(image, paintings[:1]), filtered.with_kuwahara(0)(image))
+
+
 def test_the_network_of_a_painting_paints_as_the_whole_does(made: ArbitraryNet, paintings: torch.Tensor) -> None:
     image = torch.rand(1, 3, 24, 32).expand(2, -1, -1, -1)
     both = made(image, paintings[3:5])
