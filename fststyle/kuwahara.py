@@ -8,8 +8,6 @@ paintings have not; the filter takes it away and keeps the edges of strokes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -53,18 +51,3 @@ def sector_kernels(radius: float) -> np.ndarray:
         kernel[reach, reach] = 0.5
         kernels.append(kernel / kernel.sum())
     return np.stack(kernels)[:, None].astype(np.float32)
-
-
-def of_one_style(arguments: Mapping[str, Any], row: Sequence[float]) -> dict[str, Any]:
-    """A ``TransformNet``'s arguments for one style, that of a mixture, of those for several.
-
-    Args:
-        arguments: with the filter's radius as ``kuwahara``, and as ``smoothed`` how much of it each style has.
-        row: the weights of the styles in the mixture.
-    """
-    own = {key: value for key, value in arguments.items() if key not in ("styles", "smoothed")}
-    if "smoothed" in arguments:
-        share = sum(weight * each for weight, each in zip(row, arguments["smoothed"], strict=True))
-        own |= {"smoothed": [share]} if share != 1 else {}
-        own = own if share else {key: value for key, value in own.items() if key not in ("kuwahara", "smoothed")}
-    return own

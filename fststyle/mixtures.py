@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fststyle.kuwahara import of_one_style
 from fststyle.octaves import Variation, grow_from
 
 
@@ -77,6 +76,21 @@ def mixture_metadata(metadata: Mapping[str, Any], weights: Mapping[str, float]) 
     if "normalizers" in entry:
         own["loss"] = {**own.get("loss", {}), "normalizers": entry.pop("normalizers")}
     return {**own, **entry}
+
+
+def of_one_style(arguments: Mapping[str, Any], row: Sequence[float]) -> dict[str, Any]:
+    """A ``TransformNet``'s arguments for one style, that of a mixture, of those for several.
+
+    Args:
+        arguments: with the filter's radius as ``kuwahara``, and as ``smoothed`` how much of it each style has.
+        row: the weights of the styles in the mixture.
+    """
+    own = {key: value for key, value in arguments.items() if key not in ("styles", "smoothed")}
+    if "smoothed" in arguments:
+        share = sum(weight * each for weight, each in zip(row, arguments["smoothed"], strict=True))
+        own |= {"smoothed": [share]} if share != 1 else {}
+        own = own if share else {key: value for key, value in own.items() if key not in ("kuwahara", "smoothed")}
+    return own
 
 
 def mixture_row(weights: Mapping[str, float], names: Iterable[str]) -> np.ndarray:

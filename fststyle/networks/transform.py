@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fststyle.kuwahara import of_one_style
+from fststyle.mixtures import of_one_style
 from fststyle.networks.blocks import (
     ColorTransform,
     Conv,

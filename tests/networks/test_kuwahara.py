@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fststyle.kuwahara import DEVIATION, SECTORS, of_one_style, sector_kernels
+from fststyle.kuwahara import DEVIATION, SECTORS, sector_kernels
+from fststyle.mixtures import of_one_style
 from fststyle.networks.blocks import KuwaharaFilter
 from fststyle.networks.regions import share_convolutions, with_regions
 from fststyle.networks.transform import TransformNet, in_common
